@@ -1,0 +1,36 @@
+"""Metadata of tinymaml; pyproject.toml names only the build system and tool settings."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+HERE = Path(__file__).parent
+SOURCE = (HERE / "tinymaml" / "__init__.py").read_text(encoding="utf-8")
+EXTRAS = {
+    "plot": ["matplotlib>=3.8"],
+    "lint": ["ruff>=0.9"],
+}
+EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", *EXTRAS["plot"]]
+
+setup(
+    name="tinymaml",
+    version=re.search(r'__version__ = "(.+)"', SOURCE).group(1),
+    description="MAML with its second-order term written out, on NumPy and autograd",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["tinymaml", "tinymaml.*"]),
+    package_data={"tinymaml": ["py.typed"]},
+    install_requires=[
+        "numpy>=1.26,<3",
+        "autograd>=1.9.1,<2",
+        "pillow>=10",
+        "click>=8.1",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["tinymaml = tinymaml.__main__:main"]},
+)

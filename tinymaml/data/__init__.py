@@ -1,0 +1,1 @@
+"""Sources of tasks: sine curves, glyphs drawn here, and prepared image files."""

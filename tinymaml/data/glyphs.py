@@ -1,0 +1,80 @@
+"""Glyphs: few-shot classes drawn here, so that images need no download.
+
+A class is a handful of random strokes; a drawing of it is the same strokes by a wobbling
+hand. Both come from streams keyed by the class, so class 7 is class 7 in any number of
+classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image, ImageDraw
+
+
+Array = np.ndarray
+
+SIDE = 28
+# Drawn large and then reduced, which is Pillow's way to smooth edges.
+SCALE = 4
+CURVE_POINTS = 12
+STROKES = (2, 5)
+# Standard deviations of a hand, as shares of the side: where a stroke bends, and where
+# the glyph stands; then turn (radians), size and shear of the whole.
+WOBBLE, SHIFT, TURN, STRETCH = 0.035, 0.03, 0.12, 0.08
+PEN = (1.3, 2.4)  # pixels
+
+
+def draw_classes(seed: int, classes: int, drawings: int = 20) -> Array:
+    """Return images uint8 (classes, drawings, 28, 28), ink 255 on 0.
+
+    The same seed gives the same glyphs; more classes or drawings add to them.
+    """
+    images = np.empty((classes, drawings, SIDE, SIDE), np.uint8)
+    for index in range(classes):
+        source = np.random.SeedSequence(seed, spawn_key=(index,))
+        shape, hand = map(np.random.default_rng, source.spawn(2))
+        strokes = draw_strokes(shape)
+        for drawing in images[index]:
+            drawing[...] = render(wobble(hand, strokes), hand.uniform(*PEN))
+    return images
+
+
+def draw_strokes(rng: Generator) -> Array:
+    """Draw a class: control points (strokes, 4, 2) of cubic Bezier curves, in [0, 1]^2.
+
+    A stroke begins, half of the time, where the one before it ended.
+    """
+    strokes = rng.uniform(0.12, 0.88, (rng.integers(*STROKES), 4, 2))
+    for before, after in zip(strokes, strokes[1:], strict=False):
+        if rng.random() < 0.5:
+            after[0] = before[3]
+    return strokes
+
+
+def wobble(rng: Generator, strokes: Array) -> Array:
+    """Return the strokes as one hand draws them once: bent, turned, sized, moved."""
+    bent = strokes + rng.normal(0, WOBBLE, strokes.shape)
+    turn, (wide, high), shear = (
+        rng.normal(0, TURN),
+        1 + rng.normal(0, STRETCH, 2),
+        rng.normal(0, STRETCH),
+    )
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    stretch = np.array([[wide, shear], [0, high]])
+    return (bent - 0.5) @ (rotation @ stretch).T + 0.5 + rng.normal(0, SHIFT, 2)
+
+
+def render(strokes: Array, pen: float) -> Array:
+    """Draw strokes (strokes, 4, 2) with a pen of `pen` pixels: uint8 (28, 28)."""
+    t = np.linspace(0, 1, CURVE_POINTS)[:, None]
+    bernstein = np.hstack(
+        [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3]
+    )
+    large = SIDE * SCALE
+    image = Image.new("L", (large, large))
+    canvas = ImageDraw.Draw(image)
+    for stroke in strokes:
+        line = (bernstein @ stroke) * large
+        canvas.line([*map(tuple, line.tolist())], 255, round(pen * SCALE), "curve")
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))

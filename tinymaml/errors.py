@@ -1,0 +1,22 @@
+"""The two kinds of failure that are told in one line, and the one that is a wish."""
+
+from __future__ import annotations
+
+import signal
+
+
+class UsageError(ValueError):
+    """The command line or configuration is wrong; nothing was written. Exit code 2."""
+
+
+class WorldError(RuntimeError):
+    """A file, the data, the disk or the numbers went wrong. Exit code 1."""
+
+
+class Interrupted(BaseException):
+    """A signal asked to stop; the run is saved. Exit code 128 + signal: 130 or 143."""
+
+    def __init__(self, number: int, iteration: int) -> None:
+        super().__init__(f"{signal.Signals(number).name} at iteration {iteration}")
+        self.exit_code = 128 + number
+        self.iteration = iteration

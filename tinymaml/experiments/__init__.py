@@ -1,0 +1,25 @@
+"""The experiments: a frozen dataclass of options and a `setup` each; no loop of its own.
+
+To add one, write its module and name it here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from tinymaml.experiments import glyphs, omniglot, sine
+from tinymaml.experiments.common import Config
+from tinymaml.fewshot import Problem
+
+
+MODULES = {"sine": sine, "omniglot": omniglot, "glyphs": glyphs}
+
+
+@lru_cache(maxsize=2)
+def problem(config: Config) -> Problem:
+    """Set the experiment of `config` up; kept, so that a worker process does it once.
+
+    Raises UsageError when options do not fit each other or the data, WorldError when
+    the data cannot be read.
+    """
+    return MODULES[config.name].setup(config)

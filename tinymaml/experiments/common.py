@@ -1,0 +1,95 @@
+"""What every experiment's options have in common.
+
+A field carries its default, its help, its range and the source of its value; the command
+line and the configuration file are made from that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+# Far above any use, and low enough that a slip of the finger is refused at once.
+MOST = 10**6
+
+
+def option(
+    default: Any,
+    help: str,
+    source: str = "",
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Return a dataclass field.
+
+    `least` and `most` are the ends of its range, `above` an end that does not belong.
+    """
+    metadata = {
+        "help": help,
+        "source": source,
+        "least": least,
+        "most": most,
+        "above": above,
+        "choices": choices,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of every experiment; an experiment's own class adds and overrides."""
+
+    name: ClassVar[str]
+    score: ClassVar[str]  # what is reported after each gradient step
+    shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
+
+    iterations: int = option(1000, "outer updates in all", least=0, most=10**8)
+    seed: int = option(
+        0, "seed of initial values and training tasks", least=0, most=2**64 - 1
+    )
+    tasks: int = option(32, "tasks in a meta-batch", least=1, most=MOST)
+    algorithm: str = option(
+        "maml",
+        "exact meta-gradient, first-order, or exact with less memory",
+        "section 5.2 of the paper for first-order",
+        choices=("maml", "fomaml", "maml-low-memory"),
+    )
+    alpha: float = option(0.01, "inner step size", least=0, most=1e9)
+    inner_steps: int = option(1, "inner gradient steps in training", least=0, most=1000)
+    beta: float = option(
+        1e-3,
+        "outer step size, of Adam",
+        "main.py of the official code",
+        above=0,
+        most=1e9,
+    )
+    dtype: str = option("float32", "precision", choices=("float32", "float64"))
+    chunk: int = option(
+        8, "tasks computed side by side; fixes the last bits", least=1, most=MOST
+    )
+    checkpoint_every: int = option(
+        500, "iterations between checkpoints", least=1, most=10**8
+    )
+    validate_every: int = option(
+        0, "iterations between validations, 0 for none", least=0, most=10**8
+    )
+    validation_tasks: int = option(200, "tasks of a validation", least=2, most=MOST)
+    test_tasks: int = option(
+        600, "held-out tasks at the end", "the paper and its code", least=2, most=MOST
+    )
+    test_steps: int = option(
+        10, "gradient steps at the end", "section 5.1 of the paper", least=0, most=1000
+    )
+
+    def with_changes(self, changes: dict[str, Any]) -> Config:
+        """Return a copy with the named fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+# What may differ when a run goes on: nothing that its next iteration depends on.
+FREE_TO_CHANGE = ("iterations", "test_tasks", "test_steps")

@@ -1,0 +1,131 @@
+"""Few-shot tasks: the arrays of an episode and the N-way K-shot sampler.
+
+Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from tinymaml.maml import Loss, Task
+from tinymaml.models import Model
+
+
+Array = np.ndarray
+
+# What random streams are for, in the order that keys them: tasks of the three splits, and
+# the initial parameters.
+STREAMS = ("train", "val", "test", "init")
+
+
+class Episode(NamedTuple):
+    """Support examples to adapt on and query examples to be judged on."""
+
+    x_support: Array
+    y_support: Array
+    x_query: Array
+    y_query: Array
+
+
+class Problem(NamedTuple):
+    """A family of few-shot tasks and the model that meta-learns it.
+
+    sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
+    stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
+    the inner step size, as `maml.path` takes it.
+    """
+
+    model: Model
+    alpha: float | Array
+    sample: Callable[[str, Generator], Episode]
+    task: Callable[[Episode], Task]
+    score: Callable[[Array, Episode], Array]
+
+
+def stack(episodes: Sequence[Episode]) -> Episode:
+    """Put episodes of equal shapes side by side: every array gains a leading axis."""
+    return Episode(*map(np.stack, zip(*episodes, strict=True)))
+
+
+def stream(seed: int, split: str, iteration: int, task: int) -> Generator:
+    """Return the random stream of one task, the same whatever was drawn before it."""
+    key = (STREAMS.index(split), iteration, task)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def as_task(
+    episode: Episode,
+    apply: Callable[[Array, Array], Array],
+    loss: Callable[[Array, Array], Array],
+) -> Task:
+    """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode."""
+
+    def maker(x: Array, y: Array) -> Callable[[Array], Loss]:
+        return lambda _: lambda theta: loss(apply(theta, x), y)
+
+    return Task(
+        support=maker(episode.x_support, episode.y_support),
+        query=maker(episode.x_query, episode.y_query),
+    )
+
+
+def sample(
+    rng: Generator,
+    images: Array,
+    classes: Array,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotate: bool = False,
+    dtype: str = "float32",
+) -> Episode:
+    """Draw an N-way K-shot episode of images.
+
+    images: (all classes, drawings, h, w) uint8, or with channels (..., c)
+    classes: indices of the classes of one split
+    Returns x (ways * shots, h, w, c) and (ways * queries, h, w, c) in [0, 1], labels
+    0..ways-1 in class order. The drawings of a class are distinct, so support and query
+    are disjoint. `rotate` turns each class by a random multiple of 90 degrees, drawn for
+    each class of each task in every split, as the official code does
+    (data_generator.py:46-54).
+    Raises ValueError when the split or a class is too small.
+    """
+    check_sizes(images.shape[1], len(classes), ways, shots, queries)
+    support, query = [], []
+    for row in rng.choice(classes, ways, replace=False):
+        chosen = rng.choice(images.shape[1], shots + queries, replace=False)
+        drawings = images[row, chosen]
+        if rotate:
+            drawings = np.rot90(drawings, rng.integers(4), axes=(1, 2))
+        support.append(drawings[:shots])
+        query.append(drawings[shots:])
+    labels = np.arange(ways)
+    return Episode(
+        x_support=_pixels(support, dtype),
+        y_support=labels.repeat(shots),
+        x_query=_pixels(query, dtype),
+        y_query=labels.repeat(queries),
+    )
+
+
+def check_sizes(
+    drawings: int, classes: int, ways: int, shots: int, queries: int
+) -> None:
+    """Raise ValueError when a split has too few classes or a class too few drawings."""
+    if ways > classes:
+        raise ValueError(f"{ways} ways asked for, the split has {classes} classes")
+    if shots + queries > drawings:
+        raise ValueError(
+            f"{shots} shots and {queries} queries asked for, a class has {drawings}"
+            " drawings"
+        )
+
+
+def _pixels(drawings: Sequence[Array], dtype: str) -> Array:
+    x = np.concatenate(drawings).astype(dtype)
+    x *= 1 / 255
+    return x if x.ndim == 4 else x[..., None]

@@ -1,0 +1,35 @@
+"""The outer update: Adam on a vector."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+Array = np.ndarray
+
+# Kingma & Ba 2015, algorithm 1.
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class Moments(NamedTuple):
+    """Running means of the gradient and of its square, (P,) each."""
+
+    m: Array
+    v: Array
+
+
+def adam(
+    theta: Array, gradient: Array, moments: Moments, iteration: int, step_size: float
+) -> tuple[Array, Moments]:
+    """Return theta (P,) after Adam's update number `iteration` (1, 2, ...), and moments.
+
+    Keeps theta's precision. Source: Kingma & Ba 2015, algorithm 1.
+    """
+    m = BETA1 * moments.m + (1 - BETA1) * gradient
+    v = BETA2 * moments.v + (1 - BETA2) * gradient**2
+    unbiased_m = m / (1 - BETA1**iteration)
+    unbiased_v = v / (1 - BETA2**iteration)
+    step = step_size * unbiased_m / (np.sqrt(unbiased_v) + EPSILON)
+    return theta - step, Moments(m, v)

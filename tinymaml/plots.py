@@ -1,0 +1,112 @@
+"""Pictures of a run, drawn from its folder. Needs matplotlib: pip install '.[plot]'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tinymaml import maml, params, runs
+from tinymaml.data import sine
+from tinymaml.errors import WorldError
+from tinymaml.evaluation import TASK_SEED
+from tinymaml.experiments import problem
+from tinymaml.experiments.common import Config
+from tinymaml.fewshot import stack, stream
+
+
+Array = np.ndarray
+
+# Okabe & Ito's colours, told apart by the colour-blind; lines differ in dashes too.
+BLACK, ORANGE, BLUE, GREEN = "#000000", "#E69F00", "#0072B2", "#009E73"
+FIT_STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
+SMOOTH = 100  # points of a learning curve
+
+
+def draw(path: Path) -> list[Path]:
+    """Draw what the run's folder has: its curve, and for sine one held-out task.
+
+    Returns the PNG files written. Raises WorldError without matplotlib or metrics.
+    """
+    config = runs.read_config(path)
+    pictures = [learning_curve(path)]
+    if config.name == "sine":
+        pictures.append(sine_fit(path, config))
+    return pictures
+
+
+def learning_curve(path: Path) -> Path:
+    """Draw the query loss after adaptation against iterations: curve.png."""
+    records = runs.read_metrics(path)
+    if not records:
+        raise WorldError(f"no metrics in {str(path)!r}")
+    iterations = np.array([record["iteration"] for record in records])
+    loss = np.array([record["loss"] for record in records])
+    groups = np.array_split(np.arange(len(loss)), min(SMOOTH, len(loss)))
+    figure, axes = _figure("iteration", "query loss after adaptation")
+    axes.plot(
+        [iterations[group].mean() for group in groups],
+        [loss[group].mean() for group in groups],
+        color=BLUE,
+        label="loss, training tasks",
+    )
+    scored = [r for r in records if "validation" in r]
+    if scored:
+        axes.plot(
+            [record["iteration"] for record in scored],
+            [record["validation"] for record in scored],
+            color=ORANGE,
+            linestyle="--",
+            marker="o",
+            label="score, validation tasks",
+        )
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _write(figure, path / "curve.png")
+
+
+def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
+    """Draw one held-out task before and after 1 and 10 gradient steps: fit.png."""
+    family = problem(config)
+    state = runs.load(path, config, params.count(family.model.shapes))
+    if state is None:
+        raise WorldError(f"no checkpoint in {str(path)!r}")
+    # The curve is the first thing that a task's stream yields.
+    curve = sine.draw_curve(stream(TASK_SEED, "test", 0, task))
+    episode = stack([family.sample("test", stream(TASK_SEED, "test", 0, task))])
+    steps = max(step for step, *_ in FIT_STEPS)
+    thetas = maml.path(state.theta[None], family.task(episode), family.alpha, steps)
+    x = np.linspace(*sine.INPUTS, 200).astype(config.dtype)[:, None]
+    figure, axes = _figure("x", "y")
+    axes.plot(x, curve(x), color=BLACK, linewidth=1, label="truth")
+    axes.plot(
+        episode.x_support[0],
+        episode.y_support[0],
+        "^",
+        color=BLACK,
+        label=f"{config.shots} support points",
+    )
+    for step, dashes, color in FIT_STEPS:
+        y = family.model.apply(thetas[step], x[None])[0]
+        label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
+        axes.plot(x, y, dashes, color=color, linewidth=2, label=label)
+    axes.set_title(f"A held-out task after {state.iteration} iterations of MAML")
+    axes.legend(frameon=False, fontsize="small")
+    return _write(figure, path / "fit.png")
+
+
+def _figure(x_label: str, y_label: str):
+    try:
+        # The Figure API keeps no global state and needs no screen.
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise WorldError("pictures need matplotlib: pip install '.[plot]'") from error
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _write(figure, path: Path) -> Path:
+    figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,300 @@
+"""The run folder: configuration, metrics and checkpoints, none of them ever half written.
+
+    config.json             experiment, options, versions
+    metrics.jsonl           one line an iteration
+    checkpoint.npz          the state after an iteration; checkpoint.previous.npz before it
+    lock                    held while a process works on the run
+
+A checkpoint is an .npz without pickle. Everything is written beside its place, synced
+and moved there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import io
+import json
+import os
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments import MODULES
+from tinymaml.experiments.common import FREE_TO_CHANGE, Config
+from tinymaml.optim import Moments
+
+
+Array = np.ndarray
+
+FORMAT = 1
+CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
+CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+TEMPORARY = ".tmp-"
+# A checkpoint of ten million parameters; a header that claims more is not ours.
+LARGEST = 200 * 2**20
+
+# What reading a damaged .npz has been seen to raise.
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),
+    *(TypeError, OverflowError),
+)
+
+
+class State(NamedTuple):
+    """Where a run is: updates done, meta-parameters (P,), Adam's moments (P,) each."""
+
+    iteration: int
+    theta: Array
+    moments: Moments
+
+
+# ----- The folder -----
+
+
+def new_folder(out: str | None, name: str) -> Path:
+    """Return the folder of a new run: `out`, or the next of runs/NAME-1, -2, ...
+
+    Raises UsageError when `out` is a file, WorldError when it holds a run already.
+    """
+    if out == "":
+        raise UsageError("--out must not be empty")
+    if out is None:
+        taken = 1
+        while Path("runs", f"{name}-{taken}").exists():
+            taken += 1
+        return Path("runs", f"{name}-{taken}")
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out {out!r} is a file")
+    if (path / CONFIG).exists():
+        raise WorldError(f"{out!r} already holds a run; go on with --resume {out}")
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run for this process; let go at its end, however it ends.
+
+    Raises WorldError when another process holds it.
+    """
+    with open(path / LOCK, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise WorldError(f"{str(path)!r} is in use by process {holder}") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for left_over in path.glob(f"{TEMPORARY}*"):
+            left_over.unlink(missing_ok=True)
+        yield
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or as before, whenever the process is killed."""
+    beside = path.with_name(f"{TEMPORARY}{path.name}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ----- Configuration -----
+
+
+def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
+    """Write config.json: the experiment, its options and the versions of libraries."""
+    told = {
+        "experiment": config.name,
+        "options": dataclasses.asdict(config),
+        "versions": versions,
+    }
+    write(path / CONFIG, (json.dumps(told, indent=2) + "\n").encode())
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration of a run. Raises WorldError when there is none."""
+    try:
+        told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        kind = MODULES[told["experiment"]].CONFIG
+        options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in told["options"].items()
+        }
+        return kind(**options)
+    except FileNotFoundError as error:
+        raise WorldError(f"no run in {str(path)!r}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
+
+
+def check_resumable(saved: Config, wanted: Config) -> None:
+    """Raise UsageError when an option that the next iteration depends on was changed."""
+    for field in dataclasses.fields(saved):
+        before, now = getattr(saved, field.name), getattr(wanted, field.name)
+        if before != now and field.name not in FREE_TO_CHANGE:
+            flag = "--" + field.name.replace("_", "-")
+            raise UsageError(f"{flag} {now}: the run was begun with {before}")
+
+
+# ----- Checkpoints -----
+
+
+def save(path: Path, config: Config, state: State) -> None:
+    """Write the checkpoint of a state; the one before it is kept."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        format=np.int64(FORMAT),
+        experiment=np.str_(config.name),
+        iteration=np.int64(state.iteration),
+        theta=state.theta,
+        m=state.moments.m,
+        v=state.moments.v,
+    )
+    if (path / CHECKPOINT).exists():
+        os.replace(path / CHECKPOINT, path / PREVIOUS)
+    write(path / CHECKPOINT, buffer.getvalue())
+
+
+def load(path: Path, config: Config, count: int) -> State | None:
+    """Return the newest whole checkpoint of a run, None when it has none yet.
+
+    count: the number of parameters that the model has
+    Raises WorldError when there are checkpoints but none of them is whole.
+    """
+    found = [path / name for name in (CHECKPOINT, PREVIOUS) if (path / name).exists()]
+    complaints = []
+    for file in found:
+        try:
+            return read_checkpoint(file, config, count)
+        except WorldError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise WorldError("; ".join(complaints))
+    return None
+
+
+def read_checkpoint(file: Path, config: Config, count: int) -> State:
+    """Return the state in one checkpoint file.
+
+    Raises WorldError when it is damaged, of another format or experiment, or does not
+    fit the model.
+    """
+    try:
+        data = file.read_bytes()
+        if not data.startswith(b"PK"):
+            raise ValueError("not a tinymaml checkpoint")
+        arrays = _read_npz(data)
+    except DAMAGE as error:
+        raise WorldError(f"{str(file)!r} is damaged: {_line(error)}") from error
+    expected = {"format", "experiment", "iteration", "theta", "m", "v"}
+    if arrays.keys() != expected:
+        names = ", ".join(sorted(arrays.keys() ^ expected))
+        raise WorldError(f"{str(file)!r} lacks or has too many arrays: {names}")
+    if str(arrays["format"]) != str(FORMAT):
+        raise WorldError(f"{str(file)!r} has format {arrays['format']}, not {FORMAT}")
+    if str(arrays["experiment"]) != config.name:
+        raise WorldError(f"{str(file)!r} is of {arrays['experiment']}")
+    for name in ("theta", "m", "v"):
+        _check_vector(file, name, arrays[name], config.dtype, count)
+    iteration = arrays["iteration"]
+    if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
+        raise WorldError(f"{str(file)!r} has iteration {iteration}")
+    moments = Moments(arrays["m"], arrays["v"])
+    return State(int(iteration), arrays["theta"], moments)
+
+
+def _read_npz(data: bytes) -> dict[str, Array]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = [member.file_size for member in archive.infolist()]
+    if sum(sizes) > min(LARGEST, len(data)):  # np.savez does not compress
+        raise ValueError("it claims to be larger than it is")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _check_vector(file: Path, name: str, vector: Array, dtype: str, count: int) -> None:
+    if vector.shape != (count,) or vector.dtype != dtype:
+        found = f"{vector.dtype} {vector.shape}"
+        raise WorldError(f"{str(file)!r}: {name} is {found}, not {dtype} ({count},)")
+    if not np.isfinite(vector).all():
+        raise WorldError(f"{str(file)!r}: {name} is not finite")
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # NumPy's advice to load a pickle "unsafely" is not ours.
+    return "an array of objects" if "pickle" in text.lower() else text
+
+
+# ----- Metrics -----
+
+
+class Metrics:
+    """Appends one JSON line an iteration; forgets the lines after the checkpoint."""
+
+    def __init__(self, path: Path, iteration: int) -> None:
+        self.path = path / METRICS
+        kept = [
+            json.dumps(record) + "\n"
+            for record in read_metrics(path)
+            if record["iteration"] <= iteration
+        ]
+        write(self.path, "".join(kept).encode())
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Write one record."""
+        self.file.write(json.dumps(record) + "\n")
+
+    def sync(self) -> None:
+        """Have all records on the disk: called before a checkpoint that counts them."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a run in order; a torn last line is left out."""
+    if not (path / METRICS).exists():
+        return []
+    records = []
+    for line in (path / METRICS).read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+            record["iteration"] + 0
+        except (ValueError, TypeError, KeyError):
+            break
+        records.append(record)
+    return records

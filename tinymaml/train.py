@@ -1,0 +1,161 @@
+"""The one loop: draw tasks, average their meta-gradients, update, record, save.
+
+Nothing random is kept between iterations: every task has a stream of its own, keyed by
+seed, iteration and task. A run that was interrupted and goes on gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+
+from tinymaml import maml, params, runs
+from tinymaml.errors import Interrupted, WorldError
+from tinymaml.evaluation import evaluate
+from tinymaml.experiments import problem
+from tinymaml.experiments.common import Config
+from tinymaml.fewshot import stack, stream
+from tinymaml.optim import Moments, adam
+from tinymaml.runs import State
+
+
+Array = np.ndarray
+Progress = Callable[[int, dict], None]
+
+ALGORITHMS = {
+    "maml": maml.meta_gradient,
+    "fomaml": maml.first_order,
+    "maml-low-memory": maml.meta_gradient_low_memory,
+}
+
+
+def train(path: Path, config: Config, engine: Executor, progress: Progress) -> State:
+    """Train from the run's last checkpoint, if any, to config.iterations.
+
+    progress(iteration, record) is called after every iteration.
+    Raises Interrupted after Ctrl-C or SIGTERM, the run saved; WorldError when the loss
+    or its gradient is not finite, the last good checkpoint kept.
+    """
+    state = runs.load(path, config, params.count(problem(config).model.shapes))
+    if state is None:
+        state = initial_state(config)
+        runs.save(path, config, state)
+    with signals() as asked, runs.Metrics(path, state.iteration) as metrics:
+        while state.iteration < config.iterations:
+            loss, gradient = average_gradient(config, state, engine)
+            if not (np.isfinite(loss) and np.isfinite(gradient).all()):
+                raise WorldError(_diverged(path, config, state))
+            state = update(config, state, gradient)
+            record = {"iteration": state.iteration, "loss": float(loss)}
+            record |= validate(config, state, engine)
+            metrics.add(record)
+            progress(state.iteration, record)
+            last = asked or state.iteration == config.iterations
+            if last or state.iteration % config.checkpoint_every == 0:
+                metrics.sync()
+                runs.save(path, config, state)
+            if asked:
+                raise Interrupted(asked[0], state.iteration)
+    return state
+
+
+def initial_state(config: Config) -> State:
+    """Return the state before the first iteration."""
+    rng = stream(config.seed, "init", 0, 0)
+    theta = problem(config).model.init(rng).astype(config.dtype)
+    return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
+
+
+def update(config: Config, state: State, gradient: Array) -> State:
+    """Return the state after one more outer update with the averaged gradient (P,)."""
+    iteration = state.iteration + 1
+    return State(
+        iteration, *adam(state.theta, gradient, state.moments, iteration, config.beta)
+    )
+
+
+def average_gradient(
+    config: Config, state: State, engine: Executor
+) -> tuple[float, Array]:
+    """Return the loss and meta-gradient (P,), averaged over the next meta-batch.
+
+    The chunks are fixed by the options and summed in order: the same bits from any
+    number of workers.
+    """
+    chunks = spans(config.tasks, config.chunk)
+    sums = engine.map(
+        chunk_gradient,
+        repeat(config),
+        repeat(state.theta),
+        repeat(state.iteration),
+        chunks,
+    )
+    losses, gradients = zip(*sums, strict=True)
+    return sum(losses) / config.tasks, sum(gradients) / config.tasks
+
+
+def chunk_gradient(
+    config: Config, theta: Array, iteration: int, tasks: range
+) -> tuple[float, Array]:
+    """Return the loss and meta-gradient (P,), summed over some of a meta-batch's tasks."""
+    family = problem(config)
+    episodes = stack(
+        [
+            family.sample("train", stream(config.seed, "train", iteration, task))
+            for task in tasks
+        ]
+    )
+    theta = np.tile(theta, (len(tasks), 1))
+    algorithm = ALGORITHMS[config.algorithm]
+    loss, gradient = algorithm(
+        theta, family.task(episodes), family.alpha, config.inner_steps
+    )
+    return loss, gradient.sum(axis=0)
+
+
+def spans(total: int, size: int) -> list[range]:
+    """Split range(total) into ranges of `size`, the last one shorter."""
+    return [range(i, min(i + size, total)) for i in range(0, total, size)]
+
+
+def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
+    """Return the score on validation tasks when one is due, else nothing."""
+    due = config.validate_every and state.iteration % config.validate_every == 0
+    if not due:
+        return {}
+    steps = max(config.inner_steps, 1)
+    tasks = config.validation_tasks
+    scores = evaluate(config, state.theta, "val", tasks, steps, engine)
+    return {"validation": float(scores[-1].mean())}
+
+
+def _diverged(path: Path, config: Config, state: State) -> str:
+    return (
+        f"diverged at iteration {state.iteration + 1} (alpha={config.alpha},"
+        f" beta={config.beta}): the loss or its gradient is not finite;"
+        f" the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
+    )
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list instead of stopping; a second one stops."""
+    asked: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
