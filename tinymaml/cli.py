@@ -321,9 +321,7 @@ def list_command(experiment: str | None, as_json: bool) -> None:
         for field in dataclasses.fields(kinds[experiment]):
             flag = "--" + field.name.replace("_", "-")
             source = field.metadata["source"]
-            click.echo(
-                f"{flag:<20} {shown(field.default):<10} {field.metadata['help']}"
-            )
+            click.echo(f"{flag:<20} {shown(field.default):<10} {field.metadata['help']}")
             if source:
                 click.echo(f"{'':<31} source: {source}")
 
@@ -360,9 +358,5 @@ def one_line(error: BaseException) -> str:
     """Return what an error says, with the file of an OSError, in one line."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        text = (
-            f"{error.filename!r}: {error.strerror}"
-            if error.filename
-            else error.strerror
-        )
+        text = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.split())

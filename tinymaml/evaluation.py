@@ -81,9 +81,7 @@ def as_table(config: Config, scores: Array, shown: tuple[int, ...]) -> str:
     mean, half = interval(scores)
     percent = config.score == "accuracy"
     factor, digits, unit = (100, 2, " %") if percent else (1, 4, "")
-    lines = [
-        f"gradient steps   {config.score} on {scores.shape[1]} tasks (95 % interval)"
-    ]
+    lines = [f"gradient steps   {config.score} on {scores.shape[1]} tasks (95 % interval)"]
     for step in shown:
         if step < len(mean):
             low, high = factor * mean[step], factor * half[step]

@@ -112,9 +112,7 @@ def sample(
     )
 
 
-def check_sizes(
-    drawings: int, classes: int, ways: int, shots: int, queries: int
-) -> None:
+def check_sizes(drawings: int, classes: int, ways: int, shots: int, queries: int) -> None:
     """Raise ValueError when a split has too few classes or a class too few drawings."""
     if ways > classes:
         raise ValueError(f"{ways} ways asked for, the split has {classes} classes")

@@ -7,6 +7,7 @@ code does (utils.py:41), so that support and query are normalised apart.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def mlp(
     """
     last = len(widths) - 2
     shapes, draws = {}, {}
-    for i, (k, f) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (k, f) in enumerate(itertools.pairwise(widths)):
         shapes[f"w{i}"] = (k, f)
         draws[f"w{i}"] = truncated_normal
         shapes[f"beta{i}" if batch_norm and i < last else f"b{i}"] = (1, f)
@@ -159,9 +160,7 @@ def pooled_conv_net(
     return Model(shapes, _init(shapes, draws), apply)
 
 
-def _conv_shapes(
-    channels: int, filters: int, layers: int
-) -> dict[str, tuple[int, int]]:
+def _conv_shapes(channels: int, filters: int, layers: int) -> dict[str, tuple[int, int]]:
     # No bias: batch normalisation would take it away again.
     shapes = {}
     for i in range(layers):

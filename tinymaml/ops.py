@@ -169,9 +169,7 @@ def _pool_take(images: Array, choice: Array) -> Array:
 def _pool_put(pooled: Array, choice: Array, shape: tuple[int, ...]) -> Array:
     """The adjoint of _pool_take: each value at its chosen pixel, zero elsewhere."""
     chosen = np.arange(4)[:, None] == choice[..., None, :]
-    windows = (pooled[..., None, :] * chosen).reshape(
-        *choice.shape[:-1], 2, 2, shape[-1]
-    )
+    windows = (pooled[..., None, :] * chosen).reshape(*choice.shape[:-1], 2, 2, shape[-1])
     images = np.zeros(shape, pooled.dtype)
     h, w = 2 * choice.shape[-3], 2 * choice.shape[-2]
     whole = images[..., :h, :w, :]

@@ -6,6 +6,7 @@ and any leading axes (tasks side by side) are kept in front of every array.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from math import prod
 
@@ -59,9 +60,7 @@ def spans(shapes: Shapes) -> dict[str, slice]:
     starts = np.cumsum([0, *map(prod, shapes.values())]).tolist()
     return {
         name: slice(*span)
-        for name, span in zip(
-            shapes, zip(starts, starts[1:], strict=False), strict=True
-        )
+        for name, span in zip(shapes, itertools.pairwise(starts), strict=True)
     }
 
 

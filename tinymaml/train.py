@@ -80,9 +80,7 @@ def update(config: Config, state: State, gradient: Array) -> State:
     )
 
 
-def average_gradient(
-    config: Config, state: State, engine: Executor
-) -> tuple[float, Array]:
+def average_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
     """Return the loss and meta-gradient (P,), averaged over the next meta-batch.
 
     The chunks are fixed by the options and summed in order: the same bits from any

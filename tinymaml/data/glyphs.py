@@ -7,6 +7,8 @@ classes.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
@@ -46,7 +48,7 @@ def draw_strokes(rng: Generator) -> Array:
     A stroke begins, half of the time, where the one before it ended.
     """
     strokes = rng.uniform(0.12, 0.88, (rng.integers(*STROKES), 4, 2))
-    for before, after in zip(strokes, strokes[1:], strict=False):
+    for before, after in itertools.pairwise(strokes):
         if rng.random() < 0.5:
             after[0] = before[3]
     return strokes
@@ -68,9 +70,7 @@ def wobble(rng: Generator, strokes: Array) -> Array:
 def render(strokes: Array, pen: float) -> Array:
     """Draw strokes (strokes, 4, 2) with a pen of `pen` pixels: uint8 (28, 28)."""
     t = np.linspace(0, 1, CURVE_POINTS)[:, None]
-    bernstein = np.hstack(
-        [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3]
-    )
+    bernstein = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
     large = SIDE * SCALE
     image = Image.new("L", (large, large))
     canvas = ImageDraw.Draw(image)

@@ -56,6 +56,4 @@ def _check(path: str | Path, images: Array, classes: dict[str, Array]) -> None:
         raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {expected}")
     rows = np.concatenate([*classes.values()])
     if sorted(rows.tolist()) != list(range(CHARACTERS)):
-        raise WorldError(
-            f"{str(path)!r}: the split is not a partition of the characters"
-        )
+        raise WorldError(f"{str(path)!r}: the split is not a partition of the characters")

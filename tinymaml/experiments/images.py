@@ -23,9 +23,7 @@ class Images(Config):
 
     score: ClassVar[str] = "accuracy"
 
-    ways: int = option(
-        5, "classes of a task", "main.py:11: 5 or 20", least=2, most=MOST
-    )
+    ways: int = option(5, "classes of a task", "main.py:11: 5 or 20", least=2, most=MOST)
     shots: int = option(1, "examples of a class to adapt on", least=1, most=MOST)
     queries: int = option(
         0,
@@ -47,9 +45,7 @@ class Images(Config):
         "section 5.2 of the paper",
         choices=("conv", "dense"),
     )
-    filters: int = option(
-        64, "filters of a convolution", "section 5.2", least=1, most=4096
-    )
+    filters: int = option(64, "filters of a convolution", "section 5.2", least=1, most=4096)
     adapt_norm: bool = option(
         False,
         "let the inner loop change batch norm's offsets too",

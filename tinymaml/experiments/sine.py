@@ -53,9 +53,7 @@ def setup(config: Sine) -> Problem:
     return Problem(
         model=model,
         alpha=config.alpha,
-        sample=lambda _, rng: sine.sample(
-            rng, config.shots, config.queries, config.dtype
-        ),
+        sample=lambda _, rng: sine.sample(rng, config.shots, config.queries, config.dtype),
         task=lambda episode: as_task(episode, model.apply, losses.mse),
         score=lambda theta, episode: losses.squared_error(
             model.apply(theta, episode.x_query), episode.y_query
