@@ -1,0 +1,305 @@
+"""The algorithm against closed forms, autodiff through the loop and finite differences."""
+
+import sys
+import threading
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from problems import SMOOTH, make, problems
+
+from tinymaml import maml
+from tinymaml.maml import Task
+
+
+# Two exact ways to one gradient differ by rounding only: a few hundred operations of 1e-16.
+ROUNDING = 1e-12
+
+
+def relative(a, b):
+    """Return the size of a - b relative to that of b."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300)
+
+
+def outer(theta, task, alpha, steps):
+    """Q(theta_K): the function whose gradient is wanted."""
+    theta = maml.adapt(theta, task, alpha, steps)
+    return task.query(theta)(theta)
+
+
+def unrolled(theta, task, alpha, steps):
+    """The oracle: autodiff through the whole inner loop."""
+    return grad(lambda at: outer(at, task, alpha, steps))(theta)
+
+
+# ----- Closed forms -----
+
+
+def quadratic(rng, size):
+    """A random bowl (A, b): theta' A theta / 2 - b' theta with A symmetric positive."""
+    root = rng.standard_normal((size, size))
+    return root @ root.T / size + np.eye(size), rng.standard_normal(size)
+
+
+def bowl(a, b):
+    return lambda theta: 0.5 * anp.dot(theta, anp.dot(a, theta)) - anp.dot(b, theta)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 5))
+def test_quadratic_losses_give_the_matrix_formula(seed, size, steps):
+    """Rejects a chain in forward order, a forgotten step, the wrong sign of alpha H.
+
+    theta_K = x* + (I - alpha A)^K (theta - x*), and the meta-gradient is
+    ((I - alpha A)^K)^T (A2 theta_K - b2). Tolerance: rounding times the condition.
+    """
+    rng = np.random.default_rng(seed)
+    (a, b), (a2, b2) = quadratic(rng, size), quadratic(rng, size)
+    theta, alpha = rng.standard_normal(size), 0.1
+    task = Task(lambda _: bowl(a, b), lambda _: bowl(a2, b2))
+    power = np.linalg.matrix_power(np.eye(size) - alpha * a, steps)
+    lowest = np.linalg.solve(a, b)
+    theta_k = lowest + power @ (theta - lowest)
+    assert relative(maml.adapt(theta, task, alpha, steps), theta_k) < 1e-10
+    loss, gradient = maml.meta_gradient(theta, task, alpha, steps)
+    assert relative(gradient, power.T @ (a2 @ theta_k - b2)) < 1e-10
+    assert loss == pytest.approx(0.5 * theta_k @ a2 @ theta_k - b2 @ theta_k, rel=1e-9)
+
+
+def test_vector_alpha_multiplies_before_the_hessian():
+    """Rejects alpha * hvp(v): for a diagonal D, (I - D A)^T = I - A D, not I - D A."""
+    rng = np.random.default_rng(0)
+    (a, b), (a2, b2) = quadratic(rng, 4), quadratic(rng, 4)
+    theta, alpha = rng.standard_normal(4), rng.uniform(0.05, 0.3, (3, 4))
+    task = Task(lambda _: bowl(a, b), lambda _: bowl(a2, b2))
+    jacobian, theta_k = np.eye(4), theta
+    for alpha_k in alpha:
+        theta_k = theta_k - alpha_k * (a @ theta_k - b)
+        jacobian = (np.eye(4) - np.diag(alpha_k) @ a) @ jacobian
+    expected = jacobian.T @ (a2 @ theta_k - b2)
+    assert relative(maml.meta_gradient(theta, task, alpha, 3)[1], expected) < 1e-12
+    assert (
+        relative(maml.meta_gradient_low_memory(theta, task, alpha, 3)[1], expected) < 1e-12
+    )
+
+
+def test_hand_computed_example():
+    """Rejects data of query and support exchanged: S = theta^3 / 3, Q = theta^2, by hand.
+
+    theta = 2, alpha = 0.1: g = 4, theta_1 = 1.6, H = 4, v = 3.2, v_0 = 3.2 (1 - 0.4).
+    """
+    task = Task(
+        lambda _: lambda theta: anp.sum(theta**3) / 3,
+        lambda _: lambda theta: anp.sum(theta**2),
+    )
+    loss, gradient = maml.meta_gradient(np.array([2.0]), task, 0.1, 1)
+    assert loss == pytest.approx(2.56, rel=1e-14)
+    assert gradient == pytest.approx([1.92], rel=1e-14)
+    loss, gradient = maml.first_order(np.array([2.0]), task, 0.1, 1)
+    assert (float(loss), *gradient) == pytest.approx((2.56, 3.2), rel=1e-14)
+
+
+# ----- Oracles -----
+
+
+@given(problems())
+def test_chain_equals_autodiff_through_the_loop(problem):
+    """Rejects any wrong chain: dropped, misplaced, reordered or rescaled Hessians."""
+    loss, gradient = maml.meta_gradient(*problem.args)
+    assert relative(gradient, unrolled(*problem.args)) < ROUNDING
+    assert loss == pytest.approx(outer(*problem.args), rel=1e-14)
+
+
+@given(problems())
+def test_low_memory_chain_equals_chain(problem):
+    """Rejects Hessians re-traced at the wrong theta_k."""
+    loss, gradient = maml.meta_gradient(*problem.args)
+    frugal_loss, frugal = maml.meta_gradient_low_memory(*problem.args)
+    assert frugal_loss == loss
+    assert relative(frugal, gradient) < ROUNDING
+
+
+@given(problems(activations=SMOOTH), st.integers(0, 2**32 - 1))
+def test_chain_equals_central_differences(problem, seed):
+    """Rejects a wrong rule that chain and oracle share: differences know no rules.
+
+    Error of central differences at 1e-5: about 1e-10; 1e-6 leaves room for curvature.
+    """
+    _, gradient = maml.meta_gradient(*problem.args)
+    direction = np.random.default_rng(seed).standard_normal(gradient.shape)
+    direction /= np.linalg.norm(direction)
+    step = 1e-5
+    ahead = outer(problem.theta + step * direction, *problem.args[1:])
+    behind = outer(problem.theta - step * direction, *problem.args[1:])
+    slope = (ahead - behind) / (2 * step)
+    assert abs(slope - np.sum(gradient * direction)) < 1e-6 * max(
+        np.linalg.norm(gradient), 1
+    )
+
+
+@given(problems(activations=SMOOTH, steps=st.integers(1, 3), loss="cross-entropy"))
+def test_first_order_is_the_query_gradient_after_adaptation(problem):
+    """Rejects a first-order gradient taken at theta_0, and one that is secretly exact."""
+    theta_k = maml.adapt(*problem.args)
+    loss, gradient = maml.first_order(*problem.args)
+    query = problem.task.query(theta_k)
+    assert np.array_equal(gradient, grad(query)(theta_k))
+    assert loss == query(theta_k)
+    exact = maml.meta_gradient(*problem.args)[1]
+    assume(np.linalg.norm(gradient) > 1e-3)
+    assert relative(gradient, exact) > 1e-6
+
+
+# ----- Shapes and makers -----
+
+
+@pytest.mark.parametrize("function", [maml.meta_gradient, maml.first_order])
+def test_tasks_side_by_side_are_separate(function):
+    """Rejects gradients that leak between tasks, and a mean hidden in the library."""
+    problem = make(1, lead=(3,), steps=2, alpha_kind="all")
+    loss, gradient = function(*problem.args)
+    losses = []
+    for i in range(3):
+        episode = type(problem.episode)(*(array[i] for array in problem.episode))
+        task = maml.Task(
+            lambda _, e=episode: (
+                lambda t: problem.loss(problem.model.apply(t, e.x_support), e.y_support)
+            ),
+            lambda _, e=episode: (
+                lambda t: problem.loss(problem.model.apply(t, e.x_query), e.y_query)
+            ),
+        )
+        one, alone = function(problem.theta[i], task, problem.alpha[:, i], 2)
+        losses.append(one)
+        assert relative(gradient[i], alone) < ROUNDING
+    assert loss == pytest.approx(sum(losses), rel=1e-14)
+
+
+def test_makers_receive_the_theta_of_their_step():
+    """Rejects an RL task that would act with stale parameters, or act twice in a step."""
+    problem = make(2, steps=3)
+    seen = []
+
+    def noting(maker):
+        def noted(theta):
+            seen.append(theta)
+            return maker(theta)
+
+        return noted
+
+    task = Task(noting(problem.task.support), noting(problem.task.query))
+    thetas = maml.path(problem.theta, problem.task, problem.alpha, 3)
+    for function in (maml.meta_gradient, maml.meta_gradient_low_memory, maml.first_order):
+        seen.clear()
+        function(problem.theta, task, problem.alpha, 3)
+        assert len(seen) == 4
+        assert all(np.array_equal(a, b) for a, b in zip(seen, thetas, strict=True))
+
+
+def test_inputs_are_left_as_they_were():
+    """Rejects an update in place, which would move the caller's parameters."""
+    problem = make(3, steps=2, alpha_kind="parameters")
+    before = problem.theta.copy(), np.copy(problem.alpha)
+    maml.meta_gradient(*problem.args)
+    assert np.array_equal(problem.theta, before[0])
+    assert np.array_equal(problem.alpha, before[1])
+
+
+@pytest.mark.parametrize("alpha", [0.1, np.float64(0.1), np.full(27, 0.1)])
+def test_float32_stays(alpha):
+    """Rejects a step size that raises the precision of theta."""
+    problem = make(4)
+    theta = problem.theta.astype(np.float32)
+    task = Task(
+        lambda _: lambda at: anp.sum(anp.tanh(at) ** 2), lambda _: lambda at: anp.sum(at**3)
+    )
+    assert theta.size == 27
+    for function in (maml.meta_gradient, maml.meta_gradient_low_memory, maml.first_order):
+        loss, gradient = function(theta, task, alpha, 2)
+        assert loss.dtype == gradient.dtype == np.float32
+
+
+def test_linear_support_loss_has_no_curvature():
+    """Rejects autograd's warning (an error here) where the gradient is constant."""
+    b = np.array([1.0, -2.0])
+    task = Task(lambda _: lambda t: anp.sum(b * t), lambda _: lambda t: anp.sum(t**2))
+    theta = np.array([0.5, 0.25])
+    exact = maml.meta_gradient(theta, task, 0.1, 3)[1]
+    assert np.array_equal(exact, maml.first_order(theta, task, 0.1, 3)[1])
+
+
+@pytest.mark.parametrize(
+    ("theta", "alpha", "steps", "error"),
+    [
+        (np.zeros(3), 0.1, -1, ValueError),
+        (np.zeros(3), np.zeros(2), 1, ValueError),
+        (np.zeros(3, int), 0.1, 1, TypeError),
+    ],
+)
+def test_bad_arguments_raise(theta, alpha, steps, error):
+    """Rejects silent truncation: an integer theta would take alpha = 0.1 for 0."""
+    task = Task(lambda _: lambda t: anp.sum(t**2), lambda _: lambda t: anp.sum(t**2))
+    for function in (maml.meta_gradient, maml.meta_gradient_low_memory, maml.first_order):
+        with pytest.raises(error):
+            function(theta, task, alpha, steps)
+
+
+def test_a_query_loss_without_theta_is_an_error():
+    """Rejects autograd's zero gradient for a loss that forgot to use theta."""
+    task = Task(lambda _: lambda t: anp.sum(t**2), lambda _: lambda _: 3.0)
+    with pytest.raises(ValueError, match="does not depend on theta"):
+        maml.meta_gradient(np.zeros(2), task, 0.1, 1)
+
+
+def test_a_loss_that_is_not_a_scalar_is_an_error():
+    """Rejects a vector of losses, whose sum nobody asked for."""
+    task = Task(lambda _: lambda t: anp.sum(t**2), lambda _: lambda t: t**2)
+    with pytest.raises(TypeError, match="scalar"):
+        maml.meta_gradient(np.zeros(2), task, 0.1, 1)
+
+
+# ----- Threads -----
+
+
+def head_on_body(body, seed):
+    """ANIL's shape: the head adapts in a loss that closes over the traced body."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 1))
+
+    def loss(i):
+        features = lambda: anp.tanh(anp.dot(x[i], anp.reshape(body, (3, 4))))
+        return lambda _: (
+            lambda head: anp.sum((anp.dot(features(), head[:, None]) - y[i]) ** 2)
+        )
+
+    head = maml.adapt(rng.standard_normal(4), Task(loss(0), loss(0)), 0.01, 3)
+    return loss(1)(head)(head)
+
+
+def test_four_threads_get_the_gradients_that_one_gets():
+    """Rejects autograd's own trace counter, under which threads mix their levels up."""
+    bodies = np.random.default_rng(5).standard_normal((100, 12))
+    expected = [grad(lambda b, i=i: head_on_body(b, i))(b) for i, b in enumerate(bodies)]
+    found = [None] * len(bodies)
+
+    def work(first):
+        for i in range(first, len(bodies), 4):
+            try:
+                found[i] = grad(lambda b, i=i: head_on_body(b, i))(bodies[i])
+            except Exception as error:
+                found[i] = error
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    wrong = [i for i in range(len(bodies)) if not np.array_equal(found[i], expected[i])]
+    assert wrong == []
