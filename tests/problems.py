@@ -75,18 +75,16 @@ def step_size(rng, kind: str, steps: int, shape: tuple[int, ...]):
     return rng.uniform(0.02, 0.2, sizes[kind])
 
 
+STEPS = st.integers(0, 4)
+INPUTS, HIDDEN, OUTPUTS = st.integers(1, 3), st.integers(1, 5), st.integers(2, 3)
+WIDTHS = st.tuples(INPUTS, OUTPUTS) | st.tuples(INPUTS, HIDDEN, HIDDEN, OUTPUTS)
+
+
 @st.composite
-def problems(
-    draw, activations=tuple(ACTIVATIONS), steps=st.integers(0, 4), **fixed
-) -> Problem:
+def problems(draw, activations=tuple(ACTIVATIONS), steps=STEPS, **fixed) -> Problem:
     """Draw a problem: sizes here, numbers from a drawn seed."""
     options = {
-        "widths": draw(
-            st.tuples(
-                st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(2, 3)
-            )
-            | st.tuples(st.integers(1, 3), st.integers(2, 3))
-        ),
+        "widths": draw(WIDTHS),
         "lead": draw(st.sampled_from([(), (1,), (3,), (2, 2)])),
         "steps": draw(steps),
         "activation": draw(st.sampled_from(activations)),

@@ -269,10 +269,11 @@ def head_on_body(body, seed):
     x, y = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 1))
 
     def loss(i):
-        features = lambda: anp.tanh(anp.dot(x[i], anp.reshape(body, (3, 4))))
-        return lambda _: (
-            lambda head: anp.sum((anp.dot(features(), head[:, None]) - y[i]) ** 2)
-        )
+        def squared(head):
+            features = anp.tanh(anp.dot(x[i], anp.reshape(body, (3, 4))))
+            return anp.sum((anp.dot(features, head[:, None]) - y[i]) ** 2)
+
+        return lambda _: squared
 
     head = maml.adapt(rng.standard_normal(4), Task(loss(0), loss(0)), 0.01, 3)
     return loss(1)(head)(head)
