@@ -1,0 +1,393 @@
+"""Turn the two Omniglot zips into one omniglot.npz, downloading them if needed.
+
+    python data_scripts/omniglot.py [--from DIR] [--out FILE]
+
+images        : (1623, 20, 28, 28) uint8, ink 255 on paper 0
+names         : (1623,) "Alphabet/characterNN", sorted; row i of images is names[i]
+<split>_<part>: rows of names, ascending; lake has train and test (the two archives),
+                vinyals and finn have train, val and test (see make_splits)
+
+Drawings: Lake, Salakhutdinov, Tenenbaum 2015, https://github.com/brendenlake/omniglot
+"""
+
+import hashlib
+import io
+import os
+import re
+import signal
+import ssl
+import stat
+import struct
+import sys
+import time
+import traceback
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import click
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+
+class Counts(NamedTuple):
+    """How many characters, drawings of each and rows per part there must be."""
+
+    background: int = 964  # this and the next two: counted in the archives
+    evaluation: int = 659
+    drawings: int = 20
+    vinyals: tuple[int, int, int] = (1028, 172, 423)  # Snell et al. 2017, code
+    finn: tuple[int, int, int] = (1100, 100, 423)  # cbfinn/maml data_generator.py:46-54
+
+
+OFFICIAL = Counts()
+URL = "https://github.com/brendenlake/omniglot/raw/master/python"
+MD5 = {  # as torchmeta's source lists them; not checked against the files
+    "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
+    "images_evaluation.zip": "6b91aef0f799c5bb55b94e3f2daec811",
+}
+# sha256 that read_drawings gives for the real drawings
+KNOWN_DRAWINGS = "08d5e37f3272ec2d604c75b995f9e602c3248315859c7977b703583f68b853bd"
+TIMEOUT, TRIES, PAUSE = 30.0, 3, 1.0  # seconds, -, seconds (more before each try)
+ARCHIVE_BYTES = 1 << 24  # twice the larger archive packed without compression
+TOTAL_BYTES = 1 << 26  # thirteen times the drawings of the larger archive
+DRAWING_BYTES = 1 << 16  # the largest drawing has 522 bytes
+MEMBERS = 25_000  # the larger archive has 19 280 drawings in 995 folders
+SIDE, SMALL = 105, 28  # pixels: as drawn; as cbfinn/maml resizes them
+
+# Whole alphabets, but for four characters of one; all others are for training.
+VINYALS_VAL = {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"}
+VINYALS_TEST = {
+    *("Kannada", "Keble", "Malayalam", "Manipuri", "Mongolian", "Oriya", "Sylheti"),
+    *("Old_Church_Slavonic_(Cyrillic)", "Syriac_(Serto)", "Tengwar", "Tibetan", "ULOG"),
+    *(f"Gurmukhi/character{number}" for number in range(42, 46)),
+}
+
+Arrays = dict[str, np.ndarray]
+Catalogue = dict[str, list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]]  # by character
+COMPRESSIONS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+NETWORK_ERRORS = (  # all but those of the disk
+    *(URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError),
+    ValueError,  # a URL that cannot be read
+)
+DATA_ERRORS = (  # what zipfile and Pillow raise on damaged bytes
+    *(OSError, EOFError, SyntaxError, ValueError, RuntimeError, LookupError, Warning),
+    *(zipfile.BadZipFile, zlib.error, struct.error, Image.DecompressionBombError),
+)
+
+
+def failure(*parts: object) -> click.ClickException:
+    """Make the exception that click prints as one line before exit 1."""
+    return click.ClickException(" ".join(": ".join(map(str, parts)).split()))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a failure that names `path`."""
+    try:
+        yield
+    except BrokenPipeError:  # `| head` has had enough: click ends in silence
+        raise
+    except OSError as error:
+        raise failure(path, error.strerror or error) from error
+
+
+def note(text: str) -> None:
+    """Tell a person at a terminal, and nobody else, what takes the time."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
+# ----- Download -----
+
+
+def receive(url: str, part: Path) -> None:
+    """Append to `part` what it lacks of the file at `url`, up to a little too much."""
+    start = part.stat().st_size if part.exists() else 0
+    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with urlopen(request, timeout=TIMEOUT) as response:
+        begins = response.headers.get("Content-Range", "")
+        with part.open("ab" if begins.startswith(f"bytes {start}-") else "wb") as file:
+            while chunk := response.read(1 << 16):
+                file.write(chunk)
+                if file.tell() > ARCHIVE_BYTES:
+                    return
+        if response.length:  # to read(n), a broken connection is an end like another
+            raise IncompleteRead(b"", response.length)
+
+
+def receive_patiently(url: str, part: Path, pause: float) -> None:
+    """Call `receive` until it succeeds, at most TRIES times."""
+    for attempt in range(TRIES):
+        time.sleep(pause * attempt)
+        try:
+            return receive(url, part)
+        except HTTPError as error:
+            error.close()
+            last = error
+            if error.code == 416:  # `part` is as long as the file, or longer
+                part.unlink(missing_ok=True)
+            elif error.code < 500:
+                break
+        except NETWORK_ERRORS as error:
+            last = error
+    advice = f"to do without, put {' and '.join(MD5)} in DIR and use --from DIR"
+    raise failure(url, f"{str(last).strip('<>')}; {advice}") from last
+
+
+def md5_of(data: bytes) -> str:
+    """Hash what only has to be the expected file, not to withstand an attack."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def download(url: str, path: Path, md5: str, pause: float = PAUSE) -> None:
+    """Bring the file with this `md5` to `path`; until then, what is there stays."""
+    part = path.with_name(path.name + ".part")
+    with naming(part):
+        if path.is_file() and md5_of(path.read_bytes()) == md5:
+            return
+        note(f"downloading {url}")
+        receive_patiently(url, part, pause)
+        data = part.read_bytes()
+        if (got := md5_of(data)) == md5:
+            os.replace(part, path)
+            return
+        part.unlink()
+    page = "looks like an HTML page, " if data.lstrip().startswith(b"<") else ""
+    has = f"{page}{len(data)} bytes with md5 {got}, expected md5 {md5}; removed"
+    raise failure(url, has)
+
+
+# ----- Archives -----
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open one archive; anything wrong with it becomes one line that names it."""
+    with naming(path):
+        if not path.is_file():
+            raise failure(path, f"no such file; needed are {' and '.join(MD5)}")
+        if path.stat().st_size > ARCHIVE_BYTES:
+            raise failure(path, f"more than {ARCHIVE_BYTES} bytes")
+    try:
+        return zipfile.ZipFile(path)
+    except DATA_ERRORS as error:
+        raise failure(path, f"not a readable zip: {error}") from error
+
+
+def fault_of(member: zipfile.ZipInfo) -> str:
+    """Say what is wrong with a member whatever its name, "" if nothing is."""
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 when packed without one
+    faults = {
+        "encrypted": member.flag_bits & 1,
+        "a link or special file": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
+        "too large": member.file_size > DRAWING_BYTES,
+        "unknown compression": member.compress_type not in COMPRESSIONS,
+    }
+    return ", ".join(fault for fault, found in faults.items() if found)
+
+
+def find_drawings(
+    archive: zipfile.ZipFile, half: str
+) -> dict[str, dict[int, zipfile.ZipInfo]]:
+    """Sort the members by character and number; refuse any that is not a drawing."""
+    found, seen = {}, set()
+    character = r"([A-Za-z_()-]+/character[0-9]{2})"
+    drawing = re.compile(rf"images_{half}/{character}/[0-9]{{4}}_([0-9]{{2}})\.png")
+    folder = re.compile(rf"images_{half}/([A-Za-z_()-]+/|{character}/)?")
+    for member in archive.infolist():
+        # zipfile cuts `filename` at a NUL; `orig_filename` is what the archive says.
+        name = member.orig_filename
+        match = drawing.fullmatch(name)
+        fault = fault_of(member)
+        if not match and not folder.fullmatch(name):
+            fault = f"expected images_{half}/<Alphabet>/characterNN/NNNN_NN.png"
+        key = match.groups() if match else name
+        if fault or key in seen:
+            raise failure(archive.filename, f"{name!r:.99}", fault or "duplicate")
+        seen.add(key)
+        if match:
+            found.setdefault(match[1], {})[int(match[2])] = member
+    return found
+
+
+def catalogue(
+    archive: zipfile.ZipFile, half: str, characters: int, drawings: int
+) -> Catalogue:
+    """Check all that can be checked before a pixel is read."""
+    members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if len(members) > MEMBERS or size > TOTAL_BYTES:
+        has = f"{len(members)} members of {size} bytes"
+        raise failure(archive.filename, f"{has}, limits {MEMBERS} and {TOTAL_BYTES}")
+    found = find_drawings(archive, half)
+    for name, numbered in found.items():
+        if sorted(numbered) != list(range(1, drawings + 1)):
+            has = f"{len(numbered)} drawings, expected numbers 1 to {drawings}"
+            raise failure(archive.filename, f"{name!r}", has)
+    if len(found) != characters:
+        has = f"{len(found)} characters, expected {characters}"
+        raise failure(archive.filename, has)
+    return {
+        name: [(archive, numbered[i]) for i in sorted(numbered)]
+        for name, numbered in found.items()
+    }
+
+
+# ----- Drawings -----
+
+
+def decode(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Image:
+    """Read one drawing as a mode-"L" image of 105 x 105 pixels, paper 255."""
+    try:
+        with archive.open(member) as file:
+            data = file.read(DRAWING_BYTES + 1)
+        if len(data) > DRAWING_BYTES:
+            raise ValueError("too large")
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.size != (SIDE, SIDE) or image.mode not in ("1", "L"):
+                has = f"{image.size} pixels of mode {image.mode!r}"
+                raise ValueError(f"{has}, expected {(SIDE, SIDE)} of '1' or 'L'")
+            return image.convert("L")
+    except DATA_ERRORS as error:
+        reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
+        raise failure(archive.filename, repr(member.filename), reason) from error
+
+
+def shrink(image: Image.Image) -> np.ndarray:
+    """Return (28, 28) uint8 with ink 255 and paper 0, from a mode-"L" image."""
+    # Asked to resize mode "1", Pillow silently takes the nearest neighbour instead.
+    small = image.resize((SMALL, SMALL), Image.Resampling.LANCZOS)
+    return 255 - np.asarray(small)
+
+
+def read_drawings(characters: Catalogue, drawings: int) -> tuple[np.ndarray, str]:
+    """Return the images, (C, drawings, 28, 28), and the hash of what was drawn.
+
+    The hash is a sha256 over each name, a newline and the original pixels of its
+    drawings: one byte per pixel, ink 0 and paper 255.
+    """
+    images = np.zeros((len(characters), drawings, SMALL, SMALL), np.uint8)
+    digest = hashlib.sha256()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a 90-megapixel bomb Pillow only warns
+        for row, (name, members) in enumerate(characters.items()):
+            digest.update(name.encode() + b"\n")
+            for column, (archive, member) in enumerate(members):
+                image = decode(archive, member)
+                digest.update(image.tobytes())
+                images[row, column] = shrink(image)
+    return images, digest.hexdigest()
+
+
+# ----- Splits and output -----
+
+
+def make_splits(names: list[str], lake: list[int], counts: Counts) -> Arrays:
+    """Return the rows of the sorted `names` in each part: 0 train, 1 val, 2 test."""
+    places = [{name, name.split("/")[0]} for name in names]
+    vinyals = [2 * bool(at & VINYALS_TEST) + bool(at & VINYALS_VAL) for at in places]
+    if (sizes := tuple(map(vinyals.count, range(3)))) != counts.vinyals:
+        has = f"{sizes} characters in the Vinyals split, expected {counts.vinyals}"
+        raise failure("these are not Omniglot's alphabets", has)
+    # The official code shuffles os.listdir's order with random.seed(1), so its split
+    # depends on the file system and cannot be had again; this one has its sizes.
+    finn = np.empty(len(names), int)
+    shuffled = np.random.default_rng(1).permutation(len(names))
+    finn[shuffled] = np.repeat(range(3), counts.finn)
+    return {
+        f"{split}_{part}": np.flatnonzero(np.equal(parts, number))
+        for split, parts in {"lake": lake, "vinyals": vinyals, "finn": finn}.items()
+        for number, part in enumerate(("train", "val", "test"))
+        if (split, part) != ("lake", "val")
+    }
+
+
+def prepare(folder: Path, counts: Counts = OFFICIAL) -> tuple[Arrays, str]:
+    """Return the arrays to save and the hash of the drawings in `folder`'s zips."""
+    note(f"reading {folder}")
+    first, second = (folder / name for name in MD5)
+    with open_zip(first) as a, open_zip(second) as b:
+        background = catalogue(a, "background", counts.background, counts.drawings)
+        evaluation = catalogue(b, "evaluation", counts.evaluation, counts.drawings)
+        if both := sorted(background.keys() & evaluation.keys()):
+            raise failure(folder, f"{both[0]!r} is in both archives")
+        found = dict(sorted({**background, **evaluation}.items()))
+        lake = [0 if name in background else 2 for name in found]
+        splits = make_splits(list(found), lake, counts)
+        images, digest = read_drawings(found, counts.drawings)
+    return {"images": images, "names": np.array(list(found)), **splits}, digest
+
+
+def write(arrays: Arrays, path: Path) -> None:
+    """Save `arrays` at `path`, which holds the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+
+
+# ----- Command line -----
+
+
+FILE, FOLDER = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
+SOURCE = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--from", "source", type=SOURCE, help="Folder with both zips.")
+@click.option("--out", default="omniglot.npz", type=FILE)
+@click.option("--cache", type=FOLDER, help="Folder for downloads, else that of --out.")
+@click.option("--url", default=URL, help="Where the zips are.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(source: Path | None, out: Path, cache: Path | None, url: str, debug: bool):
+    """Turn the two Omniglot zips into one .npz, downloading them if needed."""
+    if out.suffix != ".npz" or os.path.isdir(out):
+        raise click.UsageError(f"--out {str(out)!r} does not name an .npz file")
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"--url {url!r} is not for http or https")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+    try:
+        if not os.path.isdir(out.parent):
+            raise failure(out.parent, "no such folder")
+        if source is None:
+            source = cache or out.parent
+            with naming(source):
+                source.mkdir(parents=True, exist_ok=True)
+            for name, md5 in MD5.items():
+                download(f"{url.rstrip('/')}/{name}", source / name, md5)
+        arrays, digest = prepare(source)
+        write(arrays, out)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except click.ClickException:
+        if debug:
+            traceback.print_exc()
+        raise
+    rows = [f"{name:<14}{array.shape} {array.dtype}" for name, array in arrays.items()]
+    rows = [click.format_filename(out), *rows, f"sha256 of the drawings: {digest}"]
+    with naming(Path("standard output")):
+        click.echo("\n".join(rows))
+    if digest != KNOWN_DRAWINGS:
+        click.echo("Warning: these drawings differ from the known ones", err=True)
+
+
+if __name__ == "__main__":
+    main()
