@@ -51,18 +51,28 @@ def chunk_scores(
         [family.sample(split, stream(TASK_SEED, split, 0, task)) for task in tasks]
     )
     theta = np.tile(theta, (len(tasks), 1))
-    thetas = maml.path(theta, family.task(episodes), family.alpha, steps)
-    return np.stack([family.score(theta_k, episodes) for theta_k in thetas])
+    # A task on which the steps diverge is told by its score.
+    with np.errstate(over="ignore", invalid="ignore"):
+        thetas = maml.path(theta, family.task(episodes), family.alpha, steps)
+        return np.stack([family.score(theta_k, episodes) for theta_k in thetas])
 
 
 def interval(scores: Array) -> tuple[Array, Array]:
-    """Return the mean over the last axis and half the width of its 95 % interval."""
-    spread = scores.std(axis=-1, ddof=1) / np.sqrt(scores.shape[-1])
-    return scores.mean(axis=-1), NORMAL_95 * spread
+    """Return the mean over the last axis and half the width of its 95 % interval.
+
+    Computed in float64: scores that diverge have squares beyond float32.
+    """
+    scores = scores.astype(float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = scores.std(axis=-1, ddof=1) / np.sqrt(scores.shape[-1])
+        return scores.mean(axis=-1), NORMAL_95 * spread
 
 
 def as_json(config: Config, split: str, iteration: int, scores: Array) -> str:
-    """Return the result for machines: mean and half-width after each step."""
+    """Return the result for machines: mean and half-width after each step.
+
+    What is not finite becomes null, for which JSON has no number.
+    """
     mean, half = interval(scores)
     told = {
         "experiment": config.name,
@@ -70,10 +80,14 @@ def as_json(config: Config, split: str, iteration: int, scores: Array) -> str:
         "split": split,
         "iteration": iteration,
         "tasks": scores.shape[1],
-        "mean": mean.tolist(),
-        "half_width_95": half.tolist(),
+        "mean": _finite(mean),
+        "half_width_95": _finite(half),
     }
     return json.dumps(told, indent=2) + "\n"
+
+
+def _finite(numbers: Array) -> list[float | None]:
+    return [x if np.isfinite(x) else None for x in numbers.tolist()]
 
 
 def as_table(config: Config, scores: Array, shown: tuple[int, ...]) -> str:

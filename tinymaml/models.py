@@ -22,6 +22,10 @@ from tinymaml.params import Shapes
 
 Array = np.ndarray
 Draw = Callable[[Generator, tuple[int, ...]], Array]
+Activation = Callable[[Array], Array]
+
+# The paper's nets have relu; tanh is smooth, as some checks need.
+ACTIVATIONS: dict[str, Activation] = {"relu": relu, "tanh": anp.tanh}
 
 
 class Model(NamedTuple):
@@ -75,7 +79,7 @@ def _init(shapes: Shapes, draws: dict[str, Draw]) -> Callable[[Generator], Array
 
 def mlp(
     widths: Sequence[int],
-    activation: Callable[[Array], Array] = relu,
+    activation: Activation = relu,
     batch_norm: bool = False,
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
@@ -113,7 +117,11 @@ def flat_images(model: Model) -> Model:
 
 
 def conv_net(
-    image: tuple[int, int, int], ways: int, filters: int, layers: int = 4
+    image: tuple[int, int, int],
+    ways: int,
+    filters: int,
+    layers: int = 4,
+    activation: Activation = relu,
 ) -> Model:
     """The Omniglot net: `layers` x [3x3 conv of stride 2, batch norm, relu], then the
     mean over positions, then linear: (..., n, h, w, c) -> (..., n, ways).
@@ -128,7 +136,7 @@ def conv_net(
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(layers):
-            x = relu(_norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"]))
+            x = activation(_norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"]))
         *lead, h, w, f = x.shape
         x = anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
         return matmul(x, p["w"]) + p["b"]
@@ -137,7 +145,11 @@ def conv_net(
 
 
 def pooled_conv_net(
-    image: tuple[int, int, int], ways: int, filters: int, layers: int = 4
+    image: tuple[int, int, int],
+    ways: int,
+    filters: int,
+    layers: int = 4,
+    activation: Activation = relu,
 ) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
     linear on all that is left: (..., n, h, w, c) -> (..., n, ways).
@@ -153,7 +165,7 @@ def pooled_conv_net(
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(layers):
-            x = max_pool(relu(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
+            x = max_pool(activation(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
         x = anp.reshape(x, (*x.shape[:-3], features))
         return matmul(x, p["w"]) + p["b"]
 

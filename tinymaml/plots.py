@@ -21,6 +21,7 @@ Array = np.ndarray
 BLACK, ORANGE, BLUE, GREEN = "#000000", "#E69F00", "#0072B2", "#009E73"
 FIT_STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
 SMOOTH = 100  # points of a learning curve
+Y_LIMIT = 1.2 * sine.AMPLITUDES[1]
 
 
 def draw(path: Path) -> list[Path]:
@@ -29,21 +30,24 @@ def draw(path: Path) -> list[Path]:
     Returns the PNG files written. Raises WorldError without matplotlib or metrics.
     """
     config = runs.read_config(path)
-    pictures = [learning_curve(path)]
+    pictures = [learning_curve(path, config)]
     if config.name == "sine":
         pictures.append(sine_fit(path, config))
     return pictures
 
 
-def learning_curve(path: Path) -> Path:
-    """Draw the query loss after adaptation against iterations: curve.png."""
+def learning_curve(path: Path, config: Config) -> Path:
+    """Draw the query loss after adaptation against iterations: curve.png.
+
+    Losses are averaged over up to SMOOTH groups of iterations.
+    """
     records = runs.read_metrics(path)
     if not records:
         raise WorldError(f"no metrics in {str(path)!r}")
     iterations = np.array([record["iteration"] for record in records])
     loss = np.array([record["loss"] for record in records])
     groups = np.array_split(np.arange(len(loss)), min(SMOOTH, len(loss)))
-    figure, axes = _figure("iteration", "query loss after adaptation")
+    figure, axes = _figure("outer updates", "on query examples, after adaptation")
     axes.plot(
         [iterations[group].mean() for group in groups],
         [loss[group].mean() for group in groups],
@@ -58,10 +62,10 @@ def learning_curve(path: Path) -> Path:
             color=ORANGE,
             linestyle="--",
             marker="o",
-            label="score, validation tasks",
+            label=f"{config.score}, validation tasks",
         )
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    _legend(figure)
     return _write(figure, path / "curve.png")
 
 
@@ -75,23 +79,30 @@ def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
     curve = sine.draw_curve(stream(TASK_SEED, "test", 0, task))
     episode = stack([family.sample("test", stream(TASK_SEED, "test", 0, task))])
     steps = max(step for step, *_ in FIT_STEPS)
-    thetas = maml.path(state.theta[None], family.task(episode), family.alpha, steps)
     x = np.linspace(*sine.INPUTS, 200).astype(config.dtype)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
+        thetas = maml.path(state.theta[None], family.task(episode), family.alpha, steps)
+        fits = {
+            step: family.model.apply(thetas[step], x[None])[0] for step, *_ in FIT_STEPS
+        }
     figure, axes = _figure("x", "y")
-    axes.plot(x, curve(x), color=BLACK, linewidth=1, label="truth")
+    axes.plot(x, curve(x), color=BLACK, linewidth=1.2, label="truth")
     axes.plot(
         episode.x_support[0],
         episode.y_support[0],
         "^",
         color=BLACK,
+        zorder=3,  # in front of the curves
         label=f"{config.shots} support points",
     )
     for step, dashes, color in FIT_STEPS:
-        y = family.model.apply(thetas[step], x[None])[0]
         label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
-        axes.plot(x, y, dashes, color=color, linewidth=2, label=label)
-    axes.set_title(f"A held-out task after {state.iteration} iterations of MAML")
-    axes.legend(frameon=False, fontsize="small")
+        axes.plot(x, fits[step], dashes, color=color, linewidth=2, label=label)
+    # A net whose steps diverge must not hide the others; no true curve is so large.
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -Y_LIMIT), min(high, Y_LIMIT))
+    axes.set_title(f"A held-out task, {state.iteration} outer updates")
+    _legend(figure)
     return _write(figure, path / "fit.png")
 
 
@@ -105,6 +116,11 @@ def _figure(x_label: str, y_label: str):
     axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _legend(figure) -> None:
+    # Below the axes: a curve may be anywhere in them.
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
 
 def _write(figure, path: Path) -> Path:

@@ -21,10 +21,11 @@ SIDE = 28
 SCALE = 4
 CURVE_POINTS = 12
 STROKES = (2, 5)
+LOW, HIGH = 0.18, 0.82  # where a class lies in each direction, as shares of the side
 # Standard deviations of a hand, as shares of the side: where a stroke bends, and where
 # the glyph stands; then turn (radians), size and shear of the whole.
 WOBBLE, SHIFT, TURN, STRETCH = 0.035, 0.03, 0.12, 0.08
-PEN = (1.3, 2.4)  # pixels
+PEN = (1.2, 1.9)  # pixels
 
 
 def draw_classes(seed: int, classes: int, drawings: int = 20) -> Array:
@@ -45,13 +46,16 @@ def draw_classes(seed: int, classes: int, drawings: int = 20) -> Array:
 def draw_strokes(rng: Generator) -> Array:
     """Draw a class: control points (strokes, 4, 2) of cubic Bezier curves, in [0, 1]^2.
 
-    A stroke begins, half of the time, where the one before it ended.
+    A stroke begins, half of the time, where the one before it ended. The whole is
+    stretched to LOW..HIGH, so that where a class lies does not tell it.
     """
-    strokes = rng.uniform(0.12, 0.88, (rng.integers(*STROKES), 4, 2))
+    strokes = rng.uniform(size=(rng.integers(*STROKES), 4, 2))
     for before, after in itertools.pairwise(strokes):
         if rng.random() < 0.5:
             after[0] = before[3]
-    return strokes
+    lines = bezier(strokes)
+    least, most = lines.min((0, 1)), lines.max((0, 1))
+    return LOW + (HIGH - LOW) * (strokes - least) / (most - least)
 
 
 def wobble(rng: Generator, strokes: Array) -> Array:
@@ -67,14 +71,18 @@ def wobble(rng: Generator, strokes: Array) -> Array:
     return (bent - 0.5) @ (rotation @ stretch).T + 0.5 + rng.normal(0, SHIFT, 2)
 
 
-def render(strokes: Array, pen: float) -> Array:
-    """Draw strokes (strokes, 4, 2) with a pen of `pen` pixels: uint8 (28, 28)."""
+def bezier(strokes: Array) -> Array:
+    """Return points (strokes, CURVE_POINTS, 2) on the curves of strokes (strokes, 4, 2)."""
     t = np.linspace(0, 1, CURVE_POINTS)[:, None]
     bernstein = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+    return bernstein @ strokes
+
+
+def render(strokes: Array, pen: float) -> Array:
+    """Draw strokes (strokes, 4, 2) with a pen of `pen` pixels: uint8 (28, 28)."""
     large = SIDE * SCALE
     image = Image.new("L", (large, large))
     canvas = ImageDraw.Draw(image)
-    for stroke in strokes:
-        line = (bernstein @ stroke) * large
+    for line in bezier(strokes) * large:
         canvas.line([*map(tuple, line.tolist())], 255, round(pen * SCALE), "curve")
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))

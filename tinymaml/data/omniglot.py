@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +21,14 @@ PARTS = {
     "vinyals": ("train", "val", "test"),
     "lake": ("train", "test"),
 }
+# Bytes of a file unpacked; ours is 26 MB. One that claims more would fill the memory.
+LARGEST = 100 * 2**20
+# What reading a damaged .npz has been seen to raise.
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),
+    *(TypeError, OverflowError),
+)
 HINT = "make it with: python data_scripts/omniglot.py --out FILE"
 
 
@@ -38,15 +47,21 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
     if not Path(path).is_file():
         raise WorldError(f"no data file {str(path)!r}; {HINT}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            images = file["images"]
-            classes = {part: file[f"{split}_{part}"] for part in PARTS[split]}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        images, classes = _read(path, split)
+    except DAMAGE as error:
         raise WorldError(f"{str(path)!r} is damaged or not ours; {HINT}") from error
-    except (zlib.error, NotImplementedError, MemoryError, RuntimeError) as error:
-        raise WorldError(f"{str(path)!r} is damaged; {HINT}") from error
     _check(path, images, classes)
     return images, classes
+
+
+def _read(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > LARGEST:
+        raise ValueError(f"it claims {size} bytes")
+    with np.load(path, allow_pickle=False) as file:
+        parts = {part: file[f"{split}_{part}"] for part in PARTS[split]}
+        return file["images"], parts
 
 
 def _check(path: str | Path, images: Array, classes: dict[str, Array]) -> None:
@@ -54,6 +69,10 @@ def _check(path: str | Path, images: Array, classes: dict[str, Array]) -> None:
     if images.shape != expected or images.dtype != np.uint8:
         found = f"{images.dtype} {images.shape}"
         raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {expected}")
+    for part, rows in classes.items():
+        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+            found = f"{rows.dtype} {rows.shape}"
+            raise WorldError(f"{str(path)!r}: {part!r} is {found}, not a list of rows")
     rows = np.concatenate([*classes.values()])
     if sorted(rows.tolist()) != list(range(CHARACTERS)):
         raise WorldError(f"{str(path)!r}: the split is not a partition of the characters")

@@ -68,6 +68,9 @@ class Config:
         above=0,
         most=1e9,
     )
+    activation: str = option(
+        "relu", "of the hidden layers", "section 5 of the paper", choices=("relu", "tanh")
+    )
     dtype: str = option("float32", "precision", choices=("float32", "float64"))
     chunk: int = option(
         8, "tasks computed side by side; fixes the last bits", least=1, most=MOST

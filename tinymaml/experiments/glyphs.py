@@ -34,10 +34,14 @@ class Glyphs(images.Images):
 CONFIG = Glyphs
 
 
-def setup(config: Glyphs) -> Problem:
+def setup(config: images.Images) -> Problem:
     """Draw the glyphs and return the problem."""
     drawings = glyphs.draw_classes(GLYPH_SEED, sum(CLASSES.values()))
     ends = np.cumsum([*CLASSES.values()])
     rows = np.split(np.arange(ends[-1]), ends[:-1])
     classes = dict(zip(CLASSES, rows, strict=True))
     return images.build(config, drawings, classes, rotate=False)
+
+
+# What a check of the gradients needs: the glyphs are drawn, so it is the problem itself.
+stand_in = setup

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 
 from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
 from tinymaml.experiments.common import MOST, Config, option
-from tinymaml.fewshot import Problem, as_task
+from tinymaml.fewshot import Episode, Problem, as_task
 from tinymaml.models import Model
 
 
@@ -75,20 +76,17 @@ def build(
     if config.validate_every and "val" not in classes:
         raise UsageError("this split has no validation classes: --validate-every 0")
     model = _net(config, (*images.shape[2:4], *images.shape[4:], 1)[:3])
-    dtype = config.dtype
+
+    def sample(split: str, rng: Generator) -> Episode:
+        if split not in classes:
+            raise UsageError(f"these data have no {split!r} classes")
+        sizes = config.ways, config.shots, queries
+        return fewshot.sample(rng, images, classes[split], *sizes, rotate, config.dtype)
+
     return Problem(
         model=model,
         alpha=_step_sizes(config, model),
-        sample=lambda split, rng: fewshot.sample(
-            rng,
-            images,
-            classes[split],
-            config.ways,
-            config.shots,
-            queries,
-            rotate,
-            dtype,
-        ),
+        sample=sample,
         task=lambda episode: as_task(episode, model.apply, losses.cross_entropy),
         score=lambda theta, episode: losses.accuracy(
             model.apply(theta, episode.x_query), episode.y_query
@@ -97,10 +95,11 @@ def build(
 
 
 def _net(config: Images, image: tuple[int, int, int]) -> Model:
+    activation = models.ACTIVATIONS[config.activation]
     if config.net == "conv":
-        return models.conv_net(image, config.ways, config.filters)
+        return models.conv_net(image, config.ways, config.filters, activation=activation)
     widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
-    return models.flat_images(models.mlp(widths, batch_norm=True))
+    return models.flat_images(models.mlp(widths, activation, batch_norm=True))
 
 
 def _step_sizes(config: Images, model: Model) -> float | Array:

@@ -20,11 +20,14 @@ class Sine(Config):
     shown_steps: ClassVar[tuple[int, ...]] = (0, 1, 2, 5, 10)
 
     iterations: int = option(
-        15000,
-        "outer updates in all",
-        "70,000 in main.py:4; 15,000 reach the same error to a few per cent",
+        12000, "outer updates in all", "70,000 in main.py:4", least=0, most=10**8
+    )
+    inner_steps: int = option(
+        2,
+        "inner gradient steps in training",
+        "the paper has 1, after which further steps diverge on a few tasks in a hundred",
         least=0,
-        most=10**8,
+        most=1000,
     )
     tasks: int = option(25, "tasks in a meta-batch", "main.py:4", least=1, most=MOST)
     alpha: float = option(
@@ -49,7 +52,7 @@ CONFIG = Sine
 
 def setup(config: Sine) -> Problem:
     """Return the problem: an MLP with relu on curves drawn from the whole range."""
-    model = models.mlp((1, *config.hidden, 1))
+    model = models.mlp((1, *config.hidden, 1), models.ACTIVATIONS[config.activation])
     return Problem(
         model=model,
         alpha=config.alpha,
@@ -59,3 +62,7 @@ def setup(config: Sine) -> Problem:
             model.apply(theta, episode.x_query), episode.y_query
         ),
     )
+
+
+# What a check of the gradients needs: the curves are drawn, so it is the problem itself.
+stand_in = setup
