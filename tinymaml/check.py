@@ -1,8 +1,8 @@
-"""The verifier: one meta-gradient, several ways, in float64.
+"""The verifier: is a meta-gradient exact, and how much of it is second order?
 
-The explicit chain is compared with automatic differentiation through the unrolled inner
-loop, with the low-memory chain, and with central finite differences, which know nothing
-of derivatives.
+`verify` judges this library's chain on a problem, in float64, by ways that share less and
+less with it. `classify` judges anybody's meta-gradient, from any framework, by its values
+alone.
 """
 
 from __future__ import annotations
@@ -12,96 +12,134 @@ from typing import NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
-from autograd import grad
+from autograd import grad, make_hvp
 
-from tinymaml import losses, maml, models
-from tinymaml.data import sine
-from tinymaml.fewshot import Episode, as_task, stack, stream
+from tinymaml import maml
+from tinymaml.differences import directions, remainder_rate, slope
+from tinymaml.experiments import MODULES
+from tinymaml.experiments.common import Config
+from tinymaml.fewshot import Problem, stack, stream
 from tinymaml.maml import Task
+from tinymaml.params import Shapes, spans
 
 
 Array = np.ndarray
 
-# Central differences have an error of order STEP^2 plus rounding / STEP.
-STEP = 1e-5
-DIRECTIONS = 4
-ANALYTIC, NUMERIC = 1e-12, 1e-6  # relative errors allowed
+DIRECTIONS = 8
+# Two exact ways differ by rounding: some thousand operations of 1e-16 each.
+ROUNDING = 1e-12
+# Central differences of a smooth function in float64 reach 1e-9.
+NUMERIC = 1e-6
+FIRST_RATE, SECOND_RATE = (1.9, 2.1), (2.8, 3.2)
+
+
+# ----- This library's chain -----
 
 
 class Row(NamedTuple):
-    """One comparison: what with what, the relative error, and what is allowed."""
+    """One check: what was measured, the figure, and the range that it must lie in."""
 
-    case: str
-    steps: int
-    against: str
-    error: float
-    tolerance: float
+    check: str
+    figure: float
+    low: float
+    high: float
 
     @property
     def passed(self) -> bool:
-        """Whether the error is a number within the tolerance."""
-        return bool(self.error <= self.tolerance)
+        """Whether the figure is a number within its range."""
+        return bool(self.low <= self.figure <= self.high)
+
+
+class Layer(NamedTuple):
+    """How much of one array's meta-gradient is second order.
+
+    relative: |exact - first order| / |exact|; cosine: between the two.
+    """
+
+    name: str
+    relative: float
+    cosine: float
+
+
+class Report(NamedTuple):
+    """What was found on one experiment."""
+
+    title: str
+    rows: list[Row]
+    layers: list[Layer]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row passed."""
+        return all(row.passed for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [f"{self.title:<44} figure     allowed"]
+        for row in self.rows:
+            allowed = f"<= {row.high:.0e}" if not row.low else f"{row.low} to {row.high}"
+            figure = f"{row.figure:.1e}" if not row.low else f"{row.figure:.2f}"
+            verdict = "ok" if row.passed else "WRONG"
+            lines.append(f"  {row.check:<42} {figure:<9}  {allowed:<11} {verdict}")
+        lines.append("second-order part of the meta-gradient       share      cosine")
+        for layer in self.layers:
+            share = f"{100 * layer.relative:.1f} %"
+            lines.append(f"  {layer.name:<42} {share:<9}  {layer.cosine:.4f}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict:
+        """Return the same for machines; a figure that is not a number is null."""
+        rows = [
+            {**row._asdict(), "figure": _number(row.figure), "passed": row.passed}
+            for row in self.rows
+        ]
+        layers = [
+            {**layer._asdict(), "cosine": _number(layer.cosine)} for layer in self.layers
+        ]
+        return {"title": self.title, "passed": self.passed, "rows": rows, "layers": layers}
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 class Case(NamedTuple):
-    """A problem to check on: stacked tasks, where, and with which step size."""
+    """What to check: tasks side by side, where, with which step size and how many steps."""
 
-    name: str
+    shapes: Shapes
     theta: Array
     task: Task
-    alpha: float
+    alpha: float | Array
+    steps: int
+
+    @property
+    def args(self) -> tuple[Array, Task, float | Array, int]:
+        """What the functions of maml take."""
+        return self.theta, self.task, self.alpha, self.steps
 
 
-def sine_case() -> Case:
-    """The sine MLP 1-40-40-1 on three tasks of ten points."""
-    model = models.mlp((1, 40, 40, 1))
-    rngs = [stream(0, "train", 0, task) for task in range(3)]
-    episodes = stack([sine.sample(rng, 10, 10, "float64") for rng in rngs])
-    return Case(
-        "sine MLP",
-        _generic_theta(model, 3),
-        as_task(episodes, model.apply, losses.mse),
-        0.01,
+def case_of(problem: Problem, tasks: int, steps: int) -> Case:
+    """Return a problem's first training tasks of seed 0, at a generic theta (tasks, P)."""
+    rngs = [stream(0, "train", 0, task) for task in range(tasks)]
+    episodes = stack([problem.sample("train", rng) for rng in rngs])
+    init = stream(0, "init", 0, 0)
+    theta = np.stack([problem.model.init(init) for _ in range(tasks)])
+    # Off the zeros, where mistakes could hide.
+    theta += 0.1 * init.standard_normal(theta.shape)
+    return Case(problem.model.shapes, theta, problem.task(episodes), problem.alpha, steps)
+
+
+def verify_experiment(config: Config) -> Report:
+    """Verify the meta-gradient of an experiment with these options, in float64.
+
+    Raises what its `setup` raises.
+    """
+    config = config.with_changes({"dtype": "float64", "activation": "relu"})
+    rough, smooth = (
+        case_of(MODULES[config.name].stand_in(wanted), config.tasks, config.inner_steps)
+        for wanted in (config, config.with_changes({"activation": "tanh"}))
     )
-
-
-def conv_case() -> Case:
-    """A small Omniglot net with batch norm: two 5-way 2-shot tasks of 12x12 noise."""
-    model = models.conv_net((12, 12, 1), ways=5, filters=4, layers=3)
-    rng = stream(0, "train", 0, 0)
-    x, labels = rng.uniform(size=(2, 2, 10, 12, 12, 1)), np.arange(5).repeat(2)
-    labels = np.stack([labels, labels])
-    episodes = Episode(x[0], labels, x[1], labels)
-    return Case(
-        "conv net",
-        _generic_theta(model, 2),
-        as_task(episodes, model.apply, losses.cross_entropy),
-        0.1,
-    )
-
-
-def _generic_theta(model: models.Model, tasks: int) -> Array:
-    """Initial values of each task, moved off the zeros where a mistake could hide."""
-    rng = stream(0, "init", 0, 0)
-    theta = np.stack([model.init(rng) for _ in range(tasks)])
-    return theta + 0.1 * rng.standard_normal(theta.shape)
-
-
-CASES: dict[str, Callable[[], Case]] = {"sine": sine_case, "conv": conv_case}
-
-
-def check_case(case: Case, steps: int) -> list[Row]:
-    """Return one row for each comparison of the exact meta-gradient."""
-    args = case.theta, case.task, case.alpha, steps
-    _, exact = maml.meta_gradient(*args)
-    unrolled = grad(lambda theta: query_after(theta, *args[1:]))(case.theta)
-    _, frugal = maml.meta_gradient_low_memory(*args)
-    told = [
-        ("autodiff through the unrolled loop", difference(exact, unrolled), ANALYTIC),
-        ("the low-memory chain", difference(exact, frugal), ANALYTIC),
-        ("central finite differences", against_differences(exact, *args), NUMERIC),
-    ]
-    return [Row(case.name, steps, *row) for row in told]
+    title = f"{config.name}, K = {config.inner_steps}, P = {rough.theta.shape[-1]}"
+    return Report(title, verify(rough, smooth), second_order_part(rough))
 
 
 def query_after(theta: Array, task: Task, alpha: float | Array, steps: int) -> Array:
@@ -110,36 +148,197 @@ def query_after(theta: Array, task: Task, alpha: float | Array, steps: int) -> A
     return anp.sum(task.query(theta_k)(theta_k))
 
 
-def against_differences(
-    gradient: Array, theta: Array, task: Task, alpha: float | Array, steps: int
-) -> float:
-    """Return the worst relative error of the gradient along random directions."""
-    rng = np.random.default_rng(0)
-    worst = 0.0
-    for _ in range(DIRECTIONS):
-        direction = rng.standard_normal(theta.shape)
-        direction /= np.linalg.norm(direction)
-        ahead = query_after(theta + STEP * direction, task, alpha, steps)
-        behind = query_after(theta - STEP * direction, task, alpha, steps)
-        slope = (ahead - behind) / (2 * STEP)
-        # By the size of the gradient, since along one direction it may vanish.
-        error = abs(slope - np.sum(gradient * direction)) / np.linalg.norm(gradient)
-        worst = max(worst, float(error))
-    return worst
+def verify(case: Case, smooth: Case) -> list[Row]:
+    """Return one row for each check of the explicit chain on a case in float64.
+
+    smooth: the same with a smooth activation, for the Taylor remainders: with relu the
+    inner gradient jumps at a kink, so that Q(theta_K) is not even continuous there
+    """
+    theta, *rest = case.args
+    _, exact = maml.meta_gradient(*case.args)
+    _, frugal = maml.meta_gradient_low_memory(*case.args)
+    unrolled = grad(query_after)(theta, *rest)
+    ways = directions(np.random.default_rng(0), theta.shape, DIRECTIONS)
+    slopes = slopes_error(lambda at: float(query_after(at, *rest)), theta, ways, exact)
+    return [
+        Row("autodiff through the unrolled loop", difference(exact, unrolled), 0, ROUNDING),
+        Row("the low-memory chain", difference(exact, frugal), 0, ROUNDING),
+        Row(f"central differences, {DIRECTIONS} directions", slopes, 0, NUMERIC),
+        *_remainder_rows(smooth),
+        *_hvp_rows(case),
+    ]
+
+
+def _remainder_rows(case: Case) -> list[Row]:
+    theta, *rest = case.args
+    _, exact = maml.meta_gradient(*case.args)
+    meta_hvp, _ = make_hvp(lambda at: query_after(at, *rest))(theta)
+    first, second = [], []
+    for way in directions(np.random.default_rng(0), theta.shape, DIRECTIONS):
+        terms = np.sum(exact * way), np.sum(way * meta_hvp(way))
+        value = lambda at: float(query_after(at, *rest))  # noqa: E731
+        first.append(remainder_rate(value, theta, way, terms[0]))
+        second.append(remainder_rate(value, theta, way, *terms))
+    return [
+        Row("rate of the first Taylor remainder", float(np.median(first)), *FIRST_RATE),
+        Row(
+            "rate of the second, with the meta-HVP", float(np.median(second)), *SECOND_RATE
+        ),
+    ]
+
+
+def _hvp_rows(case: Case) -> list[Row]:
+    hvp, _ = maml.hvp_and_gradient(case.task.support(case.theta), case.theta)
+    u, v = directions(np.random.default_rng(1), case.theta.shape, 2)
+    hu, hv, both = hvp(u), hvp(v), hvp(2.0 * u + v)
+    # By the sizes of the factors: the products themselves may nearly vanish.
+    scale = np.linalg.norm(hu) + np.linalg.norm(hv) or 1.0
+    symmetry = abs(np.sum(u * hv) - np.sum(v * hu)) / scale
+    linearity = np.linalg.norm(both - (2.0 * hu + hv)) / scale
+    return [
+        Row("symmetry of the Hessian product", float(symmetry), 0, ROUNDING),
+        Row("linearity of the Hessian product", float(linearity), 0, ROUNDING),
+    ]
+
+
+def second_order_part(case: Case) -> list[Layer]:
+    """Return how much of each array's meta-gradient first-order MAML leaves out."""
+    _, exact = maml.meta_gradient(*case.args)
+    _, first = maml.first_order(*case.args)
+    layers = [
+        _layer(name, exact[..., span], first[..., span])
+        for name, span in spans(case.shapes).items()
+    ]
+    return [*layers, _layer("all", exact, first)]
+
+
+def _layer(name: str, exact: Array, first: Array) -> Layer:
+    sizes = np.linalg.norm(exact), np.linalg.norm(first)
+    cosine = np.sum(exact * first) / (sizes[0] * sizes[1]) if all(sizes) else float("nan")
+    return Layer(name, difference(first, exact), float(cosine))
 
 
 def difference(a: Array, b: Array) -> float:
     """Return the norm of a - b relative to that of b."""
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+    return float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0))
 
 
-def table(rows: list[Row]) -> str:
-    """Return the rows for people."""
-    lines = [f"{'case':<10} K  {'explicit chain against':<36} error      allowed"]
-    for row in rows:
-        verdict = "ok" if row.passed else "WRONG"
-        lines.append(
-            f"{row.case:<10} {row.steps}  {row.against:<36} {row.error:.1e}"
-            f"    {row.tolerance:.0e}  {verdict}"
+def slopes_error(
+    value: Callable[[Array], float], at: Array, ways: list[Array], gradient: Array
+) -> float:
+    """Return how far a gradient's slopes along directions are from the measured ones.
+
+    Relative, over all directions together. A direction in which the measurement itself is
+    in doubt (it crosses a kink) is left out; nan when too few are left.
+    """
+    measured = [slope(value, at, way) for way in ways]
+    claimed = np.array([np.sum(gradient * way) for way in ways])
+    return _relative(
+        claimed,
+        np.array([float(m.value) for m in measured]),
+        np.array([m.doubt for m in measured]),
+    )
+
+
+def _relative(claimed: Array, measured: Array, doubts: Array) -> float:
+    size = np.sqrt(np.mean(measured**2))
+    sure = doubts <= NUMERIC / 4 * (size or 1.0)
+    if sure.sum() < len(sure) / 2:
+        return float("nan")
+    return float(
+        np.linalg.norm((claimed - measured)[sure]) / (size * np.sqrt(sure.sum()) or 1)
+    )
+
+
+# ----- Anybody's meta-gradient -----
+
+# Relative errors: of a right gradient at most, by differences of a smooth function.
+EXACT = 1e-5
+
+
+class Verdict(NamedTuple):
+    """What a meta-gradient is, and the evidence.
+
+    kind: "exact", "first-order" or "neither"
+    error: of its slopes against the measured ones, relative; a right one has about 1e-9
+    rate: of its first Taylor remainder: 2 when exact, 1 when not; nan when too small
+    first_order_error: of grad Q(theta_K), were it that; nan without `adapt`
+    alignment: cosine of its slopes with those of the first-order gradient; nan without
+    """
+
+    kind: str
+    error: float
+    rate: float
+    first_order_error: float
+    alignment: float
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
         )
-    return "\n".join(lines)
+        if np.isfinite(self.first_order_error):
+            told += (
+                f"; as a first-order gradient off by {self.first_order_error:.1e},"
+                f" aligned {self.alignment:.4f}"
+            )
+        return told
+
+
+def classify(
+    meta_loss: Callable[[Array], float],
+    meta_gradient: Callable[[Array], Array],
+    theta: Array,
+    adapt: Callable[[Array], Array] | None = None,
+    *,
+    seed: int = 0,
+    number: int = 2 * DIRECTIONS,
+) -> Verdict:
+    """Say whether a meta-gradient is exact, first-order or neither.
+
+    meta_loss: theta (P,) float64 -> Q(theta_K), on fixed data
+    meta_gradient: theta (P,) -> its claimed gradient (P,)
+    theta: where to look (P,); generic, not zeros
+    adapt: theta (P,) -> theta_K (P,), the inner loop. Without it a first-order gradient
+        cannot be told from any other wrong one, and is "neither"
+    number: directions to look along
+
+    With F = Q(theta_K(theta)) and J = d theta_K / d theta, an exact gradient g has
+    F'(d) = g . d along every direction d; a first-order one, grad Q(theta_K), has
+    F'(d) = g . J d instead. F'(d) and J d are central differences of the two functions.
+    Raises ValueError when the loss is random, not finite, too rough or too coarse (float32
+    inside) to be measured, or when the shapes do not fit.
+    """
+    theta = np.asarray(theta, np.float64)
+    gradient = np.asarray(meta_gradient(theta.copy()), np.float64)
+    if gradient.shape != theta.shape:
+        raise ValueError(f"theta is {theta.shape}, its gradient {gradient.shape}")
+
+    def value(at: Array) -> float:
+        return float(meta_loss(at.copy()))
+
+    if not (np.isfinite(value(theta)) and np.isfinite(gradient).all()):
+        raise ValueError("the meta-loss or its gradient is not finite")
+    if value(theta) != value(theta):
+        raise ValueError("the meta-loss is random: fix its data and seeds")
+    ways = directions(np.random.default_rng(seed), theta.shape, number)
+    measured = [slope(value, theta, way) for way in ways]
+    slopes = np.array([float(m.value) for m in measured])
+    doubts = np.array([m.doubt for m in measured])
+    error = _relative(np.array([gradient @ way for way in ways]), slopes, doubts)
+    if np.isnan(error):
+        raise ValueError(
+            "the meta-loss cannot be differentiated by its values: compute it in float64,"
+            " or move theta away from kinks"
+        )
+    rates = [remainder_rate(value, theta, way, gradient @ way) for way in ways]
+    rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else float("nan")
+    first, alignment = float("nan"), float("nan")
+    if adapt is not None:
+        moved = [slope(lambda at: np.asarray(adapt(at.copy())), theta, way) for way in ways]
+        claimed = np.array([gradient @ m.value for m in moved])
+        first = _relative(claimed, slopes, doubts)
+        alignment = float(
+            claimed @ slopes / (np.linalg.norm(claimed) * np.linalg.norm(slopes) or 1.0)
+        )
+    kind = "exact" if error < EXACT else "first-order" if first < EXACT else "neither"
+    return Verdict(kind, error, rate, first, alignment)
