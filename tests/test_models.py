@@ -1,0 +1,475 @@
+"""Models: shapes, sizes of the paper's nets, initial values, symmetries, float32."""
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from gradients import watch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.linalg import norm
+from numpy.random import default_rng
+from test_ops import close, plain_batch_norm, plain_conv, plain_max_pool
+
+from tinymaml import maml, models, params
+from tinymaml.losses import cross_entropy, mse
+from tinymaml.maml import Task
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+# Name -> (model, shape of one example). Small, with more than one hidden layer each.
+NETS = {
+    "mlp": (models.mlp([3, 5, 4, 2]), (3,)),
+    "mlp tanh": (models.mlp([3, 5, 4, 2], activation=anp.tanh), (3,)),
+    "mlp batch norm": (models.mlp([3, 5, 4, 2], batch_norm=True), (3,)),
+    "conv": (models.conv_net((7, 6, 2), 3, filters=4, layers=2), (7, 6, 2)),
+    "pooled conv": (models.pooled_conv_net((9, 8, 2), 3, filters=4, layers=2), (9, 8, 2)),
+}
+every_net = pytest.mark.parametrize("name", NETS)
+normalised_net = pytest.mark.parametrize("name", ["mlp batch norm", "conv", "pooled conv"])
+
+
+def drawn(name, rng, lead=(), n=4):
+    """Return the net, theta (..., P) with every entry random, and inputs (..., n, ...)."""
+    model, example = NETS[name]
+    theta = 0.5 * rng.standard_normal((*lead, params.count(model.shapes)))
+    return model, theta, rng.standard_normal((*lead, n, *example))
+
+
+def outputs_and_gradient(model, theta, x, w):
+    """Return the outputs, and the gradient by theta of a loss that bends."""
+    gradient = grad(lambda theta: anp.sum(w * anp.sin(model.apply(theta, x))))
+    return model.apply(theta, x), gradient(theta)
+
+
+# ----- Shapes and sizes -----
+
+
+@given(data=st.data(), batch_norm=st.booleans(), seed=seeds)
+def test_mlp_has_the_shapes_it_declares(data, batch_norm, seed):
+    """Rejects a layer whose width is taken from its neighbour."""
+    size = st.integers(1, 5)
+    widths = data.draw(st.lists(size, min_size=2, max_size=5))
+    model = models.mlp(widths, batch_norm=batch_norm)
+    check_shapes(data, model, widths[:1], widths[-1], seed)
+
+
+@given(data=st.data(), layers=st.integers(1, 3), seed=seeds)
+def test_conv_net_has_the_shapes_it_declares(data, layers, seed):
+    """Rejects channels in place of filters, and a head sized for another image."""
+    image = tuple(data.draw(st.integers(1, high)) for high in (9, 9, 3))
+    ways, filters = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    model = models.conv_net(image, ways, filters, layers)
+    assert model.shapes["w"] == (filters, ways)
+    check_shapes(data, model, image, ways, seed)
+
+
+@given(data=st.data(), layers=st.integers(1, 3), seed=seeds)
+def test_pooled_conv_net_has_the_shapes_it_declares(data, layers, seed):
+    """Rejects an odd row or column that is counted as half a window more."""
+    side = st.integers(2**layers, 2**layers + 9)
+    image = data.draw(side), data.draw(side), data.draw(st.integers(1, 3))
+    ways, filters = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    model = models.pooled_conv_net(image, ways, filters, layers)
+    check_shapes(data, model, image, ways, seed)
+
+
+def check_shapes(data, model, example, outputs, seed):
+    """Theta has the declared size, and examples with any leading axes come out right."""
+    rng = default_rng(seed)
+    theta = model.init(rng)
+    assert theta.shape == (sum(int(np.prod(s)) for s in model.shapes.values()),)
+    assert theta.dtype == np.float64
+    lead = tuple(data.draw(st.lists(st.integers(1, 2), max_size=2)))
+    n = data.draw(st.integers(1, 3))
+    theta = np.tile(theta, (*lead, 1))
+    x = rng.standard_normal((*lead, n, *example))
+    assert model.apply(theta, x).shape == (*lead, n, outputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        # 1*40 + 40 + 40*40 + 40 + 40*1 + 1
+        (models.mlp([1, 40, 40, 1]), 1761),
+        # (784+1)*256 + (256+1)*128 + (128+1)*64 + (64+1)*64 + (64+1)*5
+        (models.mlp([784, 256, 128, 64, 64, 5], batch_norm=True), 246597),
+        # (9*1 + 1)*64 + 3*(9*64 + 1)*64 + (64 + 1)*5
+        (models.conv_net((28, 28, 1), 5, 64), 111749),
+        # (9*1 + 1)*64 + 3*(9*64 + 1)*64 + (64 + 1)*20
+        (models.conv_net((28, 28, 1), 20, 64), 112724),
+        # (9*3 + 1)*32 + 3*(9*32 + 1)*32 + (5*5*32 + 1)*5
+        (models.pooled_conv_net((84, 84, 3), 5, 32), 32645),
+    ],
+    ids=["sine", "omniglot dense", "omniglot", "omniglot 20-way", "mini-imagenet"],
+)
+def test_the_nets_of_the_paper_counted_by_hand(model, parameters):
+    """Rejects a bias or a scale too many, and a head on another number of features."""
+    assert params.count(model.shapes) == parameters
+    assert model.init(default_rng(0)).shape == (parameters,)
+
+
+def test_mini_imagenet_leaves_800_features():
+    """Rejects pooling that rounds up: 84, 42, 21, 10, 5."""
+    assert models.pooled_conv_net((84, 84, 3), 5, 32).shapes["w"] == (800, 5)
+
+
+@every_net
+def test_every_declared_array_is_used(name):
+    """Rejects an array that is declared and drawn and then left out of the sum."""
+    rng = default_rng(0)
+    model, theta, x = drawn(name, rng)
+    w = rng.standard_normal(model.apply(theta, x).shape)
+    _, gradient = outputs_and_gradient(model, theta, x, w)
+    for array, g in params.unpack(gradient, model.shapes).items():
+        assert norm(g) > 1e-3, array
+
+
+# ----- Values -----
+
+
+@given(seed=seeds)
+def test_mlp_is_the_plain_expression(seed):
+    """Rejects a relu after the last layer, and a bias added after the relu."""
+    model, theta, x = drawn("mlp", default_rng(seed))
+    p = params.unpack(theta, model.shapes)
+    x1 = plain_relu(x @ p["w0"] + p["b0"])
+    x2 = plain_relu(x1 @ p["w1"] + p["b1"])
+    # A dozen products per sum: a few roundings, here and below.
+    assert close(model.apply(theta, x), x2 @ p["w2"] + p["b2"], 1e-13)
+
+
+@given(seed=seeds)
+def test_mlp_with_batch_norm_is_the_plain_expression(seed):
+    """Rejects an offset inside the normalisation, which takes it away again."""
+    model, theta, x = drawn("mlp batch norm", default_rng(seed))
+    p = params.unpack(theta, model.shapes)
+    x1 = plain_relu(plain_batch_norm(x @ p["w0"]) + p["beta0"])
+    x2 = plain_relu(plain_batch_norm(x1 @ p["w1"]) + p["beta1"])
+    assert close(model.apply(theta, x), x2 @ p["w2"] + p["b2"], 1e-12)
+
+
+def plain_relu(x):
+    return np.maximum(x, 0)
+
+
+def plain_layer(x, p, i, stride, activation):
+    """Convolution, batch norm over images and positions, offset, activation."""
+    kernel = p[f"w{i}"].reshape(3, 3, x.shape[-1], -1)
+    x = plain_conv(x, kernel, stride)
+    rows = plain_batch_norm(x.reshape(-1, x.shape[-1])) + p[f"beta{i}"]
+    return activation(rows).reshape(x.shape)
+
+
+def with_activation(seed, name, builder, *arguments):
+    """Return the net with relu by default and with tanh, and the plain activations."""
+    relu, tanh = builder(*arguments), builder(*arguments, activation=anp.tanh)
+    _, theta, x = drawn(name, default_rng(seed), n=3)
+    p = params.unpack(theta, relu.shapes)
+    return [(relu, plain_relu, theta, p, x), (tanh, np.tanh, theta, p, x)]
+
+
+@given(seed=seeds)
+def test_conv_net_is_the_plain_expression(seed):
+    """Rejects another stride, statistics per image, and a sum where a mean is due."""
+    nets = with_activation(seed, "conv", models.conv_net, (7, 6, 2), 3, 4, 2)
+    for net, activation, theta, p, images in nets:
+        x = plain_layer(images, p, 0, 2, activation)
+        x = plain_layer(x, p, 1, 2, activation)
+        plain = x.mean((1, 2)) @ p["w"] + p["b"]
+        assert close(net.apply(theta, images), plain, 1e-12)
+
+
+@given(seed=seeds)
+def test_pooled_conv_net_is_the_plain_expression(seed):
+    """Rejects a stride of two, and pooling before the statistics are taken."""
+    nets = with_activation(seed, "pooled conv", models.pooled_conv_net, (9, 8, 2), 3, 4, 2)
+    for net, activation, theta, p, images in nets:
+        x = plain_max_pool(plain_layer(images, p, 0, 1, activation))
+        x = plain_max_pool(plain_layer(x, p, 1, 1, activation))
+        plain = x.reshape(len(x), -1) @ p["w"] + p["b"]
+        assert close(net.apply(theta, images), plain, 1e-12)
+
+
+def test_flat_images_reads_pixels_row_by_row():
+    """Rejects pixels in another order than NumPy's, and mixed examples."""
+    rng = default_rng(0)
+    model = models.mlp([12, 4, 2])
+    theta, x = rng.standard_normal((2, 62)), rng.standard_normal((2, 3, 2, 3, 2))
+    rows = np.stack([[image.ravel() for image in task] for task in x])
+    flat = models.flat_images(model)
+    assert np.array_equal(flat.apply(theta, x), model.apply(theta, rows))
+    assert flat.shapes == model.shapes
+    assert np.array_equal(flat.init(default_rng(1)), model.init(default_rng(1)))
+
+
+# ----- Initial values -----
+
+
+def test_truncated_normal_is_redrawn_and_not_clipped():
+    """Rejects clipping at two scales (deviation 0.00978) and no truncation (0.01)."""
+    draws = models.truncated_normal(default_rng(0), (400, 250))
+    assert np.abs(draws).max() <= 0.02
+    # A normal variable within two deviations has deviation 0.87963 (closed form). Of
+    # 100,000 draws the mean errs by 0.0028 of a scale, the deviation by less: 4 sigma.
+    assert abs(draws.mean()) <= 4 * 0.01 * 0.0028
+    assert abs(draws.std() - 0.01 * 0.87963) <= 4 * 0.01 * 0.0028
+
+
+@pytest.mark.parametrize(
+    ("draw", "shape", "bound"),
+    [
+        # TensorFlow: fan in 3*3*32, fan out 3*3*64.
+        (models.glorot_uniform, (288, 64), np.sqrt(6 / (288 + 576))),
+        (models.glorot_dense, (800, 20), np.sqrt(6 / 820)),
+    ],
+)
+def test_glorot_is_uniform_up_to_its_bound(draw, shape, bound):
+    """Rejects a normal draw, a fan out without the kernel, a bound on one side only."""
+    draws = draw(default_rng(0), shape)
+    assert draws.shape == shape
+    # Of n uniform draws the extremes miss the bound by 2/n of it on average; n > 16,000.
+    assert bound * 0.999 <= draws.max() <= bound
+    assert -bound <= draws.min() <= -bound * 0.999
+    # The deviation is bound/sqrt(3) but for 0.45/sqrt(n) = 0.4 % (one sigma).
+    assert abs(draws.std() / bound - 3**-0.5) <= 0.01
+
+
+@every_net
+def test_weights_are_drawn_and_offsets_start_at_zero(name):
+    """Rejects an array drawn by the wrong rule: a zero weight or a random offset."""
+    model, _ = NETS[name]
+    for array, values in params.unpack(model.init(default_rng(0)), model.shapes).items():
+        if array.startswith("b"):
+            assert not values.any(), array
+        else:
+            assert np.unique(values).size == values.size, array
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("mlp", {"w0": 0.02, "w1": 0.02, "w2": 0.02}),
+        ("mlp batch norm", {"w0": 0.02, "w1": 0.02, "w2": 0.02}),
+        (
+            "conv",
+            {
+                "w0": np.sqrt(6 / (18 + 36)),
+                "w1": np.sqrt(6 / (36 + 36)),
+                "w": np.sqrt(6 / (4 + 3)),
+            },
+        ),
+        (
+            "pooled conv",
+            {
+                "w0": np.sqrt(6 / (18 + 36)),
+                "w1": np.sqrt(6 / (36 + 36)),
+                "w": np.sqrt(6 / (2 * 2 * 4 + 3)),
+            },
+        ),
+    ],
+)
+def test_every_weight_fills_its_own_bounds(name, bounds):
+    """Rejects one layer's scale used for another's."""
+    model, _ = NETS[name]
+    rng = default_rng(0)
+    thetas = np.stack([model.init(rng) for _ in range(500)])
+    for array, bound in bounds.items():
+        largest = np.abs(thetas[:, params.spans(model.shapes)[array]]).max()
+        # 4,000 draws or more come within 2 % of the bound.
+        assert 0.98 * bound <= largest <= bound, array
+
+
+@every_net
+def test_the_same_seed_draws_the_same_theta(name):
+    """Rejects a draw from NumPy's global generator."""
+    model, _ = NETS[name]
+    assert np.array_equal(model.init(default_rng(3)), model.init(default_rng(3)))
+    assert not np.array_equal(model.init(default_rng(3)), model.init(default_rng(4)))
+
+
+# ----- Tasks side by side -----
+
+
+@every_net
+@given(tasks=st.integers(1, 3), n=st.integers(2, 5), seed=seeds)
+def test_tasks_side_by_side_are_a_loop_over_tasks(name, tasks, n, seed):
+    """Rejects statistics, weights or gradients shared between tasks."""
+    rng = default_rng(seed)
+    model, theta, x = drawn(name, rng, (tasks,), n)
+    w = rng.standard_normal(model.apply(theta, x).shape)
+    together = outputs_and_gradient(model, theta, x, w)
+    alone = [outputs_and_gradient(model, *task) for task in zip(theta, x, w, strict=True)]
+    for stacked, loop in zip(together, zip(*alone, strict=True), strict=True):
+        # Products of other sizes round in another order.
+        assert close(stacked, np.stack(loop), 1e-12)
+
+
+@every_net
+def test_another_tasks_inputs_change_nothing(name):
+    """Rejects batch statistics taken over all the tasks: equal to the last bit."""
+    rng = default_rng(0)
+    model, theta, x = drawn(name, rng, (3,))
+    before = model.apply(theta, x)
+    x[1] = 10 * rng.standard_normal(x[1].shape)
+    after = model.apply(theta, x)
+    assert np.array_equal(after[[0, 2]], before[[0, 2]])
+    assert not np.allclose(after[1], before[1])
+
+
+@normalised_net
+def test_batch_statistics_are_those_of_the_call(name):
+    """Rejects running averages: a call in between must leave no trace."""
+    rng = default_rng(0)
+    model, theta, x = drawn(name, rng)
+    before = model.apply(theta, x)
+    other = model.apply(theta, 5 + 3 * rng.standard_normal(x.shape))
+    assert not np.allclose(other, before)
+    assert np.array_equal(model.apply(theta, x), before)
+
+
+@normalised_net
+def test_an_example_is_judged_by_its_companions(name):
+    """Rejects stored statistics, and normalisation of every example alone."""
+    rng = default_rng(0)
+    model, theta, x = drawn(name, rng)
+    others = np.concatenate([x[:1], rng.standard_normal(x[1:].shape)])
+    assert not np.allclose(model.apply(theta, x)[0], model.apply(theta, others)[0])
+    # Twice the same batch has the same mean and variance; sums round differently.
+    twice = model.apply(theta, np.concatenate([x, x]))
+    assert close(twice[: len(x)], model.apply(theta, x), 1e-12)
+
+
+def test_leading_axes_that_differ_are_refused():
+    """Rejects one task's theta silently used for every task."""
+    model, theta, x = drawn("mlp", default_rng(0), (2,))
+    with pytest.raises(ValueError, match="leading axes differ"):
+        model.apply(theta[0], x)
+
+
+# ----- Symmetries -----
+
+
+@every_net
+@given(n=st.integers(2, 5), seed=seeds)
+def test_the_order_of_the_examples_is_carried_through(name, n, seed):
+    """Rejects a net in which an example's place in the batch means something."""
+    rng = default_rng(seed)
+    model, theta, x = drawn(name, rng, n=n)
+    w = rng.standard_normal(model.apply(theta, x).shape)
+    order = rng.permutation(n)
+    y, gradient = outputs_and_gradient(model, theta, x, w)
+    moved_y, moved_gradient = outputs_and_gradient(model, theta, x[order], w[order])
+    # Sums over the batch in another order; two rows that nearly agree lose three digits.
+    assert close(moved_y, y[order], 1e-11)
+    assert close(moved_gradient, gradient, 1e-11)
+
+
+def permute_hidden(vectors, shapes, layer, order):
+    """Return theta with the units of one hidden layer in another order."""
+    p = params.unpack(vectors, shapes)
+    offset = f"beta{layer}" if f"beta{layer}" in shapes else f"b{layer}"
+    following = f"w{layer + 1}" if f"w{layer + 1}" in shapes else "w"
+    # Rows of the layer that follows run over (position, unit).
+    rows = p[following].reshape(-1, len(order), shapes[following][1])
+    moved = {
+        f"w{layer}": p[f"w{layer}"][:, order],
+        offset: p[offset][:, order],
+        following: rows[:, order].reshape(shapes[following]),
+    }
+    return params.pack(p | moved, shapes)
+
+
+@every_net
+@given(layer=st.integers(0, 1), seed=seeds)
+def test_hidden_units_may_change_places(name, layer, seed):
+    """Rejects rows of weights read as (unit, position), and a unit that is special."""
+    rng = default_rng(seed)
+    model, theta, x = drawn(name, rng)
+    w = rng.standard_normal(model.apply(theta, x).shape)
+    order = rng.permutation(model.shapes[f"w{layer}"][1])
+    moved = permute_hidden(theta, model.shapes, layer, order)
+    y, gradient = outputs_and_gradient(model, theta, x, w)
+    moved_y, moved_gradient = outputs_and_gradient(model, moved, x, w)
+    # Sums over the units in another order; near-equal rows lose digits, as above.
+    assert close(moved_y, y, 1e-11)
+    expected = permute_hidden(gradient, model.shapes, layer, order)
+    assert close(moved_gradient, expected, 1e-11)
+
+
+# ----- A whole meta-gradient in float32 -----
+
+
+ALGORITHMS = [maml.meta_gradient, maml.meta_gradient_low_memory, maml.first_order]
+STEP_SIZES = {
+    "python float": lambda theta: 0.1,
+    "float64 array": lambda theta: np.full(theta.shape, 0.1),
+    "float64 scalar": lambda theta: np.float64(0.1),
+}
+
+
+def watched_meta_gradient(algorithm, alpha, name, loss):
+    """Return the dtypes seen during two steps of two tasks, and the results' dtypes."""
+    rng = default_rng(0)
+    model, theta, x = drawn(name, rng, (2,))
+    theta, x = theta.astype(np.float32), x.astype(np.float32)
+
+    def of_theta(_):
+        return lambda theta: loss(model.apply(theta, x))
+
+    with watch() as seen:
+        value, gradient = algorithm(theta, Task(of_theta, of_theta), alpha(theta), 2)
+    return seen, {value.dtype.name, gradient.dtype.name}
+
+
+def entropy(outputs):
+    return cross_entropy(outputs, np.array([[0, 1, 1, 0], [1, 0, 0, 1]]))
+
+
+def squares(outputs):
+    return mse(outputs, np.ones(outputs.shape, np.float32))
+
+
+@every_net
+@pytest.mark.parametrize("alpha", STEP_SIZES.values(), ids=STEP_SIZES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("loss", [entropy, squares])
+def test_a_float32_meta_gradient_has_no_float64_in_it(algorithm, alpha, name, loss):
+    """Rejects a float64 step size, constant or rule anywhere between theta and v_0."""
+    seen, results = watched_meta_gradient(algorithm, alpha, name, loss)
+    assert results == {"float32"}
+    assert any("value" in place for place in seen["float32"])
+    assert any("cotangent" in place for place in seen["float32"])
+    assert not seen["float64"]
+
+
+LEAKS = {
+    "mean": lambda outputs: anp.mean(outputs**2),
+    "float64 scalar": lambda outputs: np.float64(0.5) * anp.sum(outputs**2),
+    "float64 targets": lambda outputs: mse(outputs, np.ones(outputs.shape)),
+    "maximum": lambda outputs: anp.sum(anp.maximum(outputs, 0)),
+}
+
+
+@pytest.mark.parametrize("loss", LEAKS.values(), ids=LEAKS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda f: f.__name__)
+def test_the_watch_finds_a_loss_that_leaks(algorithm, loss):
+    """Rejects a watch that looks at results only.
+
+    The gradient itself comes back in float32: unpack's adjoint adds into zeros of
+    theta's type, whatever the cotangents were.
+    """
+    seen, _ = watched_meta_gradient(algorithm, STEP_SIZES["python float"], "mlp", loss)
+    assert seen["float64"]
+
+
+def test_the_watch_finds_an_activation_that_leaks():
+    """Rejects a watch that sees the forward values only: maximum leaks on the way back."""
+    model = models.mlp([3, 5, 4, 2], activation=lambda x: anp.maximum(x, 0))
+    theta, x = model.init(default_rng(0)).astype(np.float32), np.ones((4, 3), np.float32)
+    with watch() as seen:
+        gradient = grad(lambda theta: squares(model.apply(theta, x)))(theta)
+    assert gradient.dtype == np.float32
+    assert not any("value" in place for place in seen["float64"])
+    assert any("cotangent" in place for place in seen["float64"])

@@ -1,0 +1,588 @@
+"""Every primitive: derivatives to order 2, plain implementations, ties, float32."""
+
+from typing import NamedTuple
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from autograd.core import make_jvp, make_vjp
+from gradients import check_derivatives, check_keeps_float32, watch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.linalg import norm
+from numpy.random import default_rng
+
+from tinymaml import ops
+
+
+def close(a, b, tolerance):
+    """Is a - b at most `tolerance` of b's norm? Shapes must be equal."""
+    return np.shape(a) == np.shape(b) and norm(a - b) <= tolerance * norm(b)
+
+
+# ----- Drawing -----
+
+
+class Sizes(NamedTuple):
+    lead: tuple[int, ...]
+    n: int
+    h: int
+    w: int
+    c: int
+    m: int
+    k: int
+    f: int
+    kernel: int
+    stride: int
+
+    @property
+    def images(self):
+        return (*self.lead, self.n, self.h, self.w, self.c)
+
+    @property
+    def rows(self):
+        return (*self.lead, self.m, self.k)
+
+    @property
+    def patches(self):
+        places = -(-self.h // self.stride) * -(-self.w // self.stride)
+        return (*self.lead, self.n * places, self.kernel**2 * self.c)
+
+    @property
+    def weights(self):
+        return (*self.lead, self.kernel**2 * self.c, self.f)
+
+    @property
+    def pooled(self):
+        return (*self.lead, self.n, self.h // 2, self.w // 2, self.c)
+
+
+def between(low, high):
+    return st.integers(low, high)
+
+
+sizes = st.builds(
+    Sizes,
+    lead=st.lists(between(1, 2), max_size=2).map(tuple),
+    n=between(1, 2),
+    h=between(2, 6),
+    w=between(2, 6),
+    c=between(1, 2),
+    m=between(2, 6),
+    k=between(1, 4),
+    f=between(1, 3),
+    kernel=st.sampled_from([1, 2, 3, 5]),
+    stride=between(1, 3),
+)
+seeds = between(0, 2**32 - 1)
+
+
+def spread(rng, shape):
+    """Distinct values in random places, none within 0.01 of another or of zero."""
+    size = int(np.prod(shape))
+    values = np.arange(1, size + 1) * np.where(np.arange(size) % 2, 1, -1)
+    return 0.01 * rng.permutation(values).reshape(shape)
+
+
+def pool_choice(rng, s):
+    return rng.integers(0, 4, s.pooled)
+
+
+def _matmul(s, rng):
+    shapes = (*s.lead, s.m, s.k), (*s.lead, s.k, s.f)
+    return ops.matmul, *map(rng.standard_normal, shapes)
+
+
+def _matmul_nt(s, rng):
+    shapes = (*s.lead, s.m, s.k), (*s.lead, s.f, s.k)
+    return ops.matmul_nt, *map(rng.standard_normal, shapes)
+
+
+def _matmul_tn(s, rng):
+    shapes = (*s.lead, s.m, s.k), (*s.lead, s.m, s.f)
+    return ops.matmul_tn, *map(rng.standard_normal, shapes)
+
+
+def _unfold(s, rng):
+    return lambda x: ops.unfold(x, s.kernel, s.stride), rng.standard_normal(s.images)
+
+
+def _fold(s, rng):
+    def fold(patches):
+        return ops.fold(patches, s.kernel, s.stride, s.images)
+
+    return fold, rng.standard_normal(s.patches)
+
+
+def _conv(s, rng):
+    arrays = rng.standard_normal(s.images), rng.standard_normal(s.weights)
+    return lambda x, w: ops.conv(x, w, s.stride), *arrays
+
+
+def _max_pool(s, rng):
+    return ops.max_pool, spread(rng, s.images)
+
+
+def _pool_take(s, rng):
+    choice = pool_choice(rng, s)
+    return lambda x: ops._pool_take(x, choice), rng.standard_normal(s.images)
+
+
+def _pool_put(s, rng):
+    choice = pool_choice(rng, s)
+    return lambda y: ops._pool_put(y, choice, s.images), rng.standard_normal(s.pooled)
+
+
+def _normalize(s, rng):
+    return ops.normalize, rng.standard_normal(s.rows)
+
+
+def _normalize_wide(s, rng):
+    return lambda x: ops.normalize(x, 0.5), rng.standard_normal(s.rows)
+
+
+def _inverse_std(s, rng):
+    return ops.inverse_std, rng.standard_normal(s.rows)
+
+
+def _inverse_std_wide(s, rng):
+    return lambda x: ops.inverse_std(x, 0.5), rng.standard_normal(s.rows)
+
+
+def _normalize_adjoint(s, rng):
+    g, y = rng.standard_normal(s.rows), rng.standard_normal(s.rows)
+    return ops._normalize_adjoint, g, y, rng.uniform(0.3, 2, (*s.lead, 1, s.k))
+
+
+def _center(s, rng):
+    return ops.center, rng.standard_normal(s.rows)
+
+
+def _relu(s, rng):
+    return ops.relu, spread(rng, s.rows)
+
+
+def _gate(s, rng):
+    x = spread(rng, s.rows).astype(np.float32)
+    return lambda g: ops._gate(g, x), rng.standard_normal(s.rows)
+
+
+def _log_softmax(s, rng):
+    return ops.log_softmax, 3 * rng.standard_normal(s.rows)
+
+
+CASES = [
+    _matmul,
+    _matmul_nt,
+    _matmul_tn,
+    _unfold,
+    _fold,
+    _conv,
+    _max_pool,
+    _pool_take,
+    _pool_put,
+    _normalize,
+    _normalize_wide,
+    _inverse_std,
+    _inverse_std_wide,
+    _normalize_adjoint,
+    _center,
+    _relu,
+    _gate,
+    _log_softmax,
+]
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__[1:])
+
+
+# ----- Derivatives -----
+
+
+@every_case
+@given(s=sizes, seed=seeds)
+def test_derivatives_are_right_to_order_two(case, s, seed):
+    """Rejects a rule with a wrong sign, factor, axis or padding, and a wrong own rule."""
+    rng = default_rng(seed)
+    f, *arrays = case(s, rng)
+    check_derivatives(f, *arrays, rng=rng)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [_matmul, _matmul_nt, _matmul_tn, _conv, _normalize_adjoint],
+    ids=lambda case: case.__name__[1:],
+)
+@given(s=sizes, seed=seeds)
+def test_derivatives_by_each_argument_alone(case, s, seed):
+    """Rejects two rules in each other's place, where a joint check could mix them up."""
+    rng = default_rng(seed)
+    f, *arrays = case(s, rng)
+    for i, array in enumerate(arrays):
+        before, after = arrays[:i], arrays[i + 1 :]
+        check_derivatives(partial_by(f, before, after), array, rng=rng)
+
+
+def partial_by(f, before, after):
+    """Return f as a function of the argument between `before` and `after`."""
+    return lambda array: f(*before, array, *after)
+
+
+@every_case
+@given(s=sizes, seed=seeds)
+def test_float32_stays_float32(case, s, seed):
+    """Rejects a rule that multiplies by a float64 scalar or makes float64 zeros."""
+    rng = default_rng(seed)
+    f, *arrays = case(s, rng)
+    check_keeps_float32(f, *arrays, rng=rng)
+
+
+def test_the_checker_rejects_a_wrong_second_derivative():
+    """Rejects a checker that stops at the first derivative: this rule is right once."""
+
+    @ops.primitive
+    def cube(x):
+        return x**3
+
+    # 3 x^2 as a constant: exact to order 1, zero where the second derivative is 6 x.
+    ops.defvjp(cube, lambda _, x: lambda g: g * 3 * ops._value(x) ** 2)
+    ops.defjvp(cube, lambda g, _, x: g * 3 * ops._value(x) ** 2)
+    rng = default_rng(0)
+    x = rng.standard_normal(4)
+    check_derivatives(cube, x, rng=rng, order=1)
+    with pytest.raises(AssertionError):
+        check_derivatives(cube, x, rng=rng, order=2)
+
+
+def test_the_checker_rejects_a_vjp_that_is_not_the_jvp_transposed():
+    """Rejects a checker that looks at the forward rule only."""
+
+    @ops.primitive
+    def double(x):
+        return 2 * x
+
+    ops.defvjp(double, lambda _, x: lambda g: 2.000001 * g)
+    ops.defjvp(double, lambda g, _, x: 2 * g)
+    rng = default_rng(0)
+    with pytest.raises(AssertionError):
+        check_derivatives(double, rng.standard_normal(4), rng=rng, order=1)
+
+
+@pytest.mark.parametrize(
+    "leaking",
+    [
+        anp.mean,
+        lambda x: anp.maximum(x, 0),
+        lambda x: anp.var(x, axis=0),
+        lambda x: anp.max(x, axis=0),
+        lambda x: x * np.float64(2),
+    ],
+    ids=["mean", "maximum", "var", "max", "float64 scalar"],
+)
+def test_the_float32_checker_rejects_what_leaks(leaking):
+    """Rejects a watch that misses autograd's float64 backward passes."""
+    rng = default_rng(0)
+    with pytest.raises(AssertionError):
+        check_keeps_float32(leaking, rng.standard_normal((3, 2)), rng=rng)
+
+
+@given(s=sizes, seed=seeds)
+def test_normalize_has_the_textbook_hessian(s, seed):
+    """Rejects a second derivative that forgets how the statistics move with x."""
+    rng = default_rng(seed)
+    x, u, w = (rng.standard_normal(s.rows) for _ in range(3))
+
+    def textbook(x):
+        mean = anp.sum(x, axis=-2, keepdims=True) / s.m
+        var = anp.sum((x - mean) ** 2, axis=-2, keepdims=True) / s.m
+        return (x - mean) / anp.sqrt(var + 1e-3)
+
+    def hessian_times_u(f):
+        gradient = grad(lambda x: anp.sum(w * anp.sin(f(x))))
+        return make_vjp(gradient, x)[0](u)
+
+    # Absolute: two rows make the product cancel to a small part of its terms.
+    difference = hessian_times_u(ops.normalize) - hessian_times_u(textbook)
+    assert norm(difference) <= 1e-10 * max(1, norm(hessian_times_u(textbook)))
+
+
+@given(s=sizes, seed=seeds)
+def test_normalize_is_right_in_a_third_derivative(s, seed):
+    """Rejects statistics taken as constant in the wrong one of three nested traces."""
+    rng = default_rng(seed)
+    check_derivatives(ops.normalize, rng.standard_normal(s.rows), rng=rng, order=3)
+
+
+# ----- Linear maps and their adjoints -----
+
+
+def check_adjoint(f, back, x, rng):
+    """<f(x), y> = <x, back(y)> to 1e-12 of the norms: sums in another order."""
+    fx = f(x)
+    y = rng.standard_normal(fx.shape)
+    assert abs(np.vdot(fx, y) - np.vdot(x, back(y))) <= 1e-12 * norm(x) * norm(y)
+
+
+@given(s=sizes, seed=seeds)
+def test_fold_is_the_adjoint_of_unfold(s, seed):
+    """Rejects a fold that pads on the other side or writes where it must add."""
+    rng = default_rng(seed)
+    check_adjoint(
+        lambda x: ops.unfold(x, s.kernel, s.stride),
+        lambda y: ops.fold(y, s.kernel, s.stride, s.images),
+        rng.standard_normal(s.images),
+        rng,
+    )
+
+
+@given(s=sizes, seed=seeds)
+def test_pool_put_is_the_adjoint_of_pool_take(s, seed):
+    """Rejects a put that writes to another pixel of the window than take reads."""
+    rng = default_rng(seed)
+    choice = pool_choice(rng, s)
+    check_adjoint(
+        lambda x: ops._pool_take(x, choice),
+        lambda y: ops._pool_put(y, choice, s.images),
+        rng.standard_normal(s.images),
+        rng,
+    )
+
+
+@given(s=sizes, seed=seeds)
+def test_center_is_its_own_adjoint(s, seed):
+    """Rejects a mean over the wrong axis."""
+    rng = default_rng(seed)
+    check_adjoint(ops.center, ops.center, rng.standard_normal(s.rows), rng)
+
+
+@given(s=sizes, seed=seeds)
+def test_the_three_products_are_each_others_adjoints(s, seed):
+    """Rejects a transposed factor in any of the six rules of the trio."""
+    rng = default_rng(seed)
+    a = rng.standard_normal((*s.lead, s.m, s.k))
+    b = rng.standard_normal((*s.lead, s.k, s.f))
+    g = rng.standard_normal((*s.lead, s.m, s.f))
+    value = np.vdot(ops.matmul(a, b), g)
+    allowed = 1e-12 * norm(a) * norm(b) * norm(g)
+    assert abs(value - np.vdot(a, ops.matmul_nt(g, b))) <= allowed
+    assert abs(value - np.vdot(b, ops.matmul_tn(a, g))) <= allowed
+
+
+# ----- Plain implementations -----
+
+
+def plain_padding(size, kernel, stride):
+    """TensorFlow's SAME in its documentation's words: (outputs, pad before)."""
+    over = size % stride
+    pad = max(kernel - (stride if over == 0 else over), 0)
+    return int(np.ceil(size / stride)), pad // 2
+
+
+def plain_conv(images, weights, stride):
+    """Cross-correlation of (n, h, w, c) with (kernel, kernel, c, f) by six loops."""
+    (n, h, w, channels), (kernel, _, _, f) = images.shape, weights.shape
+    rows, top = plain_padding(h, kernel, stride)
+    cols, left = plain_padding(w, kernel, stride)
+    out = np.zeros((n, rows, cols, f))
+    for image in range(n):
+        for row in range(rows):
+            for col in range(cols):
+                for i in range(kernel):
+                    for j in range(kernel):
+                        for c in range(channels):
+                            y, x = row * stride + i - top, col * stride + j - left
+                            if 0 <= y < h and 0 <= x < w:
+                                out[image, row, col] += (
+                                    images[image, y, x, c] * weights[i, j, c]
+                                )
+    return out
+
+
+def plain_max_pool(images):
+    """2x2 maxima of (n, h, w, c) by loops; an odd last row or column is dropped."""
+    n, h, w, c = images.shape
+    out = np.empty((n, h // 2, w // 2, c))
+    for image, row, col, channel in np.ndindex(out.shape):
+        corner = images[image, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2, channel]
+        out[image, row, col, channel] = max(corner.ravel().tolist())
+    return out
+
+
+def plain_batch_norm(x, eps=1e-3):
+    """Normalise (..., m, k) over its rows."""
+    mean, var = np.mean(x, axis=-2, keepdims=True), np.var(x, axis=-2, keepdims=True)
+    return (x - mean) / np.sqrt(var + eps)
+
+
+@given(
+    h=between(1, 7),
+    w=between(1, 7),
+    c=between(1, 3),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=between(1, 2),
+    seed=seeds,
+)
+def test_conv_is_the_loop_with_tensorflow_padding(h, w, c, kernel, stride, seed):
+    """Rejects padding on the wrong side, a flipped kernel, swapped rows and columns."""
+    rng = default_rng(seed)
+    images = rng.standard_normal((2, 2, h, w, c))
+    weights = rng.standard_normal((2, kernel, kernel, c, 3))
+    out = ops.conv(images, weights.reshape(2, kernel * kernel * c, 3), stride)
+    # At most 75 products per sum: a few roundings of 2e-16.
+    for task in range(2):
+        plain = plain_conv(images[task], weights[task], stride)
+        assert close(out[task], plain, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (28, 3, 2, (14, 0, 1)),
+        (7, 3, 2, (4, 1, 1)),
+        (84, 3, 1, (84, 1, 1)),
+        (6, 2, 1, (6, 0, 1)),
+        (5, 5, 2, (3, 2, 2)),
+        (4, 1, 2, (2, 0, 0)),
+        (1, 5, 1, (1, 2, 2)),
+    ],
+)
+def test_same_padding_counted_by_hand(size, kernel, stride, expected):
+    """Rejects the odd pixel of padding put first, as a centred convolution has it."""
+    assert ops.same_padding(size, kernel, stride) == expected
+
+
+@given(n=between(1, 3), h=between(1, 7), w=between(1, 7), c=between(1, 3), seed=seeds)
+def test_max_pool_is_the_loop(n, h, w, c, seed):
+    """Rejects windows that overlap or wrap, and an odd last row that is kept."""
+    images = default_rng(seed).standard_normal((2, n, h, w, c))
+    plain = np.stack([plain_max_pool(task) for task in images])
+    assert np.array_equal(ops.max_pool(images), plain)
+
+
+@given(s=sizes, eps=st.sampled_from([1e-3, 0.5]), seed=seeds)
+def test_normalize_is_the_textbook_expression(s, eps, seed):
+    """Rejects a variance over m - 1, a missing eps and statistics across tasks."""
+    x = 3 + 2 * default_rng(seed).standard_normal(s.rows)
+    # A mean of 3 costs a digit of x - mean, and two close rows another.
+    assert close(ops.normalize(x, eps), plain_batch_norm(x, eps), 1e-12)
+    std = np.sqrt(np.var(x, axis=-2, keepdims=True) + eps)
+    assert close(ops.inverse_std(x, eps), 1 / std, 1e-12)
+
+
+def test_the_default_eps_is_one_thousandth():
+    """Rejects another library's default eps (1e-5)."""
+    x = np.array([[-0.01], [0.01]])
+    expected = x / np.sqrt(0.0001 + 0.001)
+    assert close(ops.normalize(x), expected, 1e-14)  # a few roundings
+    assert close(ops.inverse_std(x), 1 / np.sqrt([[0.0011]]), 1e-14)
+
+
+@given(s=sizes, seed=seeds)
+def test_log_softmax_is_the_logarithm_of_the_softmax(s, seed):
+    """Rejects a sum over the wrong axis."""
+    x = 3 * default_rng(seed).standard_normal(s.rows)
+    shares = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    # Where a share is nearly 1 its logarithm keeps the share's absolute rounding, 2e-16.
+    assert np.abs(ops.log_softmax(x) - np.log(shares)).max() <= 1e-13
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_log_softmax_is_finite_for_huge_logits(dtype):
+    """Rejects exp without the maximum taken off, in the value and both derivatives."""
+    x = np.array([[1e4, -1e4, 0], [1e4, 1e4, 1e4], [-1e4, -1e4, 1e4]], dtype)
+    w = np.ones_like(x)
+    w[:, 0] = 2
+    gradient = grad(lambda x: anp.sum(w * ops.log_softmax(x)))
+    hessian_times_w, _ = make_vjp(gradient, x)
+    values = ops.log_softmax(x)
+    expected = [[0, -2e4, -1e4], [-np.log(3)] * 3, [-2e4, -2e4, 0]]
+    # -log 3 beside a shift of 1e4 that is exact: one rounding of the result's precision.
+    assert np.allclose(values, expected, rtol=1e-6, atol=0)
+    assert np.isfinite(gradient(x)).all()
+    assert np.isfinite(hessian_times_w(w)).all()
+
+
+# ----- Ties -----
+
+
+def slopes(f, x):
+    """The reverse and the forward derivative of sum f along a vector of ones."""
+    vjp, y = make_vjp(f, x)
+    return vjp(np.ones_like(y)), make_jvp(f, x)(np.ones_like(x))[1]
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_relu_has_slope_zero_at_zero(zero):
+    """Rejects relu'(0) = 1, and the 1/2 of autograd's maximum."""
+    x = np.array([-1.0, zero, 2.0])
+    assert np.array_equal(ops.relu(x), [0, 0, 2])
+    for slope in slopes(ops.relu, x):
+        assert np.array_equal(slope, [0, 0, 1])
+    assert np.array_equal(ops._gate(np.ones(3), x), [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("window", "first"),
+    [
+        ([[1, 1], [1, 1]], (0, 0)),
+        ([[0, 1], [1, 1]], (0, 1)),
+        ([[0, 1], [1, 0]], (0, 1)),
+        ([[0, 0], [1, 1]], (1, 0)),
+        ([[1, 0], [0, 1]], (0, 0)),
+        ([[0, 1], [0, 1]], (0, 1)),
+    ],
+)
+def test_max_pool_passes_the_gradient_to_the_first_maximum(window, first):
+    """Rejects the last maximum, column by column order, and a gradient that is split."""
+    images = np.zeros((1, 3, 5, 2))
+    images[0, :2, 2:4, 1] = window
+    vjp, y = make_vjp(ops.max_pool, images)
+    cotangent = np.zeros_like(y)
+    cotangent[0, 0, 1, 1] = 7
+    expected = np.zeros_like(images)
+    expected[0, first[0], 2 + first[1], 1] = 7
+    assert np.array_equal(vjp(cotangent), expected)
+    tangent = make_jvp(ops.max_pool, images)(expected)[1]
+    assert np.array_equal(tangent, cotangent)
+
+
+# ----- Errors -----
+
+
+@pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt, ops.matmul_tn])
+def test_products_refuse_to_broadcast_leading_axes(product):
+    """Rejects a silent broadcast, whose vjp would have the wrong shape."""
+    with pytest.raises(ValueError, match="leading axes differ"):
+        product(np.ones((2, 3, 3)), np.ones((3, 3)))
+    with pytest.raises(ValueError, match="leading axes differ"):
+        product(np.ones((2, 3, 3)), np.ones((1, 3, 3)))
+
+
+@pytest.mark.parametrize("rows", [8, 18, 10])
+def test_conv_refuses_weights_that_are_no_square_kernel(rows):
+    """Rejects a kernel size that is rounded and then used."""
+    with pytest.raises(ValueError, match=f"{rows} rows of weights for 1 channels"):
+        ops.conv(np.ones((1, 5, 5, 1)), np.ones((rows, 2)))
+
+
+@every_case
+def test_arguments_and_cotangents_are_left_alone(case):
+    """Rejects work done in place on arrays that the caller holds."""
+    rng = default_rng(0)
+    s = Sizes((2,), n=2, h=5, w=4, c=2, m=3, k=2, f=3, kernel=3, stride=2)
+    f, *arrays = case(s, rng)
+    before = [array.copy() for array in arrays]
+    for i, array in enumerate(arrays):
+        vjp, y = make_vjp(partial_by(f, arrays[:i], arrays[i + 1 :]), array)
+        w = np.ones_like(y)
+        vjp(w)
+        assert (w == 1).all()
+    assert all(map(np.array_equal, arrays, before))
+
+
+def test_the_watch_sees_values_cotangents_and_tangents():
+    """Rejects a watch that is deaf to the forward or to the backward pass."""
+    with watch() as seen:
+        vjp, _ = make_vjp(ops.relu, np.ones(2))
+        vjp(np.ones(2))
+        make_jvp(ops.relu, np.ones(2))(np.ones(2))
+    assert seen["float64"] == {"relu: value", "relu: cotangent", "relu: tangent"}
