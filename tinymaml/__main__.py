@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 from tinymaml import machine
 
 
 def main() -> None:
     """Run the command line, with one BLAS thread unless the environment says more."""
     machine.one_blas_thread()  # before the next import brings NumPy
-    from tinymaml.cli import run
+    # Training answers signals itself; before and after it they end the process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        from tinymaml.cli import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -273,9 +273,7 @@ class Verdict(NamedTuple):
     alignment: float
 
     def __str__(self) -> str:
-        told = (
-            f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
-        )
+        told = f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
         if np.isfinite(self.first_order_error):
             told += (
                 f"; as a first-order gradient off by {self.first_order_error:.1e},"

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import signal
+import tokenize
+import zipfile
+import zlib
+
+
+# What reading a damaged .npz has been seen to raise.
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),
+    *(TypeError, OverflowError),
+)
 
 
 class UsageError(ValueError):

@@ -44,7 +44,7 @@ class Number(click.ParamType):
             self.fail(f"{value!r} is not {_article(self.name)}", param, context)
         if self.kind is int and not isinstance(value, int):
             self.fail(f"{value!r} is not an integer", param, context)
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             self.fail(f"{value} is not finite", param, context)
         if self.least is not None and value < self.least:
             self.fail(f"{value} is below {self.least}", param, context)
@@ -140,8 +140,8 @@ def option_of(kind: Any, field: dataclasses.Field) -> click.Option:
     return click.Option(
         [*names, field.name],
         type=param,
-        default=field.default,
-        show_default=shown(field.default) or False,
+        default=shown(field.default) if kind not in (bool, int, float) else field.default,
+        show_default=field.default != "",
         help=about,
     )
 
@@ -150,6 +150,12 @@ def options_of(config: type[Config]) -> list[click.Option]:
     """Return the options that an experiment's fields make."""
     kinds = typing.get_type_hints(config)
     return [option_of(kinds[f.name], f) for f in dataclasses.fields(config)]
+
+
+def types_of(config: type[Config]) -> dict[str, click.ParamType]:
+    """Return what checks the value of each field."""
+    kinds = typing.get_type_hints(config)
+    return {f.name: param_type(kinds[f.name], f) for f in dataclasses.fields(config)}
 
 
 # ----- Configuration files -----
@@ -170,11 +176,9 @@ def read_file(
         raise UsageError(f"--config {file!r} is too large")
     try:
         told = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {file!r}: {error}") from error
-    hints = typing.get_type_hints(kind)
-    types = {f.name: param_type(hints[f.name], f) for f in dataclasses.fields(kind)}
-    types |= others
+    types = types_of(kind) | others
     options = {}
     for key, value in told.items():
         name = key.replace("-", "_")
@@ -183,6 +187,8 @@ def read_file(
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"--config {file!r}: unknown key {key!r}{hint}")
         try:
+            if isinstance(value, str) and isinstance(types[name], Number | Widths):
+                raise click.BadParameter(f"{value!r} is text, not {types[name].name}")
             options[name] = types[name].convert(value, None, None)
         except click.BadParameter as error:
             raise UsageError(f"--config {file!r}: {key}: {error.message}") from error

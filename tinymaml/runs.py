@@ -16,20 +16,20 @@ import fcntl
 import io
 import json
 import os
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import numpy as np
 
-from tinymaml.errors import UsageError, WorldError
+from tinymaml.errors import DAMAGE, UsageError, WorldError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import FREE_TO_CHANGE, Config
 from tinymaml.optim import Moments
+from tinymaml.options import shown, types_of
 
 
 Array = np.ndarray
@@ -38,15 +38,8 @@ FORMAT = 1
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 TEMPORARY = ".tmp-"
-# A checkpoint of ten million parameters; a header that claims more is not ours.
-LARGEST = 200 * 2**20
-
-# What reading a damaged .npz has been seen to raise.
-DAMAGE = (
-    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError),
-    *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),
-    *(TypeError, OverflowError),
-)
+# What an .npz of our six arrays has besides theta, m and v, and more.
+OVERHEAD = 2**16
 
 
 class State(NamedTuple):
@@ -101,14 +94,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or as before, whenever the process is killed."""
+def write(path: Path, data: bytes, previous: Path | None = None) -> None:
+    """Write a file so that it is whole or as before, whenever the process is killed.
+
+    previous: where the file as it was before goes, if anywhere
+    """
     beside = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         with open(beside, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -142,14 +140,15 @@ def read_config(path: Path) -> Config:
     try:
         told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind = MODULES[told["experiment"]].CONFIG
+        types = types_of(kind)
         options = {
-            name: tuple(value) if isinstance(value, list) else value
+            name: types[name].convert(value, None, None)
             for name, value in told["options"].items()
         }
         return kind(**options)
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*DAMAGE, AttributeError, click.BadParameter) as error:
         raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
 
 
@@ -159,7 +158,7 @@ def check_resumable(saved: Config, wanted: Config) -> None:
         before, now = getattr(saved, field.name), getattr(wanted, field.name)
         if before != now and field.name not in FREE_TO_CHANGE:
             flag = "--" + field.name.replace("_", "-")
-            raise UsageError(f"{flag} {now}: the run was begun with {before}")
+            raise UsageError(f"{flag} {shown(now)}: the run was begun with {shown(before)}")
 
 
 # ----- Checkpoints -----
@@ -177,9 +176,7 @@ def save(path: Path, config: Config, state: State) -> None:
         m=state.moments.m,
         v=state.moments.v,
     )
-    if (path / CHECKPOINT).exists():
-        os.replace(path / CHECKPOINT, path / PREVIOUS)
-    write(path / CHECKPOINT, buffer.getvalue())
+    write(path / CHECKPOINT, buffer.getvalue(), previous=path / PREVIOUS)
 
 
 def load(path: Path, config: Config, count: int) -> State | None:
@@ -207,6 +204,9 @@ def read_checkpoint(file: Path, config: Config, count: int) -> State:
     fit the model.
     """
     try:
+        largest = OVERHEAD + 3 * count * np.dtype(config.dtype).itemsize
+        if file.stat().st_size > largest:
+            raise ValueError("it is too large for this model")
         data = file.read_bytes()
         if not data.startswith(b"PK"):
             raise ValueError("not a tinymaml checkpoint")
@@ -233,7 +233,7 @@ def read_checkpoint(file: Path, config: Config, count: int) -> State:
 def _read_npz(data: bytes) -> dict[str, Array]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         sizes = [member.file_size for member in archive.infolist()]
-    if sum(sizes) > min(LARGEST, len(data)):  # np.savez does not compress
+    if sum(sizes) > len(data):  # np.savez does not compress
         raise ValueError("it claims to be larger than it is")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
@@ -290,11 +290,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not (path / METRICS).exists():
         return []
     records = []
-    for line in (path / METRICS).read_text(encoding="utf-8").splitlines():
+    for line in (path / METRICS).read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-            record["iteration"] + 0
-        except (ValueError, TypeError, KeyError):
+            record["iteration"] + record["loss"]
+        except (ValueError, TypeError, KeyError, RecursionError):
             break
         records.append(record)
     return records

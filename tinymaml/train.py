@@ -40,28 +40,40 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
 
     progress(iteration, record) is called after every iteration.
     Raises Interrupted after Ctrl-C or SIGTERM, the run saved; WorldError when the loss
-    or its gradient is not finite, the last good checkpoint kept.
+    or the update is not finite, the last good checkpoint kept.
     """
+    with signals() as asked:
+        state = first_state(path, config)
+        with runs.Metrics(path, state.iteration) as metrics:
+            while state.iteration < config.iterations:
+                loss, gradient = average_gradient(config, state, engine)
+                after = update(config, state, gradient)
+                numbers = loss, after.theta, *after.moments
+                if not all(np.isfinite(x).all() for x in numbers):
+                    raise WorldError(_diverged(path, config, state))
+                state = after
+                record = {"iteration": state.iteration, "loss": float(loss)}
+                record |= validate(config, state, engine)
+                metrics.add(record)
+                progress(state.iteration, record)
+                stop = [*asked]  # a signal that comes during the save waits for the next
+                last = stop or state.iteration == config.iterations
+                if last or state.iteration % config.checkpoint_every == 0:
+                    metrics.sync()
+                    runs.save(path, config, state)
+                if stop:
+                    break
+        if asked:
+            raise Interrupted(asked[0], state.iteration)
+    return state
+
+
+def first_state(path: Path, config: Config) -> State:
+    """Return the run's last saved state; without one, save the initial state."""
     state = runs.load(path, config, params.count(problem(config).model.shapes))
     if state is None:
         state = initial_state(config)
         runs.save(path, config, state)
-    with signals() as asked, runs.Metrics(path, state.iteration) as metrics:
-        while state.iteration < config.iterations:
-            loss, gradient = average_gradient(config, state, engine)
-            if not (np.isfinite(loss) and np.isfinite(gradient).all()):
-                raise WorldError(_diverged(path, config, state))
-            state = update(config, state, gradient)
-            record = {"iteration": state.iteration, "loss": float(loss)}
-            record |= validate(config, state, engine)
-            metrics.add(record)
-            progress(state.iteration, record)
-            last = asked or state.iteration == config.iterations
-            if last or state.iteration % config.checkpoint_every == 0:
-                metrics.sync()
-                runs.save(path, config, state)
-            if asked:
-                raise Interrupted(asked[0], state.iteration)
     return state
 
 
@@ -72,6 +84,7 @@ def initial_state(config: Config) -> State:
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def update(config: Config, state: State, gradient: Array) -> State:
     """Return the state after one more outer update with the averaged gradient (P,)."""
     iteration = state.iteration + 1
@@ -98,6 +111,7 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
     return sum(losses) / config.tasks, sum(gradients) / config.tasks
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the loop looks at what comes out
 def chunk_gradient(
     config: Config, theta: Array, iteration: int, tasks: range
 ) -> tuple[float, Array]:
@@ -136,7 +150,7 @@ def validate(config: Config, state: State, engine: Executor) -> dict[str, float]
 def _diverged(path: Path, config: Config, state: State) -> str:
     return (
         f"diverged at iteration {state.iteration + 1} (alpha={config.alpha},"
-        f" beta={config.beta}): the loss or its gradient is not finite;"
+        f" beta={config.beta}): the loss or the update is not finite;"
         f" the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
     )
 

@@ -7,7 +7,9 @@ nothing under Python's global lock.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -38,17 +40,36 @@ def engine(workers: int) -> Iterator[Executor]:
         return
     # Spawned, not forked: a forked child inherits BLAS's locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    with machine.one_blas_thread_for_children():
-        pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
-        list(pool.map(abs, range(workers)))  # start them under this environment
-    try:
-        with pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
+        try:
+            with machine.one_blas_thread_for_children(), _without_ctrl_c():
+                started = pool.map(abs, range(workers))
+            list(started)
             yield pool
-    except BrokenProcessPool as error:
-        raise WorldError("a worker process died (out of memory?)") from error
+        except BrokenProcessPool as error:
+            raise WorldError("a worker process died (out of memory?)") from error
+        except (KeyboardInterrupt, SystemExit):
+            for process in multiprocessing.active_children():
+                process.kill()  # the pool would wait for what they compute
+            raise
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C wait; processes started inside never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
-    # Ctrl-C reaches the whole process group; the parent decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgrp()  # SIGTERM to the whole group is for the parent to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     machine.keep_freed_memory()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

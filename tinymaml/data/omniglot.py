@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from tinymaml.errors import UsageError, WorldError
+from tinymaml.errors import DAMAGE, UsageError, WorldError
 
 
 Array = np.ndarray
@@ -23,12 +21,6 @@ PARTS = {
 }
 # Bytes of a file unpacked; ours is 26 MB. One that claims more would fill the memory.
 LARGEST = 100 * 2**20
-# What reading a damaged .npz has been seen to raise.
-DAMAGE = (
-    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError),
-    *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),
-    *(TypeError, OverflowError),
-)
 HINT = "make it with: python data_scripts/omniglot.py --out FILE"
 
 

@@ -1,0 +1,249 @@
+"""The loop: what a run computes, however often it was stopped and wherever it ran."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinymaml import runs
+from tinymaml import train as loop
+from tinymaml.errors import Interrupted, WorldError
+from tinymaml.evaluation import evaluate
+from tinymaml.experiments.sine import Sine
+from tinymaml.workers import Here, engine
+
+
+COUNT = 10  # parameters of a net with three hidden units
+CONFIG = Sine(
+    iterations=20,
+    tasks=7,
+    chunk=3,
+    hidden=(3,),
+    checkpoint_every=5,
+    test_tasks=45,
+    test_steps=2,
+)
+
+
+def train(path: Path, config: Sine = CONFIG, pool=None, progress=lambda *_: None):
+    path.mkdir(exist_ok=True)
+    return loop.train(path, config, pool or Here(), progress)
+
+
+def results(path: Path) -> tuple[bytes, bytes]:
+    return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
+
+
+def at(iteration: int, *numbers: int):
+    """Return a progress that sends this process signals after an iteration."""
+
+    def send(now: int, _: dict) -> None:
+        if now == iteration:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+
+    return send
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> tuple[bytes, bytes]:
+    """The results of twenty iterations in one go."""
+    path = tmp_path_factory.mktemp("straight")
+    train(path)
+    return results(path)
+
+
+# ----- The same bytes -----
+
+
+@pytest.mark.parametrize("first", [0, 1, 5, 7, 19, 20])
+def test_going_on_gives_the_bytes_of_one_go(tmp_path, straight, first):
+    """Rejects forgetting Adam's moments or count, or where the tasks' streams were."""
+    train(tmp_path, CONFIG.with_changes({"iterations": first}))
+    train(tmp_path)
+    assert results(tmp_path) == straight
+
+
+def test_without_a_checkpoint_it_starts_anew(tmp_path, straight):
+    """Rejects appending to metrics that no checkpoint counts (killed at the start)."""
+    (tmp_path / runs.METRICS).write_text('{"iteration": 1, "loss": 0.5}\n{"itera')
+    train(tmp_path)
+    assert results(tmp_path) == straight
+
+
+def test_going_on_from_the_previous_checkpoint(tmp_path, straight):
+    """Rejects keeping the metrics of iterations that will be done again."""
+    train(tmp_path)
+    (tmp_path / runs.CHECKPOINT).write_bytes(b"PK damaged")
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 15
+    train(tmp_path)
+    assert results(tmp_path) == straight
+
+
+def test_metrics_are_cut_to_the_checkpoint(tmp_path, straight):
+    """Rejects counting iterations twice, and choking on a torn last line."""
+    train(tmp_path, CONFIG.with_changes({"iterations": 7}))
+    with open(tmp_path / runs.METRICS, "a", encoding="utf-8") as file:
+        file.write('{"iteration": 8, "loss": 123.0}\n{"iteration": 9, "lo')
+    train(tmp_path)
+    assert results(tmp_path) == straight
+    iterations = [record["iteration"] for record in runs.read_metrics(tmp_path)]
+    assert iterations == [*range(1, 21)]
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path, straight):
+    """Rejects saving again, which would lose the previous checkpoint."""
+    train(tmp_path)
+    previous = (tmp_path / runs.PREVIOUS).read_bytes()
+    train(tmp_path, CONFIG.with_changes({"iterations": 3}))
+    assert results(tmp_path) == straight
+    assert (tmp_path / runs.PREVIOUS).read_bytes() == previous
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_do_not_change_a_bit(tmp_path, straight, workers):
+    """Rejects chunks cut by the number of workers, and sums in order of arrival."""
+    theta = np.linspace(-1, 1, COUNT, dtype="float32")
+    alone = evaluate(CONFIG, theta, "test", 45, 2, Here())
+    with engine(workers) as pool:
+        train(tmp_path, pool=pool)
+        scores = evaluate(CONFIG, theta, "test", 45, 2, pool)
+    assert results(tmp_path) == straight
+    assert scores.tobytes() == alone.tobytes()
+
+
+def test_another_seed_is_another_run(tmp_path, straight):
+    """Rejects a seed that nothing uses."""
+    train(tmp_path, CONFIG.with_changes({"seed": 1}))
+    assert results(tmp_path) != straight
+
+
+def test_chunks_hold_the_same_tasks():
+    """Rejects streams keyed by a task's place in its chunk."""
+    configs = [CONFIG.with_changes({"chunk": c, "dtype": "float64"}) for c in (1, 3, 99)]
+    state = loop.initial_state(configs[0])
+    found = [loop.average_gradient(config, state, Here()) for config in configs]
+    for loss, gradient in found[1:]:
+        np.testing.assert_allclose(loss, found[0][0], rtol=1e-13)
+        np.testing.assert_allclose(gradient, found[0][1], rtol=1e-11, atol=1e-13)
+
+
+@given(st.integers(0, 50), st.integers(1, 60))
+def test_spans_cover_every_task_once(total, size):
+    """Rejects leaving the last, shorter chunk out."""
+    spans = loop.spans(total, size)
+    assert [task for span in spans for task in span] == [*range(total)]
+    assert all(len(span) == size for span in spans[:-1])
+
+
+# ----- Validation and evaluation leave the run alone -----
+
+
+def test_evaluation_changes_nothing(tmp_path, straight):
+    """Rejects a validation that adapts theta in place or draws from the tasks' streams."""
+    config = CONFIG.with_changes({"validate_every": 5, "validation_tasks": 3})
+    theta = train(tmp_path, config).theta
+    assert (tmp_path / runs.CHECKPOINT).read_bytes() == straight[0]
+    records = runs.read_metrics(tmp_path)
+    assert [r["iteration"] for r in records if "validation" in r] == [5, 10, 15, 20]
+    before = theta.copy()
+    first, second = (evaluate(CONFIG, theta, "test", 4, 2, Here()) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+    assert theta.tobytes() == before.tobytes()
+
+
+# ----- Divergence -----
+
+
+def breaking(iteration: int, value: float):
+    """Return an algorithm whose gradient is `value` in one iteration."""
+    calls = []
+
+    def gradient(theta, task, alpha, steps):
+        calls.append(1)
+        broken = len(calls) == 3 * iteration  # three chunks an iteration
+        return 1.0, np.full_like(theta, value if broken else 0.1)
+
+    return gradient
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30], ids=["nan", "inf", "square"])
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, value):
+    """Rejects saving what is not finite, a square that overflows in Adam included."""
+    monkeypatch.setitem(loop.ALGORITHMS, "maml", breaking(8, value))
+    with pytest.raises(WorldError, match=r"diverged at iteration 8 \(alpha=0.01"):
+        train(tmp_path)
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 5
+    records = runs.read_metrics(tmp_path)
+    assert all(np.isfinite(record["loss"]) for record in records)
+
+
+def test_a_loss_that_is_nan_stops(tmp_path, monkeypatch):
+    """Rejects looking at the gradient only."""
+    lost = (lambda theta, *_: (np.nan, np.zeros_like(theta)),)
+    monkeypatch.setitem(loop.ALGORITHMS, "maml", *lost)
+    with pytest.raises(WorldError, match="diverged at iteration 1 "):
+        train(tmp_path)
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0
+
+
+# ----- Signals -----
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_stops(tmp_path, straight, number, code):
+    """Rejects stopping without a checkpoint, and handlers that outlive the loop."""
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as stop:
+        train(tmp_path, progress=at(3, number))
+    assert (stop.value.exit_code, stop.value.iteration) == (code, 3)
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 3
+    assert signal.getsignal(number) is before
+    train(tmp_path)
+    assert results(tmp_path) == straight
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    """Rejects a first Ctrl-C that makes the next ones deaf."""
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=at(3, signal.SIGINT, signal.SIGINT))
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0
+
+
+def test_a_signal_in_the_last_iteration_counts(tmp_path, monkeypatch):
+    """Rejects a Ctrl-C during the last save that is forgotten."""
+    interrupt_save(monkeypatch, 20)
+    with pytest.raises(Interrupted, match="at iteration 20"):
+        train(tmp_path)
+
+
+def test_a_signal_during_a_save_saves_again(tmp_path, monkeypatch):
+    """Rejects telling an iteration that no checkpoint has."""
+    interrupt_save(monkeypatch, 5)
+    with pytest.raises(Interrupted, match="at iteration 6"):
+        train(tmp_path)
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 6
+
+
+def interrupt_save(monkeypatch, iteration: int) -> None:
+    save = runs.save
+
+    def interrupted(path, config, state):
+        save(path, config, state)
+        if state.iteration == iteration:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runs, "save", interrupted)
+
+
+def test_progress_sees_every_iteration(tmp_path):
+    """Rejects telling only the iterations that are saved."""
+    seen = []
+    train(tmp_path, progress=lambda *told: seen.append(told))
+    lines = (tmp_path / runs.METRICS).read_text().splitlines()
+    assert seen == [(r["iteration"], r) for r in map(json.loads, lines)]
