@@ -199,7 +199,7 @@ for _map in (_pool_take, _pool_put):
 
 
 def max_pool(images: Array) -> Array:
-    """2x2 maxima, an odd last row or column dropped: (..., h, w, c) -> (..., h//2, w//2, c).
+    """2x2 maxima: (..., h, w, c) -> (..., h//2, w//2, c), an odd last row or column dropped.
 
     The gradient goes to the first maximum of a window, row by row.
     """
