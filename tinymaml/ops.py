@@ -199,7 +199,7 @@ for _map in (_pool_take, _pool_put):
 
 
 def max_pool(images: Array) -> Array:
-    """2x2 maxima: (..., h, w, c) -> (..., h//2, w//2, c), an odd last row or column dropped.
+    """2x2 maxima: (..., h, w, c) -> (..., h//2, w//2, c); an odd last row or column goes.
 
     The gradient goes to the first maximum of a window, row by row.
     """

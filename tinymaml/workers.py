@@ -42,7 +42,7 @@ def engine(workers: int) -> Iterator[Executor]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
         try:
-            with machine.one_blas_thread_for_children(), _without_ctrl_c():
+            with machine.one_blas_thread_for_children(), _signals_held():
                 started = pool.map(abs, range(workers))
             list(started)
             yield pool
@@ -55,9 +55,13 @@ def engine(workers: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Have Ctrl-C wait; processes started inside never see it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_held() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait; processes started inside never see them.
+
+    Both reach the whole process group, and only the parent is to answer them.
+    """
+    held = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:
@@ -65,7 +69,6 @@ def _without_ctrl_c() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    os.setpgrp()  # SIGTERM to the whole group is for the parent to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     machine.keep_freed_memory()
 
