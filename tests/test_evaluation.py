@@ -77,6 +77,21 @@ def by_hand(theta, split, task, steps):
     return told
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_tasks_are_of_the_split_asked_for(theta, split, monkeypatch):
+    """Rejects held-out tasks drawn from the training classes."""
+    asked = []
+    family = problem(CONFIG)
+
+    def noting(split, rng):
+        asked.append(split)
+        return family.sample(split, rng)
+
+    monkeypatch.setattr(evaluation, "problem", lambda _: family._replace(sample=noting))
+    evaluate(CONFIG, theta, split, 3, 1, Here())
+    assert asked == [split] * 3
+
+
 def test_scores_are_those_of_each_task_alone(theta):
     """Rejects scores on the support, steps on the query, a score one step late, tasks
     that adapt from each other's parameters, and another order of the tasks."""

@@ -11,6 +11,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+
+from tinymaml import __version__
 
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -53,3 +56,17 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD):
             mallopt(option, KEPT_BYTES >> (4 if option == M_TOP_PAD else 0))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of tinymaml and of what it computes with."""
+    import numpy as np  # here, since the BLAS threads are chosen before
+
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "tinymaml": __version__,
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "autograd": version("autograd"),
+        "blas": f"{blas['name']} {blas['version']}",
+    }

@@ -34,6 +34,7 @@ import autograd.tracer
 import numpy as np
 from autograd import grad
 from autograd.differential_operators import make_vjp
+from autograd.extend import vspace
 from autograd.tracer import isbox
 
 
@@ -162,7 +163,7 @@ def value_and_gradient(loss: Loss, theta: Array) -> tuple[Array, Array]:
     vjp, value = make_vjp(checked)(theta)
     if np.size(value) != 1:
         raise TypeError(f"a loss is a scalar, not an array of shape {np.shape(value)}")
-    return value, vjp(np.ones_like(value))
+    return value, vjp(vspace(value).ones())
 
 
 def _depends(value: object, at: object) -> bool:

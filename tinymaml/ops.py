@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import autograd.numpy as anp
 import numpy as np
+from autograd.core import JVPNode, VJPNode
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.tracer import isbox
 
@@ -337,11 +338,15 @@ defjvp(
 
 def _below(x: Array) -> Array:
     """x as the next trace out sees it: what is constant in the innermost derivative."""
-    return x._value if isbox(x) else x
+    return x._value if _is_differentiated(x) else x
 
 
 def _value(x: Array) -> Array:
-    """x as a plain array, constant in every derivative."""
-    while isbox(x):
+    """x as a constant in every derivative; still a box when its calls are recorded."""
+    while _is_differentiated(x):
         x = x._value
     return x
+
+
+def _is_differentiated(x: Array) -> bool:
+    return isbox(x) and isinstance(x._node, VJPNode | JVPNode)

@@ -158,6 +158,18 @@ def types_of(config: type[Config]) -> dict[str, click.ParamType]:
     return {f.name: param_type(kinds[f.name], f) for f in dataclasses.fields(config)}
 
 
+# ----- Options that commands share -----
+
+WORKERS = click.Option(
+    ["--workers"],
+    type=Number(int, least=1, most=256),
+    default=1,
+    show_default=True,
+    help="processes to compute in; the result does not depend on it",
+)
+QUIET = click.Option(["--quiet"], is_flag=True, help="no progress on stderr")
+
+
 # ----- Configuration files -----
 
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from tinymaml.errors import Interrupted, WorldError
 from tinymaml.evaluation import evaluate
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import Episode, stack, stream
 from tinymaml.optim import Moments, adam
+from tinymaml.replay import recorded
 from tinymaml.runs import State
 
 
@@ -116,19 +118,28 @@ def chunk_gradient(
     config: Config, theta: Array, iteration: int, tasks: range
 ) -> tuple[float, Array]:
     """Return the loss and meta-gradient (P,), summed over some of a meta-batch's tasks."""
-    family = problem(config)
+    draw = problem(config).sample
     episodes = stack(
-        [
-            family.sample("train", stream(config.seed, "train", iteration, task))
-            for task in tasks
-        ]
+        [draw("train", stream(config.seed, "train", iteration, task)) for task in tasks]
     )
-    theta = np.tile(theta, (len(tasks), 1))
+    return sum_of_gradients(config)(np.tile(theta, (len(tasks), 1)), *episodes)
+
+
+@lru_cache(maxsize=2)
+def sum_of_gradients(config: Config) -> Callable[..., tuple[float, Array]]:
+    """Return the function of theta (T, P) and an episode's arrays that a chunk computes.
+
+    Recorded and replayed, unless the options say not to: the same bits.
+    """
+    family = problem(config)
     algorithm = ALGORITHMS[config.algorithm]
-    loss, gradient = algorithm(
-        theta, family.task(episodes), family.alpha, config.inner_steps
-    )
-    return loss, gradient.sum(axis=0)
+
+    def gradients(theta: Array, *arrays: Array) -> tuple[float, Array]:
+        task = family.task(Episode(*arrays))
+        loss, gradient = algorithm(theta, task, family.alpha, config.inner_steps)
+        return loss, gradient.sum(axis=0)
+
+    return recorded(gradients) if config.replay else gradients
 
 
 def spans(total: int, size: int) -> list[range]:

@@ -75,6 +75,7 @@ class Config:
     chunk: int = option(
         8, "tasks computed side by side; fixes the last bits", least=1, most=MOST
     )
+    replay: bool = option(True, "replay the recorded NumPy calls; the same bits, faster")
     checkpoint_every: int = option(
         500, "iterations between checkpoints", least=1, most=10**8
     )
@@ -94,5 +95,5 @@ class Config:
         return dataclasses.replace(self, **changes)
 
 
-# What may differ when a run goes on: nothing that its next iteration depends on.
-FREE_TO_CHANGE = ("iterations", "test_tasks", "test_steps")
+# What may differ when a run goes on: how long it is, how it is tested, where its data lie.
+FREE_TO_CHANGE = ("iterations", "test_tasks", "test_steps", "data", "replay")

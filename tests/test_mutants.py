@@ -1,0 +1,42 @@
+"""The wrong programs: that each can still be made, and that the table of them is true."""
+
+import re
+
+import mutants
+import pytest
+from conftest import ROOT
+
+
+KEPT = mutants.TABLE.read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| (.+?) \| `[\w/.]+` \| (.+?) \|$", KEPT, re.MULTILINE))
+
+
+@pytest.mark.parametrize("mutation", mutants.MUTATIONS, ids=lambda m: m.name)
+def test_the_text_to_mutate_stands_once(mutation):
+    """Rejects a mutation that the code has outgrown, and that would mutate nothing."""
+    assert mutants.where(mutation) == 1
+    assert mutation.old != mutation.new
+
+
+def test_the_table_names_every_mutant_and_a_test_that_exists():
+    """Rejects a table that is typed in, out of date or has a survivor."""
+    assert list(ROWS) == [mutation.name for mutation in mutants.MUTATIONS]
+    assert len(ROWS) >= 20
+    for test in ROWS.values():
+        file, function = re.fullmatch(r"`(\w+\.py)::(\w+)(?:\[.*\])?`", test).groups()
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_the_readme_quotes_it():
+    """Rejects a README with rows or a count that the table does not have."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| (.+?) \| `[\w/.]+` \| (`test_.+?) \|$", readme, re.MULTILINE)
+    assert len(quoted) >= 8
+    assert dict(quoted).items() <= ROWS.items()
+    assert f"{len(ROWS)} wrong programs" in readme
+
+
+@pytest.mark.slow
+def test_no_mutant_survives():
+    """Rejects a suite that lets a wrong program pass."""
+    assert mutants.main([]) == 0
