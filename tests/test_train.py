@@ -160,6 +160,12 @@ def test_evaluation_changes_nothing(tmp_path, straight):
 # ----- Divergence -----
 
 
+def unreplayed(config: Sine) -> Sine:
+    """The options for an algorithm that counts its calls, which a tape cannot."""
+    loop.sum_of_gradients.cache_clear()  # it holds the algorithm that was
+    return config.with_changes({"replay": False})
+
+
 def breaking(iteration: int, value: float):
     """Return an algorithm whose gradient is `value` in one iteration."""
     calls = []
@@ -177,7 +183,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, value)
     """Rejects saving what is not finite, a square that overflows in Adam included."""
     monkeypatch.setitem(loop.ALGORITHMS, "maml", breaking(8, value))
     with pytest.raises(WorldError, match=r"diverged at iteration 8 \(alpha=0.01"):
-        train(tmp_path)
+        train(tmp_path, unreplayed(CONFIG))
     assert runs.load(tmp_path, CONFIG, COUNT).iteration == 5
     records = runs.read_metrics(tmp_path)
     assert all(np.isfinite(record["loss"]) for record in records)
@@ -188,7 +194,7 @@ def test_a_loss_that_is_nan_stops(tmp_path, monkeypatch):
     lost = (lambda theta, *_: (np.nan, np.zeros_like(theta)),)
     monkeypatch.setitem(loop.ALGORITHMS, "maml", *lost)
     with pytest.raises(WorldError, match="diverged at iteration 1 "):
-        train(tmp_path)
+        train(tmp_path, unreplayed(CONFIG))
     assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0
 
 
@@ -247,3 +253,25 @@ def test_progress_sees_every_iteration(tmp_path):
     train(tmp_path, progress=lambda *told: seen.append(told))
     lines = (tmp_path / runs.METRICS).read_text().splitlines()
     assert seen == [(r["iteration"], r) for r in map(json.loads, lines)]
+
+
+def test_the_update_is_the_average_over_tasks():
+    """Rejects a sum, an average of chunks of unequal size, and a task left out."""
+    state = loop.initial_state(CONFIG)
+    loss, gradient = loop.average_gradient(CONFIG, state, Here())
+    alone = [
+        loop.chunk_gradient(CONFIG, state.theta, 0, range(task, task + 1))
+        for task in range(7)
+    ]
+    # float32 sums in another order.
+    assert loss == pytest.approx(np.mean([one for one, _ in alone]), rel=1e-5)
+    expected = np.mean([one for _, one in alone], axis=0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_replayed_run_has_the_bytes_of_one_that_is_not(tmp_path, straight):
+    """Rejects a replay whose last bits differ, after any number of updates."""
+    loop.sum_of_gradients.cache_clear()
+    path = tmp_path / "eager"
+    train(path, CONFIG.with_changes({"replay": False}))
+    assert results(path) == straight

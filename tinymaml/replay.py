@@ -101,7 +101,7 @@ def recorded(function: Function) -> Function:
 
 def _prove(found: tuple[Array, ...], expected: tuple[Array, ...]) -> None:
     for a, b in zip(found, expected, strict=True):
-        if np.asarray(a).tobytes() != np.asarray(b).tobytes():
+        if not np.array_equal(a, b, equal_nan=True):
             raise CannotRecordError(
                 "a replay differs from the function: it decides by values, or uses values"
                 " that are not its inputs"
