@@ -10,6 +10,8 @@ HERE = Path(__file__).parent
 SOURCE = (HERE / "tinymaml" / "__init__.py").read_text(encoding="utf-8")
 EXTRAS = {
     "plot": ["matplotlib>=3.8"],
+    "dask": ["distributed>=2024.1"],
+    "mpi": ["mpi4py>=4"],
     "lint": ["ruff>=0.9"],
 }
 EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", *EXTRAS["plot"]]

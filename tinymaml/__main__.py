@@ -9,8 +9,8 @@ from tinymaml import machine
 
 
 def main() -> None:
-    """Run the command line, with one BLAS thread unless the environment says more."""
-    machine.one_blas_thread()  # before the next import brings NumPy
+    """Run the command line, with one BLAS thread unless the environment says otherwise."""
+    machine.prepare_blas()  # before the next import brings NumPy
     # Training answers signals itself; before and after it they end the process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:

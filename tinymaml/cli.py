@@ -21,15 +21,17 @@ from tinymaml.cli_check import check_group
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
-from tinymaml.machine import versions
+from tinymaml.machine import advice, cpu, versions
 from tinymaml.options import QUIET, WORKERS, Number, Text, shown
 from tinymaml.workers import engine
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
     if asked:
-        told = "\n".join(f"{name} {version}" for name, version in versions().items())
-        click.echo(told)
+        told = versions()
+        click.echo("\n".join(f"{name} {version}" for name, version in told.items()))
+        if advised := advice(told["kernel"], cpu().flags):
+            click.echo(advised, err=True)
         context.exit()
 
 
@@ -65,7 +67,7 @@ def evaluate(
     split: str,
     data: str | None,
     as_json: bool,
-    workers: int,
+    workers: int | str,
     quiet: bool,
 ) -> None:
     """Score a run's last checkpoint on held-out tasks after each gradient step.

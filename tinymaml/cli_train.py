@@ -128,7 +128,7 @@ def check_model(config: Config) -> None:
         raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")
 
 
-def train_and_report(path: Path, config: Config, count: int, quiet: bool) -> None:
+def train_and_report(path: Path, config: Config, count: int | str, quiet: bool) -> None:
     """Train in the folder, then print, write and draw how held-out tasks go."""
     click.echo(f"run folder: {path}", err=True)
     with engine(count) as pool:

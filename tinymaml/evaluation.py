@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Executor
-from itertools import repeat
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stack, stream
+from tinymaml.workers import gather
 
 
 Array = np.ndarray
@@ -31,15 +31,8 @@ def evaluate(
 ) -> Array:
     """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps."""
     chunks = [range(i, min(i + CHUNK, tasks)) for i in range(0, tasks, CHUNK)]
-    scores = engine.map(
-        chunk_scores,
-        repeat(config),
-        repeat(theta),
-        repeat(split),
-        repeat(steps),
-        chunks,
-    )
-    return np.concatenate([*scores], axis=1)
+    scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
+    return np.concatenate(scores, axis=1)
 
 
 def chunk_scores(

@@ -106,6 +106,19 @@ class Flag(click.ParamType):
         return value
 
 
+class Workers(click.ParamType):
+    """A number of processes, dask:ADDRESS or mpi."""
+
+    name = "workers"
+    number = Number(int, least=1, most=256)
+
+    def convert(self, value: Any, param: Any, context: Any) -> int | str:
+        """Return what `workers.engine` takes; fail when it is neither."""
+        if isinstance(value, str) and re.fullmatch(r"mpi|dask:\S+", value):
+            return value
+        return self.number.convert(value, param, context)
+
+
 def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
@@ -162,10 +175,11 @@ def types_of(config: type[Config]) -> dict[str, click.ParamType]:
 
 WORKERS = click.Option(
     ["--workers"],
-    type=Number(int, least=1, most=256),
+    type=Workers(),
     default=1,
     show_default=True,
-    help="processes to compute in; the result does not depend on it",
+    metavar="N",
+    help="processes here, or dask:tcp://HOST:PORT, or mpi; the result is the same",
 )
 QUIET = click.Option(["--quiet"], is_flag=True, help="no progress on stderr")
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from tinymaml.fewshot import Episode, stack, stream
 from tinymaml.optim import Moments, adam
 from tinymaml.replay import recorded
 from tinymaml.runs import State
+from tinymaml.workers import gather
 
 
 Array = np.ndarray
@@ -102,13 +102,8 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
     number of workers.
     """
     chunks = spans(config.tasks, config.chunk)
-    sums = engine.map(
-        chunk_gradient,
-        repeat(config),
-        repeat(state.theta),
-        repeat(state.iteration),
-        chunks,
-    )
+    fixed = config, state.theta, state.iteration
+    sums = gather(engine, chunk_gradient, fixed, chunks)
     losses, gradients = zip(*sums, strict=True)
     return sum(losses) / config.tasks, sum(gradients) / config.tasks
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -28,22 +28,46 @@ class Here(Executor):
         return future
 
 
-@contextmanager
-def engine(workers: int) -> Iterator[Executor]:
-    """Yield an executor of `workers` processes with one BLAS thread each.
+def gather(
+    engine: Executor, function: Callable, fixed: tuple, chunks: Iterable[range]
+) -> list:
+    """Return function(*fixed, chunk) of each chunk, in the chunks' order."""
+    futures = [engine.submit(function, *fixed, chunk) for chunk in chunks]
+    return [future.result() for future in futures]
 
-    One worker is this process. Raises WorldError when a worker process dies.
+
+@contextmanager
+def engine(workers: int | str) -> Iterator[Executor]:
+    """Yield the executor that `workers` names.
+
+    1: this process; N: that many processes here, with one BLAS thread each;
+    "dask:ADDRESS": the workers of a Dask scheduler, as tcp://HOST:PORT (extra `dask`);
+    "mpi": the other ranks of `mpiexec -n N python -m mpi4py.futures -m tinymaml ...`
+    (extra `mpi`).
+    Raises WorldError when the engine is not installed or not there, or loses its workers.
     """
     if workers == 1:
         machine.keep_freed_memory()
         yield Here()
-        return
+    elif workers == "mpi":
+        with _mpi_ranks() as pool:
+            yield pool
+    elif isinstance(workers, str):
+        with _dask_workers(workers.removeprefix("dask:")) as pool:
+            yield pool
+    else:
+        with _processes(workers) as pool:
+            yield pool
+
+
+@contextmanager
+def _processes(number: int) -> Iterator[Executor]:
     # Spawned, not forked: a forked child inherits BLAS's locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
+    with ProcessPoolExecutor(number, context, initializer=_begin_worker) as pool:
         try:
-            with machine.one_blas_thread_for_children(), _signals_held():
-                started = pool.map(abs, range(workers))
+            with machine.blas_for_children(), _signals_held():
+                started = pool.map(abs, range(number))
             list(started)
             yield pool
         except BrokenProcessPool as error:
@@ -52,6 +76,33 @@ def engine(workers: int) -> Iterator[Executor]:
             for process in multiprocessing.active_children():
                 process.kill()  # the pool would wait for what they compute
             raise
+
+
+@contextmanager
+def _dask_workers(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client, KilledWorker
+        from distributed.client import FuturesCancelledError
+    except ImportError as error:
+        raise WorldError("Dask needs: pip install 'tinymaml[dask]'") from error
+    try:
+        # A worker that dies is replaced by the others; its chunk is computed again.
+        with Client(address, timeout="10s", set_as_default=False) as client:
+            yield client.get_executor(pure=False)
+    except (KilledWorker, FuturesCancelledError) as error:
+        raise WorldError(f"the Dask workers at {address} died (out of memory?)") from error
+    except OSError as error:
+        raise WorldError(f"no Dask scheduler at {address}: {error}") from error
+
+
+@contextmanager
+def _mpi_ranks() -> Iterator[Executor]:
+    try:
+        from mpi4py.futures import MPIPoolExecutor
+    except ImportError as error:
+        raise WorldError("MPI needs: pip install 'tinymaml[mpi]'") from error
+    with MPIPoolExecutor() as pool:
+        yield pool
 
 
 @contextmanager

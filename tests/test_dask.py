@@ -1,0 +1,82 @@
+"""A real local Dask cluster of worker processes, one of which is killed."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from processes import digests, run
+
+from tinymaml.workers import engine
+
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("default")  # Dask's own are not ours to mend
+
+ARGUMENTS = (
+    *(
+        "train",
+        "sine",
+        "--iterations",
+        "60",
+        "--hidden",
+        "8",
+        "--tasks",
+        "8",
+        "--chunk",
+        "2",
+    ),
+    *("--test-tasks", "4", "--test-steps", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes of one thread each, and their scheduler."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as found:
+        yield found
+
+
+def test_same_bytes_as_without_dask(tmp_path, cluster):
+    """Rejects chunks that are summed in the order in which they arrive."""
+    straight = run(*ARGUMENTS, "--out", "one", cwd=tmp_path)
+    told = run(
+        *ARGUMENTS,
+        "--out",
+        "two",
+        "--workers",
+        f"dask:{cluster.scheduler_address}",
+        cwd=tmp_path,
+    )
+    assert (straight.code, told.code) == (0, 0), told
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert straight.out == told.out
+
+
+def slow_square(x: int) -> int:
+    """Take a while, so that a worker dies in the middle."""
+    time.sleep(0.2)
+    return x * x
+
+
+def test_a_killed_worker_is_survived(cluster):
+    """Rejects a run that hangs, or loses a chunk, when a worker process is killed."""
+    with engine(f"dask:{cluster.scheduler_address}") as pool:
+        victim = pool.submit(os.getpid).result()
+        killer = threading.Timer(0.5, os.kill, (victim, signal.SIGKILL))
+        killer.start()
+        assert [*pool.map(slow_square, range(12))] == [x * x for x in range(12)]
+        killer.join()
+
+
+def test_no_scheduler_is_one_line(tmp_path):
+    """Rejects a traceback, and a run folder without a good checkpoint, where none is."""
+    told = run(*ARGUMENTS, "--workers", "dask:tcp://127.0.0.1:9", cwd=tmp_path)
+    assert told.code == 1
+    errors = [line for line in told.err.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert "Dask" in errors[0]
+    assert "Traceback" not in told.err

@@ -1,0 +1,81 @@
+"""What is asked of the BLAS, and what is said of it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinymaml import machine
+
+
+AMD = "processor : 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 {}\n"
+AVX512 = " ".join(sorted(machine.AVX512_FLAGS))
+
+
+def test_cpu_is_read_as_linux_writes_it(tmp_path):
+    """Rejects flags of another line, and a machine without the file."""
+    file = tmp_path / "cpuinfo"
+    assert machine.cpu(file) == ("", frozenset())
+    file.write_text(AMD.format("avx512f"))
+    assert machine.cpu(file) == ("AuthenticAMD", {"fpu", "avx2", "avx512f"})
+
+
+@pytest.mark.parametrize(
+    ("taken", "flags", "told"),
+    [
+        ("Haswell", AVX512, True),
+        ("Zen", AVX512, True),
+        ("SkylakeX", AVX512, False),
+        ("Haswell", "avx2", False),
+        ("", AVX512, False),
+    ],
+)
+def test_advice_is_given_where_it_helps(taken, flags, told):
+    """Rejects advice to a CPU that cannot, and silence where half the speed is lost."""
+    advice = machine.advice(taken, frozenset(flags.split()))
+    assert (f"{machine.CORETYPE}=SKYLAKEX" in advice) is told
+
+
+def test_environment_of_an_amd_cpu_with_avx512(monkeypatch):
+    """Rejects a kernel forced on a CPU that is not known to need it."""
+    for vendor, flags, kernel in (
+        ("AuthenticAMD", machine.AVX512_FLAGS, "SKYLAKEX"),
+        ("AuthenticAMD", {"avx2"}, None),
+        ("GenuineIntel", machine.AVX512_FLAGS, None),
+    ):
+        cpu = machine.Cpu(vendor, frozenset(flags))
+        monkeypatch.setattr(machine, "cpu", lambda cpu=cpu: cpu)
+        told = machine.blas_environment()
+        assert told.get(machine.CORETYPE) == kernel
+        assert all(told[name] == "1" for name in machine.BLAS_THREADS)
+
+
+def test_what_the_user_chose_stands(monkeypatch):
+    """Rejects overruling the environment of the process itself."""
+    monkeypatch.setenv(machine.BLAS_THREADS[0], "2")
+    monkeypatch.delenv(machine.BLAS_THREADS[1], raising=False)
+    machine.prepare_blas()
+    assert os.environ[machine.BLAS_THREADS[0]] == "2"
+    assert os.environ[machine.BLAS_THREADS[1]] == "1"
+
+
+def test_children_have_it_and_it_is_undone(monkeypatch):
+    """Rejects a parent whose own environment is changed for good."""
+    monkeypatch.setenv(machine.BLAS_THREADS[0], "2")
+    monkeypatch.delenv(machine.BLAS_THREADS[1], raising=False)
+    name = machine.BLAS_THREADS[0]
+    ask = [sys.executable, "-c", f"import os; print(os.environ[{name!r}])"]
+    with machine.blas_for_children():
+        child = subprocess.run(ask, capture_output=True, text=True, check=True)
+    assert child.stdout == "1\n"
+    assert os.environ[machine.BLAS_THREADS[0]] == "2"
+    assert machine.BLAS_THREADS[1] not in os.environ
+
+
+def test_kernel_is_named():
+    """Rejects a name that is made up: OpenBLAS's own are single words."""
+    name = machine.kernel(np)
+    assert name == "" or name.isalnum()
+    assert machine.versions()["kernel"] == (name or "unknown")
