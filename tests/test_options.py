@@ -1,6 +1,7 @@
 """Options made from fields: what a value may be, typed or in a file."""
 
 import dataclasses
+import json
 import math
 
 import click
@@ -182,10 +183,8 @@ def test_a_file_has_the_names_of_the_command_line(tmp_path):
 def test_a_configuration_written_is_the_one_read(tmp_path_factory, config):
     """Rejects an option that a file cannot hold."""
     values = dataclasses.asdict(config)
-    lines = [
-        f"{name} = {list(v) if isinstance(v, tuple) else repr(v)}"
-        for name, v in values.items()
-    ]
+    # JSON writes these values as TOML does.
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     assert SINE(**read(tmp_path_factory.getbasetemp(), "\n".join(lines))) == config
 
 
