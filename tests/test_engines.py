@@ -1,7 +1,10 @@
-"""A real local Dask cluster of worker processes, one of which is killed."""
+"""Other engines: a real local Dask cluster, one of whose workers is killed, and MPI."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,7 +14,6 @@ from processes import digests, run
 from tinymaml.workers import engine
 
 
-distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # Dask's own are not ours to mend
 
 ARGUMENTS = (
@@ -34,6 +36,7 @@ ARGUMENTS = (
 @pytest.fixture(scope="module")
 def cluster():
     """Two worker processes of one thread each, and their scheduler."""
+    distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     ) as found:
@@ -73,10 +76,37 @@ def test_a_killed_worker_is_survived(cluster):
 
 
 def test_no_scheduler_is_one_line(tmp_path):
-    """Rejects a traceback, and a run folder without a good checkpoint, where none is."""
+    """Rejects a traceback where no scheduler answers, or where Dask is not installed."""
     told = run(*ARGUMENTS, "--workers", "dask:tcp://127.0.0.1:9", cwd=tmp_path)
     assert told.code == 1
     errors = [line for line in told.err.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert "Dask" in errors[0]
     assert "Traceback" not in told.err
+
+
+def test_ranks_of_mpi_give_the_same_bytes(tmp_path):
+    """Rejects an MPI engine that computes other chunks, or on one rank's environment."""
+    pytest.importorskip("mpi4py")
+    if shutil.which("mpiexec") is None:
+        pytest.skip("no mpiexec")
+    straight = run(*ARGUMENTS, "--out", "one", cwd=tmp_path)
+    assert straight.code == 0
+    command = [
+        "mpiexec",
+        "--oversubscribe",
+        "-n",
+        "3",
+        sys.executable,
+        "-m",
+        "mpi4py.futures",
+    ]
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    subprocess.run(
+        [*command, "-m", "tinymaml", *ARGUMENTS, "--out", "two", "--workers", "mpi"],
+        cwd=tmp_path,
+        env={**os.environ, **allowed},
+        check=True,
+        timeout=120,
+    )
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
