@@ -53,6 +53,8 @@ class _Recorded(Node):
         self.tape = parents[0].tape
         self.name = f"v{len(self.tape)}"
         names = {n: parent.name for n, parent in zip(argnums, parents, strict=True)}
+        # Recorded values are not kept: they would all be alive at once.
+        args = tuple(None if n in names else arg for n, arg in enumerate(args))
         self.tape.append(Call(self.name, function.fun, args, kwargs, names))
 
     def initialize_root(self, tape: list[Call], name: str) -> None:
