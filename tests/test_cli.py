@@ -325,7 +325,7 @@ def test_versions(tmp_path, command):
         [*command, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["tinymaml", "python", "numpy", "autograd", "blas"]
+    assert names == ["tinymaml", "python", "numpy", "autograd", "blas", "kernel"]
     assert all(len(line.split()) > 1 for line in done.stdout.splitlines())
     assert done.stderr == ""
 

@@ -142,20 +142,28 @@ def test_law_12_first_remainders(problem, seed):
         assert remainder_rate(value, theta, way, np.sum(first * way)) < 1.5
 
 
-@given(problems(activations=("tanh",), steps=st.integers(1, 2), alpha_kind="scalar"), SEEDS)
+MILD = {"activations": ("tanh",), "steps": st.integers(1, 2), "batch_norm": False}
+
+
+@given(problems(**MILD), SEEDS)
 def test_law_13_second_remainders(problem, seed):
-    """Rejects a wrong third derivative: the meta-HVP gives the remainder rate 3."""
+    """Rejects a wrong third derivative: the meta-HVP gives the remainder rate 3.
+
+    The median of five directions, since along one the third term may nearly vanish.
+    Without batch norm, whose bends lie nearer than the steps when rows are nearly equal.
+    """
     theta, *rest = problem.args
-    (way,) = directions(np.random.default_rng(seed), theta.shape, 1)
     meta_hvp, _ = make_hvp(lambda at: query_after(at, *rest))(theta)
-    terms = np.sum(exact(problem) * way), np.sum(way * meta_hvp(way))
     value = lambda at: float(query_after(at, *rest))  # noqa: E731
-    rate = remainder_rate(value, theta, way, *terms)
-    assume(np.isfinite(rate))
-    # 3 in the limit; 2.61 at the steps seen was the lowest of 1,000 draws.
-    assert rate > 2.5
-    if abs(terms[1]) > 0.1:
-        assert remainder_rate(value, theta, way, terms[0], 0.0) < 2.2
+    right, wrong = [], []
+    for way in directions(np.random.default_rng(seed), theta.shape, 5):
+        terms = np.sum(exact(problem) * way), np.sum(way * meta_hvp(way))
+        right.append(remainder_rate(value, theta, way, *terms))
+        if abs(terms[1]) > 0.1:
+            wrong.append(remainder_rate(value, theta, way, terms[0], 0.0))
+    assume(np.isfinite(right).sum() >= 3)
+    assert np.nanmedian(right) > 2.5
+    assert all(rate < 2.2 for rate in wrong)
 
 
 # ----- Symmetries of the data -----

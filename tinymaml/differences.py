@@ -21,8 +21,9 @@ STEPS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 # The first step of a remainder's rate, without and with the second term (which leaves less
 # to see), how often it is halved, and how many halvings in a row must agree on the rate.
 FIRST_STEP, SECOND_STEP, HALVINGS, AGREEING = 1e-3, 1e-1, 12, 3
+SLACK = 0.1
 # Remainders below this many roundings of the function say nothing.
-ROUNDINGS = 2000 * np.finfo(float).eps
+ROUNDINGS = 100 * np.finfo(float).eps
 
 
 class Slope(NamedTuple):
@@ -66,7 +67,7 @@ def remainder_rate(
     The remainder is function(at + t direction) - function(at) - t first
     [- t^2 second / 2]: its rate is 2 [3] when the derivatives claimed are right, and 1 [2]
     when `first` [`second`] is wrong. t is halved; of the halvings in a row those are taken
-    that agree best on a rate, whatever it is, since a kink between two of them spoils it.
+    that agree on a rate, whatever it is, since a kink between two of them spoils it.
     """
     value = function(at)
     rates: list[float] = []
@@ -84,4 +85,6 @@ def remainder_rate(
     if len(rates) < AGREEING:
         return float("nan")
     windows = np.lib.stride_tricks.sliding_window_view(rates, AGREEING)
-    return float(windows[np.argmin(np.ptp(windows, axis=1))].mean())
+    spreads = np.ptp(windows, axis=1)
+    # Of those that agree about as well, the smallest steps: a rate is a limit.
+    return float(windows[np.flatnonzero(spreads <= spreads.min() + SLACK)[-1]].mean())
