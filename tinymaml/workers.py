@@ -71,11 +71,16 @@ def _processes(number: int) -> Iterator[Executor]:
             list(started)
             yield pool
         except BrokenProcessPool as error:
+            _kill_workers()  # one may wait for ever for a lock that the dead one held
             raise WorldError("a worker process died (out of memory?)") from error
         except (KeyboardInterrupt, SystemExit):
-            for process in multiprocessing.active_children():
-                process.kill()  # the pool would wait for what they compute
+            _kill_workers()  # the pool would wait for what they compute
             raise
+
+
+def _kill_workers() -> None:
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 @contextmanager
