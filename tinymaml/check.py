@@ -1,13 +1,11 @@
 """The verifier: is a meta-gradient exact, and how much of it is second order?
 
 `verify` judges this library's chain on a problem, in float64, by ways that share less and
-less with it. `classify` judges anybody's meta-gradient, from any framework, by its values
-alone.
+less with it. `classify`, from its own file, judges anybody's meta-gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -15,7 +13,14 @@ import numpy as np
 from autograd import grad, make_hvp
 
 from tinymaml import maml
-from tinymaml.differences import directions, remainder_rate, slope
+from tinymaml.classify import classify
+from tinymaml.differences import (
+    NUMERIC,
+    difference,
+    directions,
+    remainder_rate,
+    slopes_error,
+)
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Problem, stack, stream
@@ -25,15 +30,12 @@ from tinymaml.params import Shapes, spans
 
 Array = np.ndarray
 
+__all__ = ["classify", "second_order_part", "verify", "verify_experiment"]
+
 DIRECTIONS = 8
 # Two exact ways differ by rounding: some thousand operations of 1e-16 each.
 ROUNDING = 1e-12
-# Central differences of a smooth function in float64 reach 1e-9.
-NUMERIC = 1e-6
 FIRST_RATE, SECOND_RATE = (1.9, 2.1), (2.8, 3.2)
-
-
-# ----- This library's chain -----
 
 
 class Row(NamedTuple):
@@ -216,127 +218,3 @@ def _layer(name: str, exact: Array, first: Array) -> Layer:
     sizes = np.linalg.norm(exact), np.linalg.norm(first)
     cosine = np.sum(exact * first) / (sizes[0] * sizes[1]) if all(sizes) else float("nan")
     return Layer(name, difference(first, exact), float(cosine))
-
-
-def difference(a: Array, b: Array) -> float:
-    """Return the norm of a - b relative to that of b."""
-    return float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0))
-
-
-def slopes_error(
-    value: Callable[[Array], float], at: Array, ways: list[Array], gradient: Array
-) -> float:
-    """Return how far a gradient's slopes along directions are from the measured ones.
-
-    Relative, over all directions together. A direction in which the measurement itself is
-    in doubt (it crosses a kink) is left out; nan when too few are left.
-    """
-    measured = [slope(value, at, way) for way in ways]
-    claimed = np.array([np.sum(gradient * way) for way in ways])
-    return _relative(
-        claimed,
-        np.array([float(m.value) for m in measured]),
-        np.array([m.doubt for m in measured]),
-    )
-
-
-def _relative(claimed: Array, measured: Array, doubts: Array) -> float:
-    size = np.sqrt(np.mean(measured**2))
-    sure = doubts <= NUMERIC / 4 * (size or 1.0)
-    if sure.sum() < len(sure) / 2:
-        return float("nan")
-    return float(
-        np.linalg.norm((claimed - measured)[sure]) / (size * np.sqrt(sure.sum()) or 1)
-    )
-
-
-# ----- Anybody's meta-gradient -----
-
-# Relative errors: of a right gradient at most, by differences of a smooth function.
-EXACT = 1e-5
-
-
-class Verdict(NamedTuple):
-    """What a meta-gradient is, and the evidence.
-
-    kind: "exact", "first-order" or "neither"
-    error: of its slopes against the measured ones, relative; a right one has about 1e-9
-    rate: of its first Taylor remainder: 2 when exact, 1 when not; nan when too small
-    first_order_error: of grad Q(theta_K), were it that; nan without `adapt`
-    alignment: cosine of its slopes with those of the first-order gradient; nan without
-    """
-
-    kind: str
-    error: float
-    rate: float
-    first_order_error: float
-    alignment: float
-
-    def __str__(self) -> str:
-        told = f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
-        if np.isfinite(self.first_order_error):
-            told += (
-                f"; as a first-order gradient off by {self.first_order_error:.1e},"
-                f" aligned {self.alignment:.4f}"
-            )
-        return told
-
-
-def classify(
-    meta_loss: Callable[[Array], float],
-    meta_gradient: Callable[[Array], Array],
-    theta: Array,
-    adapt: Callable[[Array], Array] | None = None,
-    *,
-    seed: int = 0,
-    number: int = 2 * DIRECTIONS,
-) -> Verdict:
-    """Say whether a meta-gradient is exact, first-order or neither.
-
-    meta_loss: theta (P,) float64 -> Q(theta_K), on fixed data
-    meta_gradient: theta (P,) -> its claimed gradient (P,)
-    theta: where to look (P,); generic, not zeros
-    adapt: theta (P,) -> theta_K (P,), the inner loop. Without it a first-order gradient
-        cannot be told from any other wrong one, and is "neither"
-    number: directions to look along
-
-    With F = Q(theta_K(theta)) and J = d theta_K / d theta, an exact gradient g has
-    F'(d) = g . d along every direction d; a first-order one, grad Q(theta_K), has
-    F'(d) = g . J d instead. F'(d) and J d are central differences of the two functions.
-    Raises ValueError when the loss is random, not finite, too rough or too coarse (float32
-    inside) to be measured, or when the shapes do not fit.
-    """
-    theta = np.asarray(theta, np.float64)
-    gradient = np.asarray(meta_gradient(theta.copy()), np.float64)
-    if gradient.shape != theta.shape:
-        raise ValueError(f"theta is {theta.shape}, its gradient {gradient.shape}")
-
-    def value(at: Array) -> float:
-        return float(meta_loss(at.copy()))
-
-    if not (np.isfinite(value(theta)) and np.isfinite(gradient).all()):
-        raise ValueError("the meta-loss or its gradient is not finite")
-    if value(theta) != value(theta):
-        raise ValueError("the meta-loss is random: fix its data and seeds")
-    ways = directions(np.random.default_rng(seed), theta.shape, number)
-    measured = [slope(value, theta, way) for way in ways]
-    slopes = np.array([float(m.value) for m in measured])
-    doubts = np.array([m.doubt for m in measured])
-    error = _relative(np.array([gradient @ way for way in ways]), slopes, doubts)
-    if np.isnan(error):
-        raise ValueError(
-            "the meta-loss cannot be differentiated by its values: compute it in float64,"
-            " or move theta away from kinks"
-        )
-    rates = [remainder_rate(value, theta, way, gradient @ way) for way in ways]
-    rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else float("nan")
-    first, alignment = float("nan"), float("nan")
-    if adapt is not None:
-        moved = [slope(lambda at: np.asarray(adapt(at.copy())), theta, way) for way in ways]
-        claimed = np.array([gradient @ m.value for m in moved])
-        first = _relative(claimed, slopes, doubts)
-        alignment = float(
-            claimed @ slopes / (np.linalg.norm(claimed) * np.linalg.norm(slopes) or 1.0)
-        )
-    kind = "exact" if error < EXACT else "first-order" if first < EXACT else "neither"
-    return Verdict(kind, error, rate, first, alignment)

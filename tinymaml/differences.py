@@ -18,6 +18,8 @@ Scalar = Callable[[Array], float]
 # Central differences err by the step's square and by rounding over it: best near 1e-5, and
 # larger or smaller steps help where the function is bent or rough.
 STEPS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
+# Central differences of a smooth function in float64 reach 1e-9.
+NUMERIC = 1e-6
 # The first step of a remainder's rate, without and with the second term (which leaves less
 # to see), how often it is halved, and how many halvings in a row must agree on the rate.
 FIRST_STEP, SECOND_STEP, HALVINGS, AGREEING = 1e-3, 1e-1, 12, 3
@@ -88,3 +90,39 @@ def remainder_rate(
     spreads = np.ptp(windows, axis=1)
     # Of those that agree about as well, the smallest steps: a rate is a limit.
     return float(windows[np.flatnonzero(spreads <= spreads.min() + SLACK)[-1]].mean())
+
+
+def difference(a: Array, b: Array) -> float:
+    """Return the norm of a - b relative to that of b."""
+    return float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0))
+
+
+def slopes_error(
+    value: Callable[[Array], float], at: Array, ways: list[Array], gradient: Array
+) -> float:
+    """Return how far a gradient's slopes along directions are from the measured ones.
+
+    Relative, over all directions together. A direction in which the measurement itself is
+    in doubt (it crosses a kink) is left out; nan when too few are left.
+    """
+    measured = [slope(value, at, way) for way in ways]
+    claimed = np.array([np.sum(gradient * way) for way in ways])
+    return relative_error(
+        claimed,
+        np.array([float(m.value) for m in measured]),
+        np.array([m.doubt for m in measured]),
+    )
+
+
+def relative_error(claimed: Array, measured: Array, doubts: Array) -> float:
+    """Return the size of claimed - measured slopes (n,) relative to the measured ones.
+
+    Those in doubt are left out; nan when fewer than half are left.
+    """
+    size = np.sqrt(np.mean(measured**2))
+    sure = doubts <= NUMERIC / 4 * (size or 1.0)
+    if sure.sum() < len(sure) / 2:
+        return float("nan")
+    return float(
+        np.linalg.norm((claimed - measured)[sure]) / (size * np.sqrt(sure.sum()) or 1)
+    )

@@ -15,7 +15,7 @@ from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stack, stream
-from tinymaml.workers import gather
+from tinymaml.workers import gather, spans
 
 
 Array = np.ndarray
@@ -30,7 +30,7 @@ def evaluate(
     config: Config, theta: Array, split: str, tasks: int, steps: int, engine: Executor
 ) -> Array:
     """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps."""
-    chunks = [range(i, min(i + CHUNK, tasks)) for i in range(0, tasks, CHUNK)]
+    chunks = spans(tasks, CHUNK)
     scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 

@@ -24,7 +24,7 @@ from tinymaml.fewshot import Episode, stack, stream
 from tinymaml.optim import Moments, adam
 from tinymaml.replay import recorded
 from tinymaml.runs import State
-from tinymaml.workers import gather
+from tinymaml.workers import gather, spans
 
 
 Array = np.ndarray
@@ -135,11 +135,6 @@ def sum_of_gradients(config: Config) -> Callable[..., tuple[float, Array]]:
         return loss, gradient.sum(axis=0)
 
     return recorded(gradients) if config.replay else gradients
-
-
-def spans(total: int, size: int) -> list[range]:
-    """Split range(total) into ranges of `size`, the last one shorter."""
-    return [range(i, min(i + size, total)) for i in range(0, total, size)]
 
 
 def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:

@@ -28,6 +28,11 @@ class Here(Executor):
         return future
 
 
+def spans(total: int, size: int) -> list[range]:
+    """Split range(total) into ranges of `size`, the last one shorter."""
+    return [range(i, min(i + size, total)) for i in range(0, total, size)]
+
+
 def gather(
     engine: Executor, function: Callable, fixed: tuple, chunks: Iterable[range]
 ) -> list:

@@ -21,7 +21,7 @@ import numpy as np
 from tinymaml import fewshot, losses, maml, models
 from tinymaml.fewshot import Episode
 from tinymaml.models import Model
-from tinymaml.train import spans
+from tinymaml.workers import spans
 
 
 Array = np.ndarray
