@@ -75,6 +75,16 @@ def test_a_killed_worker_is_survived(cluster):
         killer.join()
 
 
+def test_a_full_disk_is_not_taken_for_a_lost_scheduler(cluster):
+    """Rejects every OSError of a run told as the engine's."""
+    with (
+        pytest.raises(OSError, match="No space left") as told,
+        engine(f"dask:{cluster.scheduler_address}"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert told.value.errno == 28
+
+
 def test_no_scheduler_is_one_line(tmp_path):
     """Rejects a traceback where no scheduler answers, or where Dask is not installed."""
     told = run(*ARGUMENTS, "--workers", "dask:tcp://127.0.0.1:9", cwd=tmp_path)

@@ -96,13 +96,17 @@ def _dask_workers(address: str) -> Iterator[Executor]:
     except ImportError as error:
         raise WorldError("Dask needs: pip install 'tinymaml[dask]'") from error
     try:
-        # A worker that dies is replaced by the others; its chunk is computed again.
-        with Client(address, timeout="10s", set_as_default=False) as client:
-            yield client.get_executor(pure=False)
-    except (KilledWorker, FuturesCancelledError) as error:
-        raise WorldError(f"the Dask workers at {address} died (out of memory?)") from error
+        client = Client(address, timeout="10s", set_as_default=False)
     except OSError as error:
         raise WorldError(f"no Dask scheduler at {address}: {error}") from error
+    with client:
+        try:
+            # A worker that dies is replaced by the others; its chunk is computed again.
+            yield client.get_executor(pure=False)
+        except (KilledWorker, FuturesCancelledError) as error:
+            raise WorldError(
+                f"the Dask workers at {address} died (out of memory?)"
+            ) from error
 
 
 @contextmanager
