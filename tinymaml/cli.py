@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
-from tinymaml import evaluation, params, plots, runs
+from tinymaml import evaluation, plots, runs
 from tinymaml.cli_check import check_group
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
-from tinymaml.experiments import MODULES, problem
+from tinymaml.experiments import MODULES
 from tinymaml.machine import advice, cpu, versions
 from tinymaml.options import QUIET, WORKERS, Number, Text, shown
 from tinymaml.workers import engine
@@ -81,9 +81,7 @@ def evaluate(
         if not hasattr(config, "data"):
             raise UsageError(f"a run of {config.name} has no data file")
         config = config.with_changes({"data": data})
-    state = runs.load(path, config, params.count(problem(config).model.shapes))
-    if state is None:
-        raise WorldError(f"no checkpoint in {run!r}")
+    state = runs.last_state(path, config)
     tasks = config.test_tasks if tasks is None else tasks
     steps = config.test_steps if steps is None else steps
     with engine(workers) as pool:

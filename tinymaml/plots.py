@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymaml import maml, params, runs
+from tinymaml import maml, runs
 from tinymaml.data import sine
 from tinymaml.errors import WorldError
 from tinymaml.evaluation import TASK_SEED
@@ -72,9 +72,7 @@ def learning_curve(path: Path, config: Config) -> Path:
 def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
     """Draw one held-out task before and after 1 and 10 gradient steps: fit.png."""
     family = problem(config)
-    state = runs.load(path, config, params.count(family.model.shapes))
-    if state is None:
-        raise WorldError(f"no checkpoint in {str(path)!r}")
+    state = runs.last_state(path, config)
     # The curve is the first thing that a task's stream yields.
     curve = sine.draw_curve(stream(TASK_SEED, "test", 0, task))
     episode = stack([family.sample("test", stream(TASK_SEED, "test", 0, task))])

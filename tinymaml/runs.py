@@ -26,10 +26,11 @@ import click
 import numpy as np
 
 from tinymaml.errors import DAMAGE, UsageError, WorldError
-from tinymaml.experiments import MODULES
+from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE, Config
 from tinymaml.optim import Moments
 from tinymaml.options import shown, types_of
+from tinymaml.params import count
 
 
 Array = np.ndarray
@@ -195,6 +196,14 @@ def load(path: Path, config: Config, count: int) -> State | None:
     if complaints:
         raise WorldError("; ".join(complaints))
     return None
+
+
+def last_state(path: Path, config: Config) -> State:
+    """Return what `load` does; raise WorldError when there is no checkpoint yet."""
+    state = load(path, config, count(problem(config).model.shapes))
+    if state is None:
+        raise WorldError(f"no checkpoint in {str(path)!r}")
+    return state
 
 
 def read_checkpoint(file: Path, config: Config, count: int) -> State:
