@@ -148,8 +148,8 @@ MUTATIONS = [
     Mutation(
         "query data in the inner loop",
         "fewshot.py",
-        "support=maker(episode.x_support, episode.y_support)",
-        "support=maker(episode.x_query, episode.y_query)",
+        "support=maker(loss, episode.x_support, episode.y_support)",
+        "support=maker(loss, episode.x_query, episode.y_query)",
         "test_fewshot.py",
     ),
     Mutation(
@@ -194,15 +194,15 @@ MUTATIONS = [
     Mutation(
         "sum for mean in the cross-entropy",
         "losses.py",
-        "(-1.0 / labels.shape[-1])",
+        "(-1.0 / (divisor or labels.shape[-1]))",
         "-1.0",
         "test_losses.py test_laws.py",
     ),
     Mutation(
         "a float64 scalar in a loss",
         "losses.py",
-        "(-1.0 / labels.shape[-1])",
-        "np.float64(-1.0 / labels.shape[-1])",
+        "(-1.0 / (divisor or labels.shape[-1]))",
+        "np.float64(-1.0 / (divisor or labels.shape[-1]))",
         "test_losses.py test_models.py test_ops.py",
     ),
     # ----- primitives -----
@@ -342,6 +342,49 @@ MUTATIONS = [
         '    beside = path.with_name(f"{TEMPORARY}{path.name}")\n',
         "    beside = path\n",
         "test_runs.py",
+    ),
+    # ----- published settings -----
+    Mutation(
+        "the published inner rate on the mean loss",
+        "experiments/images.py",
+        'divisor=None if scale == "mean" else config.shots',
+        "divisor=None",
+        "test_presets.py",
+    ),
+    Mutation(
+        "the query loss divided by its own number of shots",
+        "experiments/images.py",
+        'divisor=None if scale == "mean" else config.shots',
+        'divisor=None if scale == "mean" else config.queries or config.shots',
+        "test_presets.py",
+    ),
+    Mutation(
+        "the gradient clipped by its norm",
+        "optim.py",
+        "return np.clip(gradient, -bound, bound)",
+        "return gradient * min(1, bound / np.linalg.norm(gradient))",
+        "test_optim.py test_train.py",
+    ),
+    Mutation(
+        "the update clipped, not the gradient",
+        "train.py",
+        "    gradient = clip(gradient, config.clip)\n",
+        "",
+        "test_train.py",
+    ),
+    Mutation(
+        "a preset wins over the command line",
+        "cli_train.py",
+        "{**published, **changes}",
+        "{**changes, **published}",
+        "test_presets.py",
+    ),
+    Mutation(
+        "as many test queries as in training",
+        "experiments/images.py",
+        "queries = config.test_queries or queries",
+        "queries = queries",
+        "test_experiments.py",
     ),
     # ----- evaluation -----
     Mutation(

@@ -116,7 +116,7 @@ def test_experiment_is_named_and_says_what_it_is(kind):
     ("kind", "published"),
     [
         (Sine, {"tasks": 25, "alpha": 0.01, "hidden": (40, 40), "shots": 10}),
-        (Sine, {"queries": 10, "beta": 1e-3, "test_steps": 10, "test_tasks": 600}),
+        (Sine, {"queries": 0, "beta": 1e-3, "test_steps": 10, "test_tasks": 600}),
         (Omniglot, {"ways": 5, "shots": 1, "queries": 0, "tasks": 32, "inner_steps": 1}),
         (Omniglot, {"alpha": 0.4, "filters": 64, "rotate": True, "net": "conv"}),
         (Omniglot, {"split": "finn", "adapt_norm": False, "activation": "relu"}),
@@ -207,6 +207,44 @@ def test_no_queries_means_as_many_as_shots(queries, expected):
     episode = family.sample("train", stream(0, "train", 0, 0))
     assert len(episode.x_query) == len(episode.y_query) == 5 * expected
     assert len(episode.x_support) == 5 * 3
+
+
+@pytest.mark.parametrize(("test_queries", "expected"), [(0, 3), (1, 1), (7, 7)])
+def test_queries_at_test_may_be_another_number(test_queries, expected):
+    """Rejects training's number at test, the other way round, and a check of one only."""
+    config = Glyphs(filters=2, shots=2, queries=3, test_queries=test_queries)
+    family = problem(config)
+    for split, queries in (("train", 3), ("val", expected), ("test", expected)):
+        episode = family.sample(split, stream(0, split, 0, 0))
+        assert len(episode.x_query) == 5 * queries, split
+        assert len(episode.x_support) == 5 * 2
+    with pytest.raises(UsageError, match="split 'val': 2 shots and 19 queries"):
+        problem(config.with_changes({"test_queries": 19}))
+
+
+def test_sine_has_as_many_queries_as_shots():
+    """Rejects ten points to be judged on whatever the shots are."""
+    for shots, queries, expected in ((20, 0, 20), (5, 0, 5), (5, 3, 3)):
+        episode = problem(Sine(shots=shots, queries=queries)).sample(
+            "test", stream(0, "test", 0, 0)
+        )
+        assert (len(episode.x_support), len(episode.x_query)) == (shots, expected)
+
+
+def test_head_and_eps_reach_the_nets():
+    """Rejects options that are read but not used."""
+    rng = stream(0, "init", 0, 0)
+    head = params.unpack(
+        *(lambda m: (m.init(rng), m.shapes))(problem(Glyphs(head="normal")).model)
+    )["w"]
+    assert 0.8 < head.std() < 1.2  # of Glorot's: 0.23
+    for net in ("conv", "dense"):
+        usual, vast = (
+            problem(Glyphs(net=net, filters=4, norm_eps=eps)).model for eps in (1e-3, 1.0)
+        )
+        theta = usual.init(stream(0, "init", 0, 0))
+        x = np.random.default_rng(0).uniform(size=(5, 28, 28, 1))
+        assert (usual.apply(theta, x) != vast.apply(theta, x)).any()
 
 
 @pytest.mark.parametrize(

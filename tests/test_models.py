@@ -192,6 +192,38 @@ def test_pooled_conv_net_is_the_plain_expression(seed):
         assert close(net.apply(theta, images), plain, 1e-12)
 
 
+@pytest.mark.parametrize("name", ["mlp batch norm", "conv", "pooled conv"])
+def test_batch_norm_adds_the_eps_it_is_given(name):
+    """Rejects a layer that keeps the usual eps: with a huge one its inputs vanish."""
+    builders = {
+        "mlp batch norm": lambda eps: models.mlp((3, 4, 5, 2), batch_norm=True, eps=eps),
+        "conv": lambda eps: models.conv_net((7, 6, 2), 3, 4, 2, eps=eps),
+        "pooled conv": lambda eps: models.pooled_conv_net((9, 8, 2), 3, 4, 2, eps=eps),
+    }
+    size = {"mlp batch norm": (3,), "conv": (7, 6, 2), "pooled conv": (9, 8, 2)}[name]
+    usual, vast = builders[name](1e-3), builders[name](1e12)
+    theta, x = usual.init(default_rng(0)), default_rng(1).standard_normal((6, *size))
+    assert np.abs(np.diff(vast.apply(theta, x), axis=0)).max() < 1e-5
+    assert np.abs(np.diff(usual.apply(theta, x), axis=0)).max() > 1e-5
+    for array, span in params.spans(usual.shapes).items():
+        if array.startswith("beta"):  # what is left of a layer is its offset
+            theta[span] = 1
+    assert vast.apply(theta, x).any()
+
+
+@pytest.mark.parametrize("builder", [models.conv_net, models.pooled_conv_net])
+def test_a_head_is_drawn_as_asked(builder):
+    """Rejects a head that is read but not used, and another array drawn with it."""
+    nets = [builder((16, 16, 1), 20, 32, head=draw) for draw in models.HEADS.values()]
+    drawn = [params.unpack(n.init(default_rng(0)), n.shapes) for n in nets]
+    # 640 draws or more: the standard deviation of N(0, 1) comes within 10 %.
+    assert 0.9 < drawn[1]["w"].std() < 1.1
+    assert drawn[0]["w"].std() == pytest.approx(np.sqrt(2 / (32 + 20)), rel=0.1)
+    for array in drawn[0]:
+        if array != "w":
+            np.testing.assert_array_equal(drawn[0][array], drawn[1][array])
+
+
 def test_flat_images_reads_pixels_row_by_row():
     """Rejects pixels in another order than NumPy's, and mixed examples."""
     rng = default_rng(0)

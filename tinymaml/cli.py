@@ -7,8 +7,6 @@ world is (a file, the data, the disk, divergence), told in one line; 130 after C
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -18,11 +16,11 @@ import click
 
 from tinymaml import evaluation, plots, runs
 from tinymaml.cli_check import check_group
+from tinymaml.cli_list import list_command
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
-from tinymaml.experiments import MODULES
 from tinymaml.machine import advice, cpu, versions
-from tinymaml.options import QUIET, WORKERS, Number, Text, shown
+from tinymaml.options import QUIET, WORKERS, Number, Text
 from tinymaml.workers import engine
 
 
@@ -51,6 +49,7 @@ def main(debug: bool) -> None:
 
 main.add_command(train)
 main.add_command(check_group)
+main.add_command(list_command)
 
 
 @main.command(params=[WORKERS, QUIET])
@@ -102,30 +101,6 @@ def plot(run: str) -> None:
     """
     for picture in plots.draw(Path(run)):
         click.echo(picture)
-
-
-@main.command(name="list")
-@click.argument("experiment", required=False, type=click.Choice([*MODULES]))
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-def list_command(experiment: str | None, as_json: bool) -> None:
-    """List the experiments, or one's options with the source of each default.
-
-    Example: tinymaml list sine
-    """
-    kinds = {name: module.CONFIG for name, module in MODULES.items()}
-    if as_json:
-        told = {n: dataclasses.asdict(k()) for n, k in kinds.items()}
-        click.echo(json.dumps(told[experiment] if experiment else told, indent=2))
-    elif experiment is None:
-        for name, kind in kinds.items():
-            click.echo(f"{name:<10} {kind.__doc__.splitlines()[0]}")
-    else:
-        for field in dataclasses.fields(kinds[experiment]):
-            flag = "--" + field.name.replace("_", "-")
-            source = field.metadata["source"]
-            click.echo(f"{flag:<20} {shown(field.default):<10} {field.metadata['help']}")
-            if source:
-                click.echo(f"{'':<31} source: {source}")
 
 
 # ----- Errors are for people -----

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinymaml import evaluation, params, plots, runs
+from tinymaml import evaluation, params, plots, presets, runs
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import Config
@@ -96,7 +96,8 @@ def run_training(kind: type[Config], given: dict[str, Any]) -> None:
     if shared["resume"] is not None:
         path, config = resumed_run(shared, kind, changes)
     else:
-        config = kind(**changes)
+        published = presets.values(kind(**changes))
+        config = kind(**{**published, **changes})
         check_model(config)  # whatever does not fit is told before anything is written
         path = runs.new_folder(shared["out"], kind.name)
     path.mkdir(parents=True, exist_ok=True)

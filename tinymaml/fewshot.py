@@ -61,15 +61,19 @@ def as_task(
     episode: Episode,
     apply: Callable[[Array, Array], Array],
     loss: Callable[[Array, Array], Array],
+    query_loss: Callable[[Array, Array], Array] | None = None,
 ) -> Task:
-    """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode."""
+    """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode.
 
-    def maker(x: Array, y: Array) -> Callable[[Array], Loss]:
+    query_loss: that of the query examples, when it is another
+    """
+
+    def maker(loss: Callable, x: Array, y: Array) -> Callable[[Array], Loss]:
         return lambda _: lambda theta: loss(apply(theta, x), y)
 
     return Task(
-        support=maker(episode.x_support, episode.y_support),
-        query=maker(episode.x_query, episode.y_query),
+        support=maker(loss, episode.x_support, episode.y_support),
+        query=maker(query_loss or loss, episode.x_query, episode.y_query),
     )
 
 

@@ -21,7 +21,7 @@ from tinymaml.evaluation import evaluate
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stack, stream
-from tinymaml.optim import Moments, adam
+from tinymaml.optim import Moments, adam, clip
 from tinymaml.replay import recorded
 from tinymaml.runs import State
 from tinymaml.workers import gather, spans
@@ -89,6 +89,7 @@ def initial_state(config: Config) -> State:
 @np.errstate(over="ignore", invalid="ignore")
 def update(config: Config, state: State, gradient: Array) -> State:
     """Return the state after one more outer update with the averaged gradient (P,)."""
+    gradient = clip(gradient, config.clip)
     iteration = state.iteration + 1
     return State(
         iteration, *adam(state.theta, gradient, state.moments, iteration, config.beta)

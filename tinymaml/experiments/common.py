@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 # Far above any use, and low enough that a slip of the finger is refused at once.
 MOST = 10**6
+# The published settings that tinymaml.presets has.
+PRESETS = ("finn2017-paper", "finn2017-code")
 
 
 def option(
@@ -48,6 +50,11 @@ class Config:
     score: ClassVar[str]  # what is reported after each gradient step
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
 
+    preset: str = option(
+        "none",
+        "published settings for all that is not told otherwise; see list --presets",
+        choices=("none", *PRESETS),
+    )
     iterations: int = option(1000, "outer updates in all", least=0, most=10**8)
     seed: int = option(
         0, "seed of initial values and training tasks", least=0, most=2**64 - 1
@@ -66,6 +73,13 @@ class Config:
         "outer step size, of Adam",
         "main.py of the official code",
         above=0,
+        most=1e9,
+    )
+    clip: float = option(
+        0.0,
+        "bound on every entry of the averaged meta-gradient, 0 for none",
+        "maml.py:147-148: 10, on mini-ImageNet only",
+        least=0,
         most=1e9,
     )
     activation: str = option(

@@ -37,7 +37,11 @@ class Sine(Config):
         10, "points to adapt on", "the paper: 5, 10 or 20", least=1, most=MOST
     )
     queries: int = option(
-        10, "points to be judged on", "main.py: as many as shots", least=1, most=MOST
+        0,
+        "points to be judged on, 0 for as many as shots",
+        "main.py: as many as shots",
+        least=0,
+        most=MOST,
     )
     hidden: tuple[int, ...] = option(
         (40, 40), "widths of the hidden layers", "section 5.1", least=1, most=10**4
@@ -52,11 +56,12 @@ CONFIG = Sine
 
 def setup(config: Sine) -> Problem:
     """Return the problem: an MLP with relu on curves drawn from the whole range."""
+    queries = config.queries or config.shots
     model = models.mlp((1, *config.hidden, 1), models.ACTIVATIONS[config.activation])
     return Problem(
         model=model,
         alpha=config.alpha,
-        sample=lambda _, rng: sine.sample(rng, config.shots, config.queries, config.dtype),
+        sample=lambda _, rng: sine.sample(rng, config.shots, queries, config.dtype),
         task=lambda episode: as_task(episode, model.apply, losses.mse),
         score=lambda theta, episode: losses.squared_error(
             model.apply(theta, episode.x_query), episode.y_query
