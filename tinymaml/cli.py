@@ -19,6 +19,7 @@ from tinymaml.cli_check import check_group
 from tinymaml.cli_list import list_command
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
+from tinymaml.finetune import remarks, tuned
 from tinymaml.machine import advice, cpu, versions
 from tinymaml.options import QUIET, WORKERS, Number, Text
 from tinymaml.workers import engine
@@ -84,12 +85,15 @@ def evaluate(
     tasks = config.test_tasks if tasks is None else tasks
     steps = config.test_steps if steps is None else steps
     with engine(workers) as pool:
+        config = tuned(config, state.theta, steps, pool)
         scores = evaluation.evaluate(config, state.theta, split, tasks, steps, pool)
     if as_json:
         click.echo(evaluation.as_json(config, split, state.iteration, scores), nl=False)
     else:
         click.echo(f"{config.name}, {state.iteration} iterations, {split} tasks")
         click.echo(evaluation.as_table(config, scores, tuple(range(steps + 1))))
+        for remark in remarks(config, state.theta, steps):
+            click.echo(remark)
 
 
 @main.command()

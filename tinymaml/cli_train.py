@@ -11,10 +11,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinymaml import evaluation, params, plots, presets, runs
+from tinymaml import evaluation, plots, presets, runs
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import Config
+from tinymaml.finetune import remarks, tuned
 from tinymaml.machine import versions
 from tinymaml.options import QUIET, WORKERS, Flag, Text, options_of, read_file
 from tinymaml.train import train as train_run
@@ -96,8 +97,11 @@ def run_training(kind: type[Config], given: dict[str, Any]) -> None:
     if shared["resume"] is not None:
         path, config = resumed_run(shared, kind, changes)
     else:
-        published = presets.values(kind(**changes))
-        config = kind(**{**published, **changes})
+        config = kind(**changes)
+        check_used(config, changes)
+        config = kind(**{**presets.values(config), **changes})
+        if not config.uses("iterations"):
+            config = config.with_changes({"iterations": 0})
         check_model(config)  # whatever does not fit is told before anything is written
         path = runs.new_folder(shared["out"], kind.name)
     path.mkdir(parents=True, exist_ok=True)
@@ -117,14 +121,23 @@ def resumed_run(
     if type(saved) is not kind:
         raise UsageError(f"{str(path)!r} is a run of {saved.name}, not {kind.name}")
     config = saved.with_changes(changes)
+    check_used(config, changes)
     runs.check_resumable(saved, config)
     check_model(config)
     return path, config
 
 
+def check_used(config: Config, changes: dict[str, Any]) -> None:
+    """Raise UsageError when an option was given that the algorithm has no use for."""
+    for name in changes:
+        if not config.uses(name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} means nothing to --algorithm {config.algorithm}")
+
+
 def check_model(config: Config) -> None:
     """Raise UsageError when the options do not fit the data or ask for a huge model."""
-    count = params.count(problem(config).model.shapes)
+    count = problem(config).size
     if count > MOST_PARAMETERS:
         raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")
 
@@ -140,12 +153,15 @@ def train_and_report(path: Path, config: Config, count: int | str, quiet: bool) 
             told = f"interrupted at iteration {stop.iteration}; go on with:"
             click.echo(f"{told} tinymaml train --resume {path}", err=True)
             raise
+        config = tuned(config, state.theta, config.test_steps, pool)
         scores = evaluation.evaluate(
             config, state.theta, "test", config.test_tasks, config.test_steps, pool
         )
     told = evaluation.as_json(config, "test", state.iteration, scores)
     runs.write(path / "evaluation.json", told.encode())
     click.echo(evaluation.as_table(config, scores, config.shown_steps))
+    for remark in remarks(config, state.theta, config.test_steps):
+        click.echo(remark)
     try:
         plots.draw(path)
     except WorldError as error:

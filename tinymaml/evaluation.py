@@ -29,7 +29,11 @@ NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 def evaluate(
     config: Config, theta: Array, split: str, tasks: int, steps: int, engine: Executor
 ) -> Array:
-    """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps."""
+    """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps.
+
+    theta: all that was trained, as a run's state has it
+    """
+    theta = problem(config).start(theta)
     chunks = spans(tasks, CHUNK)
     scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
     return np.concatenate(scores, axis=1)
@@ -38,7 +42,7 @@ def evaluate(
 def chunk_scores(
     config: Config, theta: Array, split: str, steps: int, tasks: range
 ) -> Array:
-    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks."""
+    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks; theta (P,)."""
     family = problem(config)
     episodes = stack(
         [family.sample(split, stream(TASK_SEED, split, 0, task)) for task in tasks]
@@ -69,6 +73,8 @@ def as_json(config: Config, split: str, iteration: int, scores: Array) -> str:
     mean, half = interval(scores)
     told = {
         "experiment": config.name,
+        "algorithm": config.algorithm,
+        "alpha": config.alpha,
         "score": config.score,
         "split": split,
         "iteration": iteration,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from tinymaml import params
 from tinymaml.maml import Loss, Task
 from tinymaml.models import Model
 
@@ -36,7 +37,9 @@ class Problem(NamedTuple):
 
     sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
     stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
-    the inner step size, as `maml.path` takes it.
+    the inner step size, as `maml.path` takes it. regressors is the number R of nets that
+    are trained side by side, each on a task of its own; but for the paper's averaged
+    regressors there is one, for all tasks.
     """
 
     model: Model
@@ -44,6 +47,20 @@ class Problem(NamedTuple):
     sample: Callable[[str, Generator], Episode]
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
+    regressors: int = 1
+
+    @property
+    def size(self) -> int:
+        """The number of trained parameters, R * P."""
+        return self.regressors * params.count(self.model.shapes)
+
+    def init(self, rng: Generator) -> Array:
+        """Draw all that is trained (R * P,)."""
+        return np.concatenate([self.model.init(rng) for _ in range(self.regressors)])
+
+    def start(self, theta: Array) -> Array:
+        """Return what held-out tasks adapt from (P,): the average of the nets (R * P,)."""
+        return theta.reshape(self.regressors, -1).mean(axis=0)
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:

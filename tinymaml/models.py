@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -126,6 +127,29 @@ def mlp(
         return affine(x, p[f"w{last}"], p[f"b{last}"])
 
     return Model(shapes, _init(shapes, draws), apply)
+
+
+def with_context(model: Model, shape: tuple[int, ...]) -> Model:
+    """Give a net free parameters z beside every input: (..., n, *x) -> what model gives.
+
+    shape: of z, which is an input's but for its last axis; the model takes inputs whose
+        last axis has shape[-1] entries more. z is the same for all n examples, and zero
+        at first.
+    Source: appendix C.2, where gradient steps move z alone; for images it is channels.
+    """
+    shapes = {"z": shape, **model.shapes}
+    halves = {"z": (1, *shape), "theta": (params.count(model.shapes),)}
+
+    def init(rng: Generator) -> Array:
+        return np.concatenate([np.zeros(prod(shape)), model.init(rng)])
+
+    def apply(theta: Array, x: Array) -> Array:
+        p = params.unpack(theta, halves)
+        examples = x.shape[-len(shape) - 1]
+        z = p["z"] + np.zeros((examples, *(1 for _ in shape)), theta.dtype)
+        return model.apply(p["theta"], anp.concatenate([x, z], axis=-1))
+
+    return Model(shapes, init, apply)
 
 
 def flat_images(model: Model) -> Model:

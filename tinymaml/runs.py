@@ -30,7 +30,6 @@ from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE, Config
 from tinymaml.optim import Moments
 from tinymaml.options import shown, types_of
-from tinymaml.params import count
 
 
 Array = np.ndarray
@@ -200,7 +199,7 @@ def load(path: Path, config: Config, count: int) -> State | None:
 
 def last_state(path: Path, config: Config) -> State:
     """Return what `load` does; raise WorldError when there is no checkpoint yet."""
-    state = load(path, config, count(problem(config).model.shapes))
+    state = load(path, config, problem(config).size)
     if state is None:
         raise WorldError(f"no checkpoint in {str(path)!r}")
     return state

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymaml import maml, params, runs
+from tinymaml import baselines, maml, runs
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.evaluation import evaluate
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stack, stream
+from tinymaml.finetune import tuned
 from tinymaml.optim import Moments, adam, clip
 from tinymaml.replay import recorded
 from tinymaml.runs import State
@@ -34,6 +35,8 @@ ALGORITHMS = {
     "maml": maml.meta_gradient,
     "fomaml": maml.first_order,
     "maml-low-memory": maml.meta_gradient_low_memory,
+    "pretrained": baselines.support_gradient,
+    "oracle": baselines.support_gradient,
 }
 
 
@@ -48,14 +51,14 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
         state = first_state(path, config)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
-                loss, gradient = average_gradient(config, state, engine)
+                loss, gradient = outer_gradient(config, state, engine)
                 after = update(config, state, gradient)
                 numbers = loss, after.theta, *after.moments
                 if not all(np.isfinite(x).all() for x in numbers):
                     raise WorldError(_diverged(path, config, state))
                 state = after
                 record = {"iteration": state.iteration, "loss": float(loss)}
-                record |= validate(config, state, engine)
+                record |= validate(config, state, engine) | fits(config, state)
                 metrics.add(record)
                 progress(state.iteration, record)
                 stop = [*asked]  # a signal that comes during the save waits for the next
@@ -72,7 +75,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
 
 def first_state(path: Path, config: Config) -> State:
     """Return the run's last saved state; without one, save the initial state."""
-    state = runs.load(path, config, params.count(problem(config).model.shapes))
+    state = runs.load(path, config, problem(config).size)
     if state is None:
         state = initial_state(config)
         runs.save(path, config, state)
@@ -82,7 +85,7 @@ def first_state(path: Path, config: Config) -> State:
 def initial_state(config: Config) -> State:
     """Return the state before the first iteration."""
     rng = stream(config.seed, "init", 0, 0)
-    theta = problem(config).model.init(rng).astype(config.dtype)
+    theta = problem(config).init(rng).astype(config.dtype)
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
@@ -94,6 +97,13 @@ def update(config: Config, state: State, gradient: Array) -> State:
     return State(
         iteration, *adam(state.theta, gradient, state.moments, iteration, config.beta)
     )
+
+
+def outer_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
+    """Return the loss of the next iteration and the gradient of all that is trained."""
+    if config.algorithm in baselines.CENTERS:
+        return baselines.own_gradients(config, state.theta, engine)
+    return average_gradient(config, state, engine)
 
 
 def average_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
@@ -145,9 +155,18 @@ def validate(config: Config, state: State, engine: Executor) -> dict[str, float]
     if not due:
         return {}
     steps = max(config.inner_steps, 1)
+    config = tuned(config, state.theta, steps, engine)
     tasks = config.validation_tasks
     scores = evaluate(config, state.theta, "val", tasks, steps, engine)
     return {"validation": float(scores[-1].mean())}
+
+
+def fits(config: Config, state: State) -> dict[str, int]:
+    """Return, at each checkpoint, how many of the averaged regressors fit their task."""
+    due = state.iteration % config.checkpoint_every == 0
+    if config.algorithm not in baselines.CENTERS or not due:
+        return {}
+    return {"fitted": baselines.fitted(config, state.theta)}
 
 
 def _diverged(path: Path, config: Config, state: State) -> str:

@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import MOST, Config, option
+from tinymaml.experiments.common import MOST, USED_BY, Config, option
 from tinymaml.fewshot import Episode, Problem, as_task
 from tinymaml.models import Model
 
@@ -25,6 +25,7 @@ SCALES = ("mean", "sum_over_shots")
 class Images(Config):
     """Tell `ways` classes of images apart after `shots` examples of each."""
 
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = USED_BY
     score: ClassVar[str] = "accuracy"
 
     ways: int = option(5, "classes of a task", "main.py:11: 5 or 20", least=2, most=MOST)
@@ -83,6 +84,14 @@ class Images(Config):
         above=0,
         most=1.0,
     )
+    context: int = option(
+        0,
+        "free channels z beside an image's, which are then all that gradient steps move;"
+        " 0 for none",
+        "appendix C.2, which does not tell how many",
+        least=0,
+        most=4096,
+    )
     adapt_norm: bool = option(
         False,
         "let the inner loop change batch norm's offsets too",
@@ -109,7 +118,12 @@ def build(
             raise UsageError(f"split {split!r}: {error}") from error
     if config.validate_every and "val" not in classes:
         raise UsageError("this split has no validation classes: --validate-every 0")
-    model = _net(config, (*images.shape[2:4], *images.shape[4:], 1)[:3])
+    if not config.uses("alpha") and "val" not in classes:
+        raise UsageError("this split has no validation classes to tune the step size on")
+    *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
+    model = _net(config, (*size, channels + config.context))
+    if config.context:
+        model = models.with_context(model, (*size, config.context))
 
     def sample(split: str, rng: Generator) -> Episode:
         if split not in classes:
@@ -159,9 +173,8 @@ def _net(config: Images, image: tuple[int, int, int]) -> Model:
 
 def _step_sizes(config: Images, model: Model) -> float | Array:
     """alpha, and zero where a parameter is learned by the outer loop only."""
-    alpha = np.full(params.count(model.shapes), config.alpha)
-    if not config.adapt_norm:
-        for name, span in params.spans(model.shapes).items():
-            if name.startswith("beta"):
-                alpha[span] = 0
-    return alpha
+    if config.context and config.adapt_norm:
+        raise UsageError("with --context gradient steps move z alone: no --adapt-norm")
+    fixed = () if config.adapt_norm else ("beta",)
+    adapted = [name for name in model.shapes if not name.startswith(fixed)]
+    return config.alpha * params.mask(model.shapes, ["z"] if config.context else adapted)
