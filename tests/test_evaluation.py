@@ -186,6 +186,8 @@ def test_json_has_the_numbers_in_full():
     mean, half = interval(SCORES)
     assert json.loads(text) == {
         "experiment": "glyphs",
+        "algorithm": "maml",
+        "alpha": 0.4,
         "score": "accuracy",
         "split": "val",
         "iteration": 70,

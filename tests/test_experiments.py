@@ -12,6 +12,7 @@ from autograd import grad
 from tinymaml import evaluation, experiments, maml, params, train
 from tinymaml.data import glyphs as drawing
 from tinymaml.data import omniglot as prepared
+from tinymaml.differences import directions, slopes_error
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE
@@ -144,6 +145,10 @@ OFFLINE = [
     Glyphs(filters=2),
     Glyphs(filters=2, ways=4, shots=2, queries=3, dtype="float64"),
     Glyphs(net="dense", adapt_norm=True),
+    Sine(hidden=(4, 3), context=5),
+    Sine(hidden=(4, 3), algorithm="oracle"),
+    Glyphs(filters=2, context=2),
+    Glyphs(net="dense", context=1, dtype="float64"),
 ]
 
 
@@ -198,6 +203,54 @@ def test_only_offsets_of_batch_norm_are_not_adapted(net):
         assert step[:, span].any() == (name not in offsets)
     free = problem(Glyphs(net=net, filters=3, adapt_norm=True, alpha=0.7))
     assert (np.broadcast_to(free.alpha, theta.shape) == 0.7).all()
+
+
+CONTEXTS = [
+    Sine(hidden=(8, 6), context=3, alpha=2.0, activation="tanh", dtype="float64"),
+    Glyphs(filters=3, ways=3, context=2, alpha=2.0, activation="tanh", dtype="float64"),
+]
+
+
+@pytest.mark.parametrize("config", CONTEXTS)
+def test_only_the_context_moves_in_the_inner_loop(config):
+    """Rejects a mask on other parameters, or none: z alone has a step size."""
+    family, episodes, theta = generic(config)
+    moved = maml.adapt(theta, family.task(episodes), family.alpha, 2) - theta
+    for name, span in params.spans(family.model.shapes).items():
+        assert (family.alpha[span] == (config.alpha if name == "z" else 0)).all()
+        assert moved[:, span].any() == (name == "z")
+
+
+@pytest.mark.parametrize("config", CONTEXTS)
+def test_meta_gradient_of_the_context_is_that_of_differences(config):
+    """Rejects a meta-gradient of z only, or without what z's steps contribute."""
+    family, episodes, theta = generic(config)
+    task = family.task(episodes)
+    exact = maml.meta_gradient(theta, task, family.alpha, 2)[1]
+    spans = params.spans(family.model.shapes)
+    assert all(exact[:, span].any() for span in spans.values())
+
+    def query_after(at):
+        adapted = maml.adapt(at, task, family.alpha, 2)
+        return float(task.query(adapted)(adapted))
+
+    ways = directions(np.random.default_rng(2), theta.shape, 8)
+    assert slopes_error(query_after, theta, ways, exact) < 1e-7
+    first = maml.first_order(theta, task, family.alpha, 2)[1]
+    assert relative(first, exact) > 1e-3
+
+
+def test_context_and_adapted_offsets_do_not_go_together():
+    """Rejects an option that is read but not used."""
+    with pytest.raises(UsageError, match="no --adapt-norm"):
+        problem(Glyphs(filters=2, context=1, adapt_norm=True))
+
+
+@pytest.mark.parametrize("algorithm", ["pretrained", "random"])
+def test_tuning_needs_validation_classes(small_omniglot, algorithm):
+    """Rejects a run that is trained, and fails when its step size is to be tuned."""
+    with pytest.raises(UsageError, match="no validation classes to tune"):
+        problem(Omniglot(data="some.npz", split="lake", filters=1, algorithm=algorithm))
 
 
 @pytest.mark.parametrize(("queries", "expected"), [(0, 3), (5, 5)])
@@ -297,6 +350,7 @@ NETS = [
     Glyphs(filters=4, ways=3, shots=2, dtype="float64"),
     Glyphs(filters=3, ways=3, dtype="float64", adapt_norm=True),
     Glyphs(net="dense", ways=3, shots=2, dtype="float64"),
+    Glyphs(filters=4, ways=3, shots=2, context=2, alpha=4.0, dtype="float64"),
 ]
 
 

@@ -99,7 +99,8 @@ def run_training(kind: type[Config], given: dict[str, Any]) -> None:
     else:
         config = kind(**changes)
         check_used(config, changes)
-        config = kind(**{**presets.values(config), **changes})
+        published = presets.values(config)
+        config = kind(**{**published, **changes})
         if not config.uses("iterations"):
             config = config.with_changes({"iterations": 0})
         check_model(config)  # whatever does not fit is told before anything is written

@@ -175,6 +175,10 @@ def _step_sizes(config: Images, model: Model) -> float | Array:
     """alpha, and zero where a parameter is learned by the outer loop only."""
     if config.context and config.adapt_norm:
         raise UsageError("with --context gradient steps move z alone: no --adapt-norm")
-    fixed = () if config.adapt_norm else ("beta",)
-    adapted = [name for name in model.shapes if not name.startswith(fixed)]
-    return config.alpha * params.mask(model.shapes, ["z"] if config.context else adapted)
+    if config.context:
+        moved = ["z"]
+    elif config.adapt_norm:
+        moved = [*model.shapes]
+    else:
+        moved = [name for name in model.shapes if not name.startswith("beta")]
+    return config.alpha * params.mask(model.shapes, moved)
