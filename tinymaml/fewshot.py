@@ -37,9 +37,10 @@ class Problem(NamedTuple):
 
     sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
     stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
-    the inner step size, as `maml.path` takes it. regressors is the number R of nets that
-    are trained side by side, each on a task of its own; but for the paper's averaged
-    regressors there is one, for all tasks.
+    the inner step size, as `maml.path` takes it. score_alone is score with every query
+    example judged on its own, for a model in which the examples of a batch see each
+    other. regressors is the number R of nets that are trained side by side, each on a
+    task of its own; but for the paper's averaged regressors there is one, for all tasks.
     """
 
     model: Model
@@ -47,6 +48,7 @@ class Problem(NamedTuple):
     sample: Callable[[str, Generator], Episode]
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
+    score_alone: Callable[[Array, Episode], Array] | None = None
     regressors: int = 1
 
     @property
@@ -92,6 +94,24 @@ def as_task(
         support=maker(loss, episode.x_support, episode.y_support),
         query=maker(query_loss or loss, episode.x_query, episode.y_query),
     )
+
+
+def apply_alone(
+    apply: Callable[[Array, Array], Array], theta: Array, episode: Episode
+) -> Array:
+    """Return a net's outputs (..., queries, d), each query example judged on its own.
+
+    The net sees one query example at a time, behind the support set, and only its last
+    row is read: batch normalisation then has the statistics of the support set and that
+    example. Source: Nichol, Achiam & Schulman 2018 (Reptile), section 6, where this is
+    "non-transductive"; all queries at once, as the official MAML code has it, is
+    transductive.
+    """
+    axis = theta.ndim - 1  # examples stand behind the tasks
+    support, query = episode.x_support, episode.x_query
+    queries = np.split(query, query.shape[axis], axis)
+    outputs = (apply(theta, np.concatenate([support, one], axis)) for one in queries)
+    return np.stack([output[..., -1, :] for output in outputs], axis)
 
 
 def sample(

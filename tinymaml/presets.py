@@ -61,7 +61,11 @@ CLASSIFICATION = (
 # ----- Sine regression -----
 
 SINE = Published(
-    settings=tuple({"algorithm": "maml", "shots": shots} for shots in (5, 10, 20)),
+    settings=tuple(
+        {"algorithm": algorithm, "shots": shots}
+        for algorithm in ("maml", "pretrained", "oracle")
+        for shots in (5, 10, 20)
+    ),
     parts=(
         Part(
             {},
@@ -144,7 +148,7 @@ OMNIGLOT = Published(
 
 MINIIMAGENET = Published(
     settings=tuple(
-        {"algorithm": algorithm, "ways": 5, "shots": shots}
+        {"algorithm": algorithm, "net": "pooled", "ways": 5, "shots": shots}
         for algorithm in ("maml", "fomaml")
         for shots in (1, 5)
     ),
@@ -188,7 +192,8 @@ PUBLISHED = {"sine": SINE, "omniglot": OMNIGLOT, "miniimagenet": MINIIMAGENET}
 def values(config: Config) -> dict[str, Any]:
     """Return the options that config's preset has for its experiment and setting.
 
-    Raises UsageError when that setting was not published.
+    Of these, the ones that config's algorithm has a use for. Raises UsageError when that
+    setting was not published.
     """
     if config.preset == "none":
         return {}
@@ -201,7 +206,7 @@ def values(config: Config) -> dict[str, Any]:
         raise UsageError(f"--preset {config.preset} has, for {config.name}: {having}")
     column = config.preset.rpartition("-")[2]  # paper or code
     rows = (row for part in parts if _fits(config, part.when) for row in part.rows)
-    return {row.option: getattr(row, column) for row in rows}
+    return {row.option: getattr(row, column) for row in rows if config.uses(row.option)}
 
 
 def flags(setting: dict[str, Any]) -> str:

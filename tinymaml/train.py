@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymaml import baselines, maml, runs
+from tinymaml import baselines, maml, runs, thetas
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.evaluation import evaluate
 from tinymaml.experiments import problem
@@ -25,6 +25,7 @@ from tinymaml.finetune import tuned
 from tinymaml.optim import Moments, adam, clip
 from tinymaml.replay import recorded
 from tinymaml.runs import State
+from tinymaml.thetas import Kept
 from tinymaml.workers import gather, spans
 
 
@@ -49,6 +50,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
     """
     with signals() as asked:
         state = first_state(path, config)
+        best = thetas.load_best(path, config, state.iteration)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
                 loss, gradient = outer_gradient(config, state, engine)
@@ -59,12 +61,17 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                 state = after
                 record = {"iteration": state.iteration, "loss": float(loss)}
                 record |= validate(config, state, engine) | fits(config, state)
+                if "validation" in record:
+                    now = Kept(state.iteration, state.theta, record["validation"])
+                    best = thetas.better(config, best, now)
                 metrics.add(record)
                 progress(state.iteration, record)
                 stop = [*asked]  # a signal that comes during the save waits for the next
                 last = stop or state.iteration == config.iterations
                 if last or state.iteration % config.checkpoint_every == 0:
                     metrics.sync()
+                    if best:
+                        thetas.save_best(path, config, best)
                     runs.save(path, config, state)
                 if stop:
                     break

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
 from tinymaml.experiments.common import MOST, USED_BY, Config, option
-from tinymaml.fewshot import Episode, Problem, as_task
+from tinymaml.fewshot import Episode, Problem, apply_alone, as_task
 from tinymaml.models import Model
 
 
@@ -143,6 +143,9 @@ def build(
         task=lambda episode: as_task(episode, model.apply, inner, outer),
         score=lambda theta, episode: losses.accuracy(
             model.apply(theta, episode.x_query), episode.y_query
+        ),
+        score_alone=lambda theta, episode: losses.accuracy(
+            apply_alone(model.apply, theta, episode), episode.y_query
         ),
     )
 
