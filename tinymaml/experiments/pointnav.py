@@ -79,7 +79,7 @@ class PointNav(Config):
         most=1e9,
     )
     fisher_stride: int = option(
-        5,
+        10,
         "every so-manieth time step enters trpo's metric, 1 for all",
         "rllab's subsample_factor",
         least=1,
@@ -128,7 +128,6 @@ class Family(NamedTuple):
     score: Callable[[Array, Draws], Array]
     test_alpha: Callable[[int], Array]
     act: Callable[[Array, Draws, int], Experience]
-    gaussian: Callable[[Experience], Callable[[Array], policy.Gaussian]]
     loss: Callable[[Experience], Loss]
     query_loss: Callable[[Experience], Loss]
 
@@ -148,23 +147,9 @@ def setup(config: PointNav) -> Family:
         noise = rollout.noise(draws.seeds, step, shape, config.dtype)
         return rollout.act(model, world, theta, draws.goals, noise, config.discount)
 
-    def gaussian(met: Experience) -> Callable[[Array], policy.Gaussian]:
-        rows = met.observations.reshape(len(met.theta), -1, world.observed)
-        return lambda theta: model.apply(theta, rows)
-
-    def loss(surrogate: surrogates.Surrogate, met: Experience) -> Loss:
-        rows = met.actions.reshape(len(met.theta), -1, pointnav.ACTIONS)
-        outputs = gaussian(met)
-
-        def log_prob(theta: Array) -> Array:
-            logp = policy.log_prob(outputs(theta), rows)
-            return logp.reshape(met.batch.logp_old.shape)
-
-        return surrogates.PolicyLoss(surrogate, log_prob, met.batch)
-
-    inner = partial(loss, surrogates.SURROGATES[config.surrogate])
+    inner = partial(rollout.loss, model, surrogates.SURROGATES[config.surrogate])
     # The ratio of likelihoods is the outer loss of all (maml_npo.py:120-121).
-    outer = partial(loss, surrogates.lvc)
+    outer = partial(rollout.loss, model, surrogates.lvc)
 
     def task(draws: Draws) -> Task:
         steps = count()
@@ -181,7 +166,6 @@ def setup(config: PointNav) -> Family:
         score=lambda theta, draws: act(theta, draws, SCORE).returns,
         test_alpha=partial(halved, config.alpha),
         act=act,
-        gaussian=gaussian,
         loss=inner,
         query_loss=outer,
     )

@@ -62,30 +62,29 @@ def log_prob(gaussian: Gaussian, actions: Array) -> Array:
 def kl(old: Gaussian, new: Gaussian) -> Array:
     """Return KL(old || new) (T, M) in each state."""
     (mean_0, log_0), (mean_1, log_1) = old, new
-    squares = np.exp(2 * (log_0 - log_1)) + (mean_0 - mean_1) ** 2 * np.exp(-2 * log_1)
-    return np.sum(log_1 - log_0 + 0.5 * squares - 0.5, axis=-1)
+    squares = anp.exp(2 * (log_0 - log_1)) + ((mean_0 - mean_1) * anp.exp(-log_1)) ** 2
+    return anp.sum(log_1 - log_0 + 0.5 * squares - 0.5, axis=-1)
 
 
 def fisher(
-    gaussian: Callable[[Array], Gaussian], theta: Array, weights: Array
+    gaussian: Callable[[Array], Gaussian], theta: Array, log_std: Array, weights: Array
 ) -> Callable[[Array], Array]:
-    """Return v -> F v, F the Hessian by theta of the mean KL(policy || policy at theta).
+    """Return v -> F v, F the Hessian by theta of the mean KL(policy at theta || policy).
 
-    Near theta, KL = |s(theta') - s(theta)|^2 / 2 in each state, where s is the mean by
-    standard deviations and the log-std by sqrt(1/2). So F = J_s' J_s, exactly, and the
-    curvature of the net does not enter.
+    Near theta, KL = |s(theta') - s(theta)|^2 / 2 in each state, where s is the mean in
+    standard deviations, and sqrt(2) log-std. So F = J_s' J_s, exactly: the curvature of
+    the net does not enter.
 
-    gaussian: theta (T, P) -> mean and log-std in M states
+    gaussian: theta (T, P) -> mean (T, M, d) and log-std in M states
+    log_std: (T, 1, d), at theta
     weights: (T, M) of the states in the mean; a task's sum to 1
     """
-    _, log_std = gaussian(theta)
-    scale = np.sqrt(weights)[..., None] * np.exp(-log_std)
-    flat = len(theta), -1
+    scale = weights[..., None] ** 0.5 * anp.exp(-log_std)
 
     def s(at: Array) -> Array:
         mean, log_std = gaussian(at)
-        parts = anp.reshape(mean * scale, flat), anp.reshape(log_std * 2**0.5, flat)
-        return anp.concatenate(parts, axis=-1)
+        parts = [mean * scale, 2**0.5 * log_std]
+        return anp.concatenate([anp.reshape(x, (len(x), -1)) for x in parts], axis=-1)
 
     push, (pull, _) = make_jvp(s)(theta), make_vjp(s)(theta)
     return lambda v: pull(push(v)[1])

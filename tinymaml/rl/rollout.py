@@ -1,8 +1,8 @@
 """Trajectories of a policy, and what its surrogate losses need of them.
 
-Shapes: T tasks, N trajectories of each, H steps of time, o and d numbers in an
-observation and an action. A trajectory that is over keeps its place: its further steps
-have weight 0 and reach nothing.
+Shapes: T tasks, N trajectories of each, H steps of time; o and d numbers in an observation
+and an action. A trajectory that is over keeps its place: its further steps have weight 0
+and reach nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tinymaml.errors import WorldError
 from tinymaml.models import Model
 from tinymaml.rl import policy
 from tinymaml.rl.pointnav import PointNav
-from tinymaml.rl.surrogates import Batch
+from tinymaml.rl.surrogates import Batch, PolicyLoss, Surrogate
 
 
 Array = np.ndarray
@@ -33,25 +33,54 @@ class Experience(NamedTuple):
     """What the policy at theta met, and how it acted."""
 
     theta: Array  # (T, P)
+    log_std: Array  # (T, 1, d)
+    mean: Array  # (T, N, H, d)
     observations: Array  # (T, N, H, o)
     actions: Array  # (T, N, H, d), as the policy drew them: the world may clip them
-    mean: Array  # (T, N, H, d), of the policy that drew them
-    log_std: Array  # (T, 1, d), likewise
-    batch: Batch
+    logp_old: Array  # (T, N, H), and as Batch has it from here on
+    advantages: Array
+    weights: Array
+    rewards: Array
+
+    @property
+    def batch(self) -> Batch:
+        """What a surrogate needs of it."""
+        return Batch(*self[5:])
 
     @property
     def returns(self) -> Array:
         """The mean undiscounted return of each task (T,)."""
-        return self.batch.rewards.sum(axis=-1).mean(axis=-1)
+        return self.rewards.sum(axis=-1).mean(axis=-1)
 
     def every(self, stride: int) -> Experience:
-        """Return the same at every so-manieth time step only."""
-        weights = self.batch.weights[:, :, stride // 2 :: stride]
-        total = weights.sum(axis=(1, 2), keepdims=True)
-        kept = [a[:, :, stride // 2 :: stride] for a in self.batch]
-        arrays = (a[:, :, stride // 2 :: stride] for a in self[1:4])
-        batch = Batch(*kept)._replace(weights=weights / np.where(total, total, 1))
-        return Experience(self.theta, *arrays, self.log_std, batch)
+        """Return the same at every so-manieth time step only; a task's weights sum to 1."""
+        thin = [x[:, :, stride // 2 :: stride] for x in self[2:]]
+        weights = thin[-2].sum(axis=(1, 2), keepdims=True)
+        thin[-2] = thin[-2] / np.where(weights, weights, 1)
+        return Experience(self.theta, self.log_std, *thin)
+
+
+def flat(x: Array) -> Array:
+    """Return (T, N, H, ...) as (T, N H, ...): large matrices for the net."""
+    return x.reshape(len(x), -1, *x.shape[3:])
+
+
+def gaussian(model: Model, met: Experience, theta: Array) -> policy.Gaussian:
+    """Return what the policy at theta (T, P) would do where `met` was."""
+    return model.apply(theta, flat(met.observations))
+
+
+def loss(model: Model, surrogate: Surrogate, met: Experience) -> PolicyLoss:
+    """Return the surrogate loss of what was met, a function of theta (T, P)."""
+
+    def log_prob(theta: Array) -> Array:
+        logp = policy.log_prob(gaussian(model, met, theta), flat(met.actions))
+        return logp.reshape(met.weights.shape)
+
+    return PolicyLoss(surrogate, log_prob, met.batch)
+
+
+# ----- Acting -----
 
 
 def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
@@ -65,7 +94,7 @@ def act(
 ) -> Experience:
     """Roll the policy at theta out in each task; nothing of it is differentiated.
 
-    model: a policy as `policy.gaussian_mlp` makes it
+    model: a policy, as `policy.gaussian_mlp` makes it
     theta: (T, P); goals: (T, ...), as the world drew them
     draws: (T, N, H, d), standard normal: the noise of the actions
     discount: per time step, in [0, 1]
@@ -86,17 +115,24 @@ def act(
         rewards.append(np.where(alive, reward, 0))
         alive = alive & ~done
     observations, mean = np.stack(seen, axis=2), np.stack(means, axis=2)
-    actions = mean + np.exp(log_std)[:, None] * draws
     rewards, live = np.stack(rewards, axis=2), np.stack(lives, axis=2)
     if not np.isfinite(rewards).all():
         raise WorldError("the rewards are not finite: the policy has diverged")
-    batch = Batch(
+    actions = mean + np.exp(log_std)[:, None] * draws
+    return Experience(
+        theta,
+        log_std,
+        mean,
+        observations,
+        actions,
         logp_old=policy.log_prob((mean, log_std[:, None]), actions),
         advantages=advantages(observations, rewards, live, discount).astype(theta.dtype),
         weights=live / live.sum(axis=(1, 2), keepdims=True, dtype=theta.dtype),
         rewards=rewards,
     )
-    return Experience(theta, observations, actions, mean, log_std, batch)
+
+
+# ----- What an action was worth -----
 
 
 def advantages(observations: Array, rewards: Array, live: Array, discount: float) -> Array:
@@ -130,19 +166,18 @@ def baseline(
     (rllab/baselines/linear_feature_baseline.py:19-43). A singular fit is tried again with
     ten times the ridge; raises WorldError after the fifth.
     """
-    x = _features(observations.astype(float))
-    live_x = np.where(live[..., None], x, 0).reshape(len(x), -1, x.shape[-1])
-    y = np.where(live, to_go, 0).reshape(len(x), -1, 1)
+    x = flat(_features(observations.astype(float)))
+    live_x = np.where(flat(live)[..., None], x, 0)
+    y = flat(np.where(live, to_go, 0))[..., None]
     gram, moment = live_x.swapaxes(1, 2) @ live_x, live_x.swapaxes(1, 2) @ y
     for attempt in range(TRIES):
+        penalty = ridge * 10**attempt * np.eye(x.shape[-1])
         try:
-            fit = np.linalg.solve(
-                gram + ridge * 10**attempt * np.eye(x.shape[-1]), moment
-            )
+            fit = np.linalg.solve(gram + penalty, moment)
         except np.linalg.LinAlgError:
             continue
         if np.isfinite(fit).all():
-            return (x.reshape(len(x), -1, x.shape[-1]) @ fit).reshape(live.shape)
+            return (x @ fit).reshape(live.shape)
     raise WorldError("the baseline cannot be fitted: the observations are degenerate")
 
 

@@ -20,8 +20,9 @@ code has it: lines 127-131, 270-302.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import reduce
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +33,9 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stack, stream
 from tinymaml.maml import Loss, Task
 from tinymaml.optim import adam
-from tinymaml.rl import policy
-from tinymaml.rl.rollout import Experience
+from tinymaml.replay import recorded
+from tinymaml.rl import policy, surrogates
+from tinymaml.rl.rollout import Experience, flat, gaussian
 from tinymaml.workers import gather, spans
 
 
@@ -178,26 +180,26 @@ def conjugate_gradients(
     return x, rest
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def curvature(config: Config, v: Array, path: list[Experience]) -> Array:
     """Return J'FJ v (P,), summed over the tasks of one chunk."""
+    v = np.tile(v, (len(path[-1].theta), 1))
+    return replayed(_curvature, config, v, path)[0].sum(axis=0)
+
+
+def _curvature(config: Config, v: Array, path: list[Experience]) -> tuple[Array]:
     family = problem(config)
     *inner, last = path
     if config.algorithm == "fomaml":  # it takes J for the identity
         inner = []
-    steps = [maml.hvp_and_gradient(family.loss(met), met.theta)[0] for met in inner]
+    hvps = [maml.hvp_and_gradient(family.loss(met), met.theta)[0] for met in inner]
     alpha = np.asarray(family.alpha, v.dtype)
-    v = np.tile(v, (len(last.theta), 1))
-    for hvp in steps:
+    for hvp in hvps:
         v = v - alpha * hvp(v)
-    v = policy.fisher(family.gaussian(last), last.theta, _rows(last.batch.weights))(v)
-    for hvp in reversed(steps):
+    there = partial(gaussian, family.model, last)
+    v = policy.fisher(there, last.theta, last.log_std, flat(last.weights))(v)
+    for hvp in reversed(hvps):
         v = v - hvp(alpha * v)
-    return v.sum(axis=0)
-
-
-def _rows(x: Array) -> Array:
-    return x.reshape(len(x), -1, *x.shape[3:])
+    return (v,)
 
 
 # ----- The line search -----
@@ -237,14 +239,41 @@ def judge(
     return loss, kl
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def trial(config: Config, theta: Array, path: list[Experience]) -> tuple[float, float]:
     """Return loss and KL after adapting from theta, summed over the tasks of one chunk."""
+    theta = np.tile(theta, (len(path[-1].theta), 1))
+    loss, kl = replayed(_trial, config, theta, path)
+    return float(loss), float(kl)
+
+
+def _trial(config: Config, theta: Array, path: list[Experience]) -> tuple[Array, Array]:
     family = problem(config)
     *inner, last = path
     losses = map(family.loss, inner)
-    task = Task(lambda _: next(losses), lambda _: family.query_loss(last))
-    theta = np.tile(theta, (len(last.theta), 1))
+    task = Task(lambda _: next(losses), family.query_loss)
     theta = maml.adapt(theta, task, family.alpha, len(inner))
-    kl = policy.kl((_rows(last.mean), last.log_std), family.gaussian(last)(theta))
-    return float(task.query(theta)(theta)), float((_rows(last.batch.weights) * kl).sum())
+    new = gaussian(family.model, last, theta)
+    logp = policy.log_prob(new, flat(last.actions)).reshape(last.weights.shape)
+    kl = policy.kl((flat(last.mean), last.log_std), new)
+    return surrogates.lvc(logp, last.batch), (flat(last.weights) * kl).sum()
+
+
+# ----- Replay -----
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def replayed(
+    function: Callable, config: Config, x: Array, path: list[Experience]
+) -> tuple[Array, ...]:
+    """Return function(config, x, path), recorded at its first call for these shapes."""
+    return _recorded(function, config)(x, *[array for met in path for array in met])
+
+
+@lru_cache(maxsize=4)
+def _recorded(function: Callable, config: Config) -> Callable:
+    def of_arrays(x: Array, *arrays: Array) -> tuple[Array, ...]:
+        size = len(Experience._fields)
+        starts = range(0, len(arrays), size)
+        return function(config, x, [Experience(*arrays[i : i + size]) for i in starts])
+
+    return recorded(of_arrays)
