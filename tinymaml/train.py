@@ -1,4 +1,4 @@
-"""The one loop: iterate, record, validate, save; and what an iteration of few-shot tasks is.
+"""The one loop: iterate, record, save; and an iteration on few-shot tasks.
 
 Nothing random is kept between iterations: every task has a stream of its own, keyed by
 seed, iteration and task. A run that was interrupted and goes on gives the same bytes.

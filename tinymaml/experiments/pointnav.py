@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -13,10 +12,11 @@ from numpy.random import Generator
 
 from tinymaml import models
 from tinymaml.experiments.common import MOST, Config, option
-from tinymaml.maml import Loss, Task
-from tinymaml.models import Model
-from tinymaml.rl import policy, pointnav, rollout, surrogates
+from tinymaml.fewshot import Problem
+from tinymaml.maml import Task
+from tinymaml.rl import pointnav, policy, rollout, surrogates
 from tinymaml.rl.rollout import Experience
+from tinymaml.rl.surrogates import PolicyLoss, Surrogate
 
 
 Array = np.ndarray
@@ -31,7 +31,6 @@ class PointNav(Config):
     name: ClassVar[str] = "pointnav"
     score: ClassVar[str] = "return"
     setting: ClassVar[str] = "rl"
-    replay: ClassVar[bool] = False
     anchors: ClassVar[dict[str, float]] = {"standing still": -38.26, "clairvoyant": -0.51}
 
     iterations: int = option(500, "outer updates in all", "A.2", least=0, most=10**8)
@@ -68,9 +67,7 @@ class PointNav(Config):
     hidden: tuple[int, ...] = option(
         (100, 100), "widths of the hidden layers", "section 5.3", least=1, most=10**4
     )
-    outer: str = option(
-        "trpo", "outer update", "section 5.3", choices=("trpo", "adam")
-    )
+    outer: str = option("trpo", "outer update", "section 5.3", choices=("trpo", "adam"))
     max_kl: float = option(
         0.01,
         "limit of the mean KL between adapted policies, of trpo",
@@ -111,32 +108,22 @@ CONFIG = PointNav
 
 
 class Draws(NamedTuple):
-    """What chance decides of tasks: goals (T, 2), and the seed and number of trajectories."""
+    """What chance decides of tasks: goals (T, 2), and (T,) seeds and trajectories each."""
 
     goals: Array
     seeds: Array
     trajectories: Array
 
 
-class Family(NamedTuple):
-    """What `fewshot.Problem` is to few-shot tasks; its trajectories are its data."""
+def setup(config: PointNav) -> Problem:
+    """Return the problem: its tasks act in the world with the theta that they get.
 
-    model: Model
-    alpha: float
-    sample: Callable[[str, Generator], Draws]
-    task: Callable[[Draws], Task]
-    score: Callable[[Array, Draws], Array]
-    test_alpha: Callable[[int], Array]
-    act: Callable[[Array, Draws, int], Experience]
-    loss: Callable[[Experience], Loss]
-    query_loss: Callable[[Experience], Loss]
-
-
-def setup(config: PointNav) -> Family:
-    """Return the family: one world, a Gaussian policy, and its surrogate losses."""
+    task(draws, path) appends what each theta met to the list `path`.
+    """
     world = pointnav.PointNav(config.reward, config.oracle)
     widths = (world.observed, *config.hidden, pointnav.ACTIONS)
     model = policy.gaussian_mlp(widths, models.ACTIVATIONS[config.activation])
+    inner = surrogates.SURROGATES[config.surrogate]
 
     def sample(split: str, rng: Generator) -> Draws:
         n = config.trajectories if split == "train" else config.test_trajectories
@@ -147,27 +134,26 @@ def setup(config: PointNav) -> Family:
         noise = rollout.noise(draws.seeds, step, shape, config.dtype)
         return rollout.act(model, world, theta, draws.goals, noise, config.discount)
 
-    inner = partial(rollout.loss, model, surrogates.SURROGATES[config.surrogate])
-    # The ratio of likelihoods is the outer loss of all (maml_npo.py:120-121).
-    outer = partial(rollout.loss, model, surrogates.lvc)
+    def task(draws: Draws, path: list[Experience] | None = None) -> Task:
+        path = [] if path is None else path
 
-    def task(draws: Draws) -> Task:
-        steps = count()
-        return Task(
-            support=lambda theta: inner(act(theta, draws, next(steps))),
-            query=lambda theta: outer(act(theta, draws, next(steps))),
-        )
+        def maker(surrogate: Surrogate) -> Callable[[Array], PolicyLoss]:
+            def met(theta: Array) -> PolicyLoss:
+                path.append(act(theta, draws, len(path)))
+                return rollout.surrogate_loss(model, surrogate, path[-1])
 
-    return Family(
+            return met
+
+        # The ratio of likelihoods is the outer loss of all (maml_npo.py:120-121).
+        return Task(maker(inner), maker(surrogates.lvc))
+
+    return Problem(
         model=model,
         alpha=config.alpha,
         sample=sample,
         task=task,
         score=lambda theta, draws: act(theta, draws, SCORE).returns,
         test_alpha=partial(halved, config.alpha),
-        act=act,
-        loss=inner,
-        query_loss=outer,
     )
 
 

@@ -70,7 +70,7 @@ def gaussian(model: Model, met: Experience, theta: Array) -> policy.Gaussian:
     return model.apply(theta, flat(met.observations))
 
 
-def loss(model: Model, surrogate: Surrogate, met: Experience) -> PolicyLoss:
+def surrogate_loss(model: Model, surrogate: Surrogate, met: Experience) -> PolicyLoss:
     """Return the surrogate loss of what was met, a function of theta (T, P)."""
 
     def log_prob(theta: Array) -> Array:
@@ -157,9 +157,7 @@ def returns_to_go(rewards: Array, discount: float) -> Array:
     return rewards @ np.where(ahead >= 0, discount ** np.maximum(ahead, 0.0), 0)
 
 
-def baseline(
-    observations: Array, to_go: Array, live: Array, ridge: float = RIDGE
-) -> Array:
+def baseline(observations: Array, to_go: Array, live: Array, ridge: float = RIDGE) -> Array:
     """Return what each task's live steps (T, N, H) predict of the returns to go.
 
     Ridge regression on observation, its square, the time, its square and cube, and 1
