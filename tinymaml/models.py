@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import params
-from tinymaml.ops import conv, matmul, max_pool, normalize, relu
+from tinymaml.ops import add_row, affine, conv, matmul, max_pool, normalize, relu
 from tinymaml.params import Shapes
 
 
@@ -101,10 +101,12 @@ def mlp(
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(last):
-            x = matmul(x, p[f"w{i}"])
-            x = normalize(x) + p[f"beta{i}"] if batch_norm else x + p[f"b{i}"]
+            if batch_norm:
+                x = add_row(normalize(matmul(x, p[f"w{i}"])), p[f"beta{i}"])
+            else:
+                x = affine(x, p[f"w{i}"], p[f"b{i}"])
             x = activation(x)
-        return matmul(x, p[f"w{last}"]) + p[f"b{last}"]
+        return affine(x, p[f"w{last}"], p[f"b{last}"])
 
     return Model(shapes, _init(shapes, draws), apply)
 
@@ -141,7 +143,7 @@ def conv_net(
             x = activation(_norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"]))
         *lead, h, w, f = x.shape
         x = anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
-        return matmul(x, p["w"]) + p["b"]
+        return affine(x, p["w"], p["b"])
 
     return Model(shapes, _init(shapes, draws), apply)
 
@@ -169,7 +171,7 @@ def pooled_conv_net(
         for i in range(layers):
             x = max_pool(activation(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
         x = anp.reshape(x, (*x.shape[:-3], features))
-        return matmul(x, p["w"]) + p["b"]
+        return affine(x, p["w"], p["b"])
 
     return Model(shapes, _init(shapes, draws), apply)
 
@@ -189,5 +191,5 @@ def _conv_draws(layers: int) -> dict[str, Draw]:
 
 def _norm_images(x: Array, beta: Array) -> Array:
     *lead, n, h, w, f = x.shape
-    rows = normalize(anp.reshape(x, (*lead, n * h * w, f))) + beta
+    rows = add_row(normalize(anp.reshape(x, (*lead, n * h * w, f))), beta)
     return anp.reshape(rows, x.shape)

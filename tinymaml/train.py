@@ -127,7 +127,8 @@ def chunk_gradient(
     episodes = stack(
         [draw("train", stream(config.seed, "train", iteration, task)) for task in tasks]
     )
-    return sum_of_gradients(config)(np.tile(theta, (len(tasks), 1)), *episodes)
+    side_by_side = np.broadcast_to(theta, (len(tasks), *theta.shape))
+    return sum_of_gradients(config)(side_by_side, *episodes)
 
 
 @lru_cache(maxsize=2)
