@@ -83,7 +83,7 @@ class PointNav(Config):
         most=10**5,
     )
     chunk: int = option(
-        5, "tasks computed side by side; fixes the last bits", least=1, most=MOST
+        10, "tasks computed side by side; fixes the last bits", least=1, most=MOST
     )
     checkpoint_every: int = option(
         10, "iterations between checkpoints", least=1, most=10**8
