@@ -60,6 +60,7 @@ ALGORITHMS = {
     "fomaml": maml.first_order,
     "maml-low-memory": maml.meta_gradient_low_memory,
     "pretrained": pretrained,
+    "oracle": pretrained,
 }
 
 
