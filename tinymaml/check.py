@@ -78,11 +78,14 @@ class Report(NamedTuple):
     def __str__(self) -> str:
         lines = [f"{self.title:<44} figure     allowed"]
         for row in self.rows:
-            allowed = f"<= {row.high:.0e}" if not row.low else f"{row.low} to {row.high}"
+            allowed = (
+                f"<= {row.high:.0e}" if not row.low else f"{row.low:g} to {row.high:g}"
+            )
             figure = f"{row.figure:.1e}" if not row.low else f"{row.figure:.2f}"
             verdict = "ok" if row.passed else "WRONG"
-            lines.append(f"  {row.check:<42} {figure:<9}  {allowed:<11} {verdict}")
-        lines.append("second-order part of the meta-gradient       share      cosine")
+            lines.append(f"  {row.check:<42} {figure:<9}  {allowed:<13} {verdict}")
+        if self.layers:
+            lines.append("second-order part of the meta-gradient       share      cosine")
         for layer in self.layers:
             share = f"{100 * layer.relative:.1f} %"
             lines.append(f"  {layer.name:<42} {share:<9}  {layer.cosine:.4f}")

@@ -21,6 +21,7 @@ from tinymaml.cli_list import list_command
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.machine import advice, cpu, versions
+from tinymaml.options import Text
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
@@ -55,12 +56,13 @@ main.add_command(list_command)
 
 @main.command()
 @click.argument("run")
-def plot(run: str) -> None:
+@click.option("--beside", type=Text(), metavar="RUN", help="another run of pointnav")
+def plot(run: str, beside: str | None) -> None:
     """Draw a run's pictures into its folder.
 
     Example: tinymaml plot runs/sine-1
     """
-    for picture in plots.draw(Path(run)):
+    for picture in plots.draw(Path(run), Path(beside) if beside else None):
         click.echo(picture)
 
 

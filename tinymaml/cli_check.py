@@ -11,6 +11,7 @@ from tinymaml import check
 from tinymaml.experiments import MODULES, glyphs, sine
 from tinymaml.experiments.common import Config
 from tinymaml.options import Number, options_of
+from tinymaml.rl import proof
 
 
 STEPS = click.Option(
@@ -74,7 +75,29 @@ def check_command(name: str) -> click.Command:
 
 def report_checks(configs: list[Config], as_json: bool) -> None:
     """Verify each configuration, print the figures and exit 1 if one is out of range."""
-    reports = [check.verify_experiment(config) for config in configs]
+    show([check.verify_experiment(config) for config in configs], as_json)
+
+
+@click.command(name="pointnav")
+@click.option(
+    "--seed",
+    type=Number(int, least=0, most=2**64 - 1),
+    default=0,
+    show_default=True,
+    help="of the worlds and trajectories",
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def check_pointnav(seed: int, as_json: bool) -> None:
+    """Prove its meta-policy-gradients, on random worlds that can be summed.
+
+    \b
+    Example: tinymaml check pointnav --seed 7
+    """
+    show([proof.verify(seed)], as_json)
+
+
+def show(reports: list[check.Report], as_json: bool) -> None:
+    """Print the figures and exit 1 if one is out of range."""
     if as_json:
         click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
     else:
@@ -85,3 +108,5 @@ def report_checks(configs: list[Config], as_json: bool) -> None:
 
 for _name in MODULES:
     check_group.add_command(check_command(_name))
+# It acts to collect its data, so its check is another: it takes the experiment's name.
+check_group.add_command(check_pointnav)

@@ -84,9 +84,10 @@ def _adapted(
     family = problem(config)
     episodes = stack(_drawn(config, split, tasks))
     theta = np.tile(theta, (len(tasks), 1))
+    alpha = family.test_alpha(steps) if family.test_alpha else family.alpha
     # A task on which the steps diverge is told by its score.
     with np.errstate(over="ignore", invalid="ignore"):
-        return episodes, maml.path(theta, family.task(episodes), family.alpha, steps)
+        return episodes, maml.path(theta, family.task(episodes), alpha, steps)
 
 
 def _drawn(config: Config, split: str, tasks: range) -> list[Episode]:

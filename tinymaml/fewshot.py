@@ -37,10 +37,11 @@ class Problem(NamedTuple):
 
     sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
     stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
-    the inner step size, as `maml.path` takes it. score_alone is score with every query
-    example judged on its own, for a model in which the examples of a batch see each
-    other. regressors is the number R of nets that are trained side by side, each on a
-    task of its own; but for the paper's averaged regressors there is one, for all tasks.
+    the inner step size, as `maml.path` takes it; test_alpha(steps) those of a test, where
+    they differ. score_alone is score with every query example judged on its own, for a
+    model in which the examples of a batch see each other. regressors is the number R of
+    nets that are trained side by side, each on a task of its own; but for the paper's
+    averaged regressors there is one, for all tasks.
     """
 
     model: Model
@@ -48,6 +49,7 @@ class Problem(NamedTuple):
     sample: Callable[[str, Generator], Episode]
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
+    test_alpha: Callable[[int], Array] | None = None
     score_alone: Callable[[Array, Episode], Array] | None = None
     regressors: int = 1
 
@@ -67,7 +69,7 @@ class Problem(NamedTuple):
 
 def stack(episodes: Sequence[Episode]) -> Episode:
     """Put episodes of equal shapes side by side: every array gains a leading axis."""
-    return Episode(*map(np.stack, zip(*episodes, strict=True)))
+    return type(episodes[0])(*map(np.stack, zip(*episodes, strict=True)))
 
 
 def stream(seed: int, split: str, iteration: int, task: int) -> Generator:

@@ -101,11 +101,13 @@ def mlp(
     activation: Activation = relu,
     batch_norm: bool = False,
     eps: float = EPSILON,
+    draw: Draw = truncated_normal,
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
 
     With batch_norm, each hidden layer is normalised over the examples and offset by
-    beta; it then has no bias, which the normalisation would take away again.
+    beta; it then has no bias, which the normalisation would take away again. `draw` draws
+    the weights.
     Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64, both drawn
     by `truncated_normal` (maml.py:168-177).
     """
@@ -113,7 +115,7 @@ def mlp(
     shapes, draws = {}, {}
     for i, (k, f) in enumerate(itertools.pairwise(widths)):
         shapes[f"w{i}"] = (k, f)
-        draws[f"w{i}"] = truncated_normal
+        draws[f"w{i}"] = draw
         shapes[f"beta{i}" if batch_norm and i < last else f"b{i}"] = (1, f)
 
     def apply(theta: Array, x: Array) -> Array:

@@ -36,7 +36,8 @@ def as_text(results: Sequence[Result], shown: Iterable[int]) -> str:
     rows = [[f"{k:>14}", *_row(columns, k)] for k in steps]
     lines = _aligned([["gradient steps", *(column.head for column in columns)], *rows])
     for result in results:
-        lines += [*result.remarks, f"{_tasks(result)}: sha256 {result.tasks_sha256}"]
+        told = [*result.remarks, *_anchors(result)]
+        lines += [*told, f"{_tasks(result)}: sha256 {result.tasks_sha256}"]
         if compared := _compared(result):
             heads = ["published", "steps", "theirs", "ours", "source"]
             lines += ["", *_aligned([heads, *compared]), ""]
@@ -52,7 +53,8 @@ def as_markdown(results: Sequence[Result]) -> str:
     heads = ["gradient steps", *(column.head for column in columns)]
     lines = [f"**{title(results[0])}**", "", *_markdown(heads, rows)]
     for result in results:
-        told = [*result.remarks, f"{_tasks(result)}: sha256 `{result.tasks_sha256}`"]
+        told = [*result.remarks, *_anchors(result)]
+        told.append(f"{_tasks(result)}: sha256 `{result.tasks_sha256}`")
         lines += ["", "; ".join(told)]
         if compared := _compared(result):
             heads = ["published", "steps", "theirs", "ours", "source"]
@@ -71,6 +73,11 @@ def title(result: Result) -> str:
     if chosen:
         told += f", chosen on validation tasks ({config.score} {', '.join(chosen)})"
     return told
+
+
+def _anchors(result: Result) -> list[str]:
+    """Scores that do not depend on a theta, to compare with."""
+    return [f"{name}: {value}" for name, value in result.config.anchors.items()]
 
 
 def _tasks(result: Result) -> str:
@@ -174,6 +181,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "tasks_sha256": result.tasks_sha256,
         **_numbers(result.scores),
     }
+    if config.anchors:
+        told["anchors"] = config.anchors
     if result.alone is not None:
         told["alone"] = {"steps": result.alone_steps, **_numbers(result.alone)}
     figures = published.matching(config, result.split)

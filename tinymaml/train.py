@@ -1,4 +1,4 @@
-"""The one loop: draw tasks, average their meta-gradients, update, record, save.
+"""The one loop: iterate, record, save; and an iteration on few-shot tasks.
 
 Nothing random is kept between iterations: every task has a stream of its own, keyed by
 seed, iteration and task. A run that was interrupted and goes on gives the same bytes.
@@ -24,6 +24,7 @@ from tinymaml.fewshot import Episode, stack, stream
 from tinymaml.finetune import tuned
 from tinymaml.optim import Moments, adam, clip
 from tinymaml.replay import recorded
+from tinymaml.rl import trpo
 from tinymaml.runs import State
 from tinymaml.thetas import Kept
 from tinymaml.workers import gather, spans
@@ -53,14 +54,13 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
         best = thetas.load_best(path, config, state.iteration)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
-                loss, gradient = outer_gradient(config, state, engine)
-                after = update(config, state, gradient)
-                numbers = loss, after.theta, *after.moments
+                after, told = ITERATIONS[config.setting](config, state, engine)
+                numbers = told["loss"], after.theta, *after.moments
                 if not all(np.isfinite(x).all() for x in numbers):
                     raise WorldError(_diverged(path, config, state))
                 state = after
-                record = {"iteration": state.iteration, "loss": float(loss)}
-                record |= validate(config, state, engine) | fits(config, state)
+                record = {"iteration": state.iteration, **told}
+                record |= validate(config, state, engine)
                 if "validation" in record:
                     now = Kept(state.iteration, state.theta, record["validation"])
                     best = thetas.better(config, best, now)
@@ -94,6 +94,17 @@ def initial_state(config: Config) -> State:
     rng = stream(config.seed, "init", 0, 0)
     theta = problem(config).init(rng).astype(config.dtype)
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
+
+
+def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
+    """Return the state after the next iteration, and what is to be recorded of it."""
+    loss, gradient = outer_gradient(config, state, engine)
+    after = update(config, state, gradient)
+    return after, {"loss": float(loss), **fits(config, after)}
+
+
+# What one iteration does, by the setting that an experiment names.
+ITERATIONS = {"few-shot": iterate, "rl": trpo.iterate}
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -62,6 +62,8 @@ class Config:
 
     name: ClassVar[str]
     score: ClassVar[str]  # what is reported after each gradient step
+    setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
+    anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # The algorithms that use an option; one that is not here is used by all.
     used_by: ClassVar[dict[str, tuple[str, ...]]] = {}

@@ -1,0 +1,1 @@
+"""Meta reinforcement learning: tasks whose data the adapting policy collects itself."""

@@ -1,0 +1,176 @@
+"""Surrogate losses of policy gradients, and what their second derivatives are right for.
+
+All have one gradient at the theta that collected the trajectories, the policy gradient.
+They differ in their Hessian H, and with it in the meta-gradient's v - H (alpha v):
+
+    naive         <A_t h_t>                                    biased: the official code
+    lvc           <A_t (h_t + g_t g_t')>                       right when trajectories have
+                                                               one step; low variance
+    loaded_dice   <A_t (h_t + g_t G_t' + G_{t-1} g_t')>        right
+
+(-H is shown) for g_t, h_t the gradient and Hessian of log pi(a_t|s_t), G_t = g_1 + ... +
+g_t, A_t the advantage, <.> the weighted sum over trajectories and time. "Right" is for
+formulation I, J(theta + alpha grad J(theta)) with the expected inner gradient. Formulation
+II, the mean of J(theta + alpha ghat) over the N trajectories that ghat was drawn from, has
+the naive Jacobian plus a score term: `e_maml` is right for it, for any N and K.
+
+No gradient is stopped anywhere: a batch stores the log-probabilities that it was drawn
+with as constants.
+
+Source: Finn et al. 2017, equation 4 and maml_npo.py:98-102 (naive); Rothfuss et al.,
+"ProMP", ICLR 2019 (formulations I and II, LVC); Foerster et al., "DiCE", ICML 2018;
+Farquhar et al., "Loaded DiCE", NeurIPS 2019; Stadie et al., "Some considerations on
+learning to explore with meta-RL", 2018 (E-MAML).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import autograd.numpy as anp
+import numpy as np
+from autograd import grad
+
+from tinymaml import maml
+from tinymaml.maml import Task
+
+
+Array = np.ndarray
+
+
+class Batch(NamedTuple):
+    """What a surrogate needs of the trajectories that one theta collected.
+
+    Arrays (T, N, H): tasks side by side, trajectories, time; constants in theta's dtype.
+    What stands where the weight is 0 has no effect, as long as it is finite.
+    """
+
+    logp_old: Array  # log pi(a|s) at the theta that drew the actions
+    advantages: Array  # A_t: return from t on, minus any baseline that ignores a_t
+    weights: Array  # what a step counts in <.>: 1 / (live steps of the task), as the
+    # official code, 1 / N, or a trajectory's probability; 0 once it is over
+    rewards: Array  # r_t, before any baseline
+
+
+Surrogate = Callable[[Array, Batch], Array]
+
+
+def naive(logp: Array, batch: Batch) -> Array:
+    """Return -<A_t log pi_t>, summed over tasks; its second derivative is biased.
+
+    It takes the trajectories for fixed, so E[A g g'] is lost: right for neither
+    formulation (for II, with `score_term`). Source: maml_npo.py:98-102.
+
+    logp: log pi_theta(a|s) (T, N, H) at the theta to differentiate by
+    """
+    return -anp.sum(batch.weights * batch.advantages * logp)
+
+
+def lvc(logp: Array, batch: Batch) -> Array:
+    """Return -<A_t exp(d_t)>, d_t = log pi_t - its old value; low-variance curvature.
+
+    For formulation I: right when a trajectory has one step, else it leaves out how earlier
+    actions change later states. Its value is -<A_t> at the old theta, so it can be searched
+    along a line. Source: ProMP, section 5.
+    """
+    ratios = anp.exp(_change(logp, batch))
+    return -anp.sum(batch.weights * batch.advantages * ratios)
+
+
+def loaded_dice(logp: Array, batch: Batch) -> Array:
+    """Return -<A_t (exp(c_t) - exp(c_t - d_t))>, c_t = d_1 + ... + d_t.
+
+    Right for formulation I with any baseline, in the limit of many trajectories; its
+    variance grows with their length. Only its derivatives mean something: its value is 0
+    at the old theta. Source: Loaded DiCE, equation 14 with lambda = 1.
+    """
+    change = _change(logp, batch)
+    total = anp.cumsum(change, axis=-1)
+    boxes = anp.exp(total) - anp.exp(total - change)
+    return -anp.sum(batch.weights * batch.advantages * boxes)
+
+
+SURROGATES: dict[str, Surrogate] = {"naive": naive, "lvc": lvc, "loaded_dice": loaded_dice}
+
+
+def score_term(logp: Array, batch: Batch, loss: Array) -> Array:
+    """Return sum_n sum_t loss log pi_t, whose gradient is E-MAML's score term.
+
+    loss: (T,) what the adapted policy lost, minus any baseline that these trajectories do
+    not enter: a constant. The sum is over trajectories, not weighted: it differentiates
+    the probability of having drawn all of them.
+    """
+    return anp.sum(loss[..., None, None] * _live(batch) * logp)
+
+
+def outcome(batch: Batch) -> Array:
+    """Return -<r_t> (T,): the loss of each task in the units of its surrogate."""
+    return -np.sum(batch.weights * batch.rewards, axis=(-2, -1))
+
+
+def _live(batch: Batch) -> Array:
+    return (batch.weights != 0).astype(batch.weights.dtype)
+
+
+def _change(logp: Array, batch: Batch) -> Array:
+    # 0 where a trajectory is over: garbage there must not reach exp, nor a later sum.
+    return (logp - batch.logp_old) * _live(batch)
+
+
+# ----- As losses of a Task -----
+
+
+class PolicyLoss(NamedTuple):
+    """A maml.Loss of the trajectories that one theta collected, which it keeps.
+
+    log_prob: theta (T, P) -> log pi_theta(a|s) (T, N, H) of the batch's actions
+    """
+
+    surrogate: Surrogate
+    log_prob: Callable[[Array], Array]
+    batch: Batch
+
+    def __call__(self, theta: Array) -> Array:
+        """Return the surrogate at theta, summed over tasks."""
+        return self.surrogate(self.log_prob(theta), self.batch)
+
+
+def e_maml(
+    theta: Array,
+    task: Task,
+    alpha: float | Array,
+    steps: int,
+    baseline: float | Array = 0.0,
+) -> tuple[Array, Array]:
+    """Return the query loss after adaptation and E-MAML's gradient by theta (T, P).
+
+    The chain is that of `maml.meta_gradient`, with a score term added after each product:
+
+        v_k = v_{k+1} - H_k (alpha v_{k+1}) + (L - b) sum_n sum_t g_t(theta_k)
+
+    L is the loss after adaptation. In expectation it is the gradient of formulation II,
+    for any number of trajectories and steps, when the support losses are `naive`.
+
+    task: makers that return a PolicyLoss
+    baseline: b, a scalar or (T,), which a task's own trajectories must not enter
+    Raises as `maml.path` does.
+    """
+    losses: list[PolicyLoss] = []
+
+    def kept(at: Array) -> PolicyLoss:
+        losses.append(task.support(at))
+        return losses[-1]
+
+    thetas = maml.path(theta, task._replace(support=kept), alpha, steps)
+    query = task.query(thetas[-1])
+    loss, v = maml.value_and_gradient(query, thetas[-1])
+    lost = outcome(query.batch) - baseline
+    alphas = np.broadcast_to(np.asarray(alpha, theta.dtype), (steps, *theta.shape))
+    for theta_k, loss_k, alpha_k in [*zip(thetas, losses, alphas, strict=False)][::-1]:
+        hvp_k, _ = maml.hvp_and_gradient(loss_k, theta_k)
+        v = v - hvp_k(alpha_k * v)
+        v = v + grad(lambda at, k=loss_k: score_term(k.log_prob(at), k.batch, lost))(
+            theta_k
+        )
+    return loss, v
