@@ -210,11 +210,15 @@ MUTATIONS = [
         "adjoint of unfold shifted by one pixel",
         "ops.py",
         "padded[..., top : top + h, left : left + w, :])",
-        "padded[..., bottom : bottom + h, right : right + w, :])",
+        "padded[..., top : top + h, : w, :])",
         "test_ops.py",
     ),
     Mutation(
-        "relu'(0) = 1", "ops.py", "return g * (x > 0)", "return g * (x >= 0)", "test_ops.py"
+        "relu'(0) = 1",
+        "ops.py",
+        "(x > 0).astype(x.dtype)",
+        "(x >= 0).astype(x.dtype)",
+        "test_ops.py",
     ),
     Mutation(
         "the odd pixel of padding first",
@@ -226,29 +230,30 @@ MUTATIONS = [
     Mutation(
         "batch norm: mean taken as a constant",
         "ops.py",
-        "(g - _row_mean(g) - y * _row_mean(g * y)) * r",
-        "(g - y * _row_mean(g * y)) * r",
+        "    out -= _row_mean(g)\n",
+        "",
         "test_ops.py",
     ),
     Mutation(
         "batch norm: sign in the rule's rule",
         "ops.py",
-        "lambda _, g, y, r: lambda u: -r * (u * _mean(g * y) + g * _mean(u * y)),",
-        "lambda _, g, y, r: lambda u: -r * (u * _mean(g * y) - g * _mean(u * y)),",
+        "u * (_row_mean(g * y) * -r) + g * (_row_mean(u * y) * -r)",
+        "u * (_row_mean(g * y) * -r) - g * (_row_mean(u * y) * -r)",
         "test_ops.py",
     ),
     Mutation(
         "batch norm: second derivative without the deviation's",
         "ops.py",
-        "lambda a, g, y, r: lambda u: anp.sum(u * a, axis=-2, keepdims=True) / r,",
+        "lambda a, g, y, r: lambda u: sum_rows(u * a) / r,",
         "None,",
         "test_ops.py",
     ),
     Mutation(
         "unbiased variance in batch norm",
         "ops.py",
-        "    return 1 / np.sqrt(_row_mean(x * x) + eps)",
-        "    return 1 / np.sqrt(_row_mean(x * x) * x.shape[-2] / (x.shape[-2] - 1) + eps)",
+        "    return 1 / np.sqrt(_row_mean(centered * centered) + eps)",
+        "    m = centered.shape[-2]\n"
+        "    return 1 / np.sqrt(_row_mean(centered * centered) * m / (m - 1) + eps)",
         "test_ops.py",
     ),
     Mutation(
@@ -275,8 +280,8 @@ MUTATIONS = [
     Mutation(
         "gradient pieces overwrite each other",
         "params.py",
-        "flat.shape[-1]] += flat",
-        "flat.shape[-1]] = flat",
+        "{**a, **b, **both}",
+        "{**a, **b}",
         "test_params.py",
     ),
     # ----- training -----

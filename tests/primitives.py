@@ -63,7 +63,7 @@ def rule_text(rule: ast.expr) -> str:
 def tie(node: ast.FunctionDef) -> str:
     """Return the convention at ties that a docstring states."""
     text = " ".join((ast.get_docstring(node) or "").split())
-    stated = re.search(r"relu'\(0\) = 0|where x > 0, else 0|first maximum", text)
+    stated = re.search(r"where x > 0, else 0|first maximum", text)
     return stated.group(0) if stated else ""
 
 
@@ -80,15 +80,19 @@ def params_cases() -> dict[str, tuple]:
         return grad(lambda at: ops.anp.sum(ops.anp.sin(unpack(at)) ** 2))(theta)
 
     theta = rng.standard_normal((2, 8))
-    return {"_piece": (unpack, theta), "_scatter": (gradient, theta)}
+    return {
+        "_split": (unpack, theta),
+        "_read": (unpack, theta),
+        "_join": (gradient, theta),
+        "_alone": (gradient, theta),
+    }
 
 
 def case_of(name: str, seed: int) -> tuple:
     """Return the function and arrays of a primitive's case."""
     if name in params_cases():
         return params_cases()[name]
-    if name == "_pool_choice":
-        name = "max_pool"
+    name = {"_pool_choice": "max_pool", "_positive": "relu"}.get(name, name)
     return PROVED_BY[name.lstrip("_")](SIZES, np.random.default_rng(seed))
 
 

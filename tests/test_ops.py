@@ -104,6 +104,23 @@ def _matmul_tn(s, rng):
     return ops.matmul_tn, *map(rng.standard_normal, shapes)
 
 
+def _sum_rows(s, rng):
+    return ops.sum_rows, rng.standard_normal(s.rows)
+
+
+def _repeat_row(s, rng):
+    return lambda row: ops.repeat_row(row, s.m), rng.standard_normal((*s.lead, 1, s.k))
+
+
+def _add_row(s, rng):
+    return ops.add_row, *map(rng.standard_normal, (s.rows, (*s.lead, 1, s.k)))
+
+
+def _affine(s, rng):
+    shapes = (*s.lead, s.m, s.k), (*s.lead, s.k, s.f), (*s.lead, 1, s.f)
+    return ops.affine, *map(rng.standard_normal, shapes)
+
+
 def _unfold(s, rng):
     return lambda x: ops.unfold(x, s.kernel, s.stride), rng.standard_normal(s.images)
 
@@ -164,8 +181,8 @@ def _relu(s, rng):
 
 
 def _gate(s, rng):
-    x = spread(rng, s.rows).astype(np.float32)
-    return lambda g: ops._gate(g, x), rng.standard_normal(s.rows)
+    mask = ops._positive(spread(rng, s.rows).astype(np.float32))
+    return lambda x: ops._gate(x, mask), rng.standard_normal(s.rows)
 
 
 def _log_softmax(s, rng):
@@ -176,6 +193,10 @@ CASES = [
     _matmul,
     _matmul_nt,
     _matmul_tn,
+    _sum_rows,
+    _repeat_row,
+    _add_row,
+    _affine,
     _unfold,
     _fold,
     _conv,
@@ -209,7 +230,7 @@ def test_derivatives_are_right_to_order_two(case, s, seed):
 
 @pytest.mark.parametrize(
     "case",
-    [_matmul, _matmul_nt, _matmul_tn, _conv, _normalize_adjoint],
+    [_matmul, _matmul_nt, _matmul_tn, _add_row, _affine, _conv, _normalize_adjoint],
     ids=lambda case: case.__name__[1:],
 )
 @given(s=sizes, seed=seeds)
@@ -465,7 +486,7 @@ def test_normalize_is_the_textbook_expression(s, eps, seed):
     # A mean of 3 costs a digit of x - mean, and two close rows another.
     assert close(ops.normalize(x, eps), plain_batch_norm(x, eps), 1e-12)
     std = np.sqrt(np.var(x, axis=-2, keepdims=True) + eps)
-    assert close(ops.inverse_std(x, eps), 1 / std, 1e-12)
+    assert close(ops.inverse_std(ops.center(x), eps), 1 / std, 1e-12)
 
 
 def test_the_default_eps_is_one_thousandth():
@@ -517,7 +538,7 @@ def test_relu_has_slope_zero_at_zero(zero):
     assert np.array_equal(ops.relu(x), [0, 0, 2])
     for slope in slopes(ops.relu, x):
         assert np.array_equal(slope, [0, 0, 1])
-    assert np.array_equal(ops._gate(np.ones(3), x), [0, 0, 1])
+    assert np.array_equal(ops._positive(x), [0, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -546,6 +567,17 @@ def test_max_pool_passes_the_gradient_to_the_first_maximum(window, first):
 
 
 # ----- Errors -----
+
+
+@pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt])
+@given(s=sizes, seed=seeds)
+def test_one_matrix_for_all_tasks_is_as_good_as_its_copies(product, s, seed):
+    """Rejects one large product whose rows come back to another task."""
+    rng = default_rng(seed)
+    a = rng.standard_normal((3, 2, s.m, s.k))
+    shared = rng.standard_normal((s.k, s.f) if product is ops.matmul else (s.f, s.k))
+    b = np.broadcast_to(shared, (3, 2, *shared.shape))
+    assert close(product(a, b), product(a, b.copy()), 1e-14)
 
 
 @pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt, ops.matmul_tn])
@@ -585,4 +617,4 @@ def test_the_watch_sees_values_cotangents_and_tangents():
         vjp, _ = make_vjp(ops.relu, np.ones(2))
         vjp(np.ones(2))
         make_jvp(ops.relu, np.ones(2))(np.ones(2))
-    assert seen["float64"] == {"relu: value", "relu: cotangent", "relu: tangent"}
+    assert seen["float64"] == {"_gate: value", "_gate: cotangent", "_gate: tangent"}

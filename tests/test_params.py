@@ -146,7 +146,7 @@ def curved(shapes, lead, rng):
 
 @given(shapes=layouts, lead=leads, seed=seeds)
 def test_derivatives_are_right_to_order_two(shapes, lead, seed):
-    """Rejects a scatter at the wrong place, or that overwrites where it must add."""
+    """Rejects a piece put at the wrong place, or that overwrites where it must add."""
     rng = default_rng(seed)
     theta = rng.standard_normal((*lead, params.count(shapes)))
     check_derivatives(curved(shapes, lead, rng), theta, rng=rng)
@@ -154,7 +154,7 @@ def test_derivatives_are_right_to_order_two(shapes, lead, seed):
 
 @given(shapes=layouts, lead=leads, seed=seeds)
 def test_a_piece_alone_is_right_to_order_two(shapes, lead, seed):
-    """Rejects a vjp of the sparse cotangent that reads another span than was written."""
+    """Rejects a lone piece's adjoint that reads another span than was written."""
     rng = default_rng(seed)
     theta = rng.standard_normal((*lead, params.count(shapes)))
     for name in shapes:

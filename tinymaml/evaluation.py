@@ -44,9 +44,10 @@ def chunk_scores(
         [family.sample(split, stream(TASK_SEED, split, 0, task)) for task in tasks]
     )
     theta = np.tile(theta, (len(tasks), 1))
+    alpha = family.test_alpha(steps) if family.test_alpha else family.alpha
     # A task on which the steps diverge is told by its score.
     with np.errstate(over="ignore", invalid="ignore"):
-        thetas = maml.path(theta, family.task(episodes), family.alpha, steps)
+        thetas = maml.path(theta, family.task(episodes), alpha, steps)
         return np.stack([family.score(theta_k, episodes) for theta_k in thetas])
 
 

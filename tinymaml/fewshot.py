@@ -36,7 +36,8 @@ class Problem(NamedTuple):
 
     sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
     stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
-    the inner step size, as `maml.path` takes it.
+    the inner step size, as `maml.path` takes it; test_alpha(steps) those of a test, where
+    they differ.
     """
 
     model: Model
@@ -44,11 +45,12 @@ class Problem(NamedTuple):
     sample: Callable[[str, Generator], Episode]
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
+    test_alpha: Callable[[int], Array] | None = None
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:
     """Put episodes of equal shapes side by side: every array gains a leading axis."""
-    return Episode(*map(np.stack, zip(*episodes, strict=True)))
+    return type(episodes[0])(*map(np.stack, zip(*episodes, strict=True)))
 
 
 def stream(seed: int, split: str, iteration: int, task: int) -> Generator:

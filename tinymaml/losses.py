@@ -14,7 +14,9 @@ Array = np.ndarray
 def mse(predictions: Array, targets: Array) -> Array:
     """Mean squared error of (..., n, d) against (..., n, d), summed over leading axes."""
     n, d = predictions.shape[-2:]
-    return anp.sum((predictions - targets) ** 2) * (1.0 / (n * d))
+    # Flat, since autograd sums over every axis of length 1, one call each.
+    error = anp.reshape(predictions, -1) - anp.reshape(targets, -1)
+    return anp.sum(error**2) * (1.0 / (n * d))
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:

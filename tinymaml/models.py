@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import params
-from tinymaml.ops import conv, matmul, max_pool, normalize, relu
+from tinymaml.ops import add_row, affine, conv, matmul, max_pool, normalize, relu
 from tinymaml.params import Shapes
 
 
@@ -81,11 +81,13 @@ def mlp(
     widths: Sequence[int],
     activation: Activation = relu,
     batch_norm: bool = False,
+    draw: Draw = truncated_normal,
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
 
     With batch_norm, each hidden layer is normalised over the examples and offset by
-    beta; it then has no bias, which the normalisation would take away again.
+    beta; it then has no bias, which the normalisation would take away again. `draw` draws
+    the weights.
     Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64, both drawn
     by `truncated_normal` (maml.py:168-177).
     """
@@ -93,16 +95,18 @@ def mlp(
     shapes, draws = {}, {}
     for i, (k, f) in enumerate(itertools.pairwise(widths)):
         shapes[f"w{i}"] = (k, f)
-        draws[f"w{i}"] = truncated_normal
+        draws[f"w{i}"] = draw
         shapes[f"beta{i}" if batch_norm and i < last else f"b{i}"] = (1, f)
 
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(last):
-            x = matmul(x, p[f"w{i}"])
-            x = normalize(x) + p[f"beta{i}"] if batch_norm else x + p[f"b{i}"]
+            if batch_norm:
+                x = add_row(normalize(matmul(x, p[f"w{i}"])), p[f"beta{i}"])
+            else:
+                x = affine(x, p[f"w{i}"], p[f"b{i}"])
             x = activation(x)
-        return matmul(x, p[f"w{last}"]) + p[f"b{last}"]
+        return affine(x, p[f"w{last}"], p[f"b{last}"])
 
     return Model(shapes, _init(shapes, draws), apply)
 
@@ -139,7 +143,7 @@ def conv_net(
             x = activation(_norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"]))
         *lead, h, w, f = x.shape
         x = anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
-        return matmul(x, p["w"]) + p["b"]
+        return affine(x, p["w"], p["b"])
 
     return Model(shapes, _init(shapes, draws), apply)
 
@@ -167,7 +171,7 @@ def pooled_conv_net(
         for i in range(layers):
             x = max_pool(activation(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
         x = anp.reshape(x, (*x.shape[:-3], features))
-        return matmul(x, p["w"]) + p["b"]
+        return affine(x, p["w"], p["b"])
 
     return Model(shapes, _init(shapes, draws), apply)
 
@@ -187,5 +191,5 @@ def _conv_draws(layers: int) -> dict[str, Draw]:
 
 def _norm_images(x: Array, beta: Array) -> Array:
     *lead, n, h, w, f = x.shape
-    rows = normalize(anp.reshape(x, (*lead, n * h * w, f))) + beta
+    rows = add_row(normalize(anp.reshape(x, (*lead, n * h * w, f))), beta)
     return anp.reshape(rows, x.shape)

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from math import prod
 
 import numpy as np
-from autograd.core import SparseObject, vspace
-from autograd.extend import defjvp, defvjp, primitive
+from autograd.extend import Box, VSpace, defjvp, defvjp, primitive
 
 
 Array = np.ndarray
@@ -48,58 +47,89 @@ def unpack(theta: Array, shapes: Shapes) -> dict[str, Array]:
     """
     if theta.shape[-1] != count(shapes):
         raise ValueError(f"theta has {theta.shape[-1]} columns, not {count(shapes)}")
-    arrays, start = {}, 0
-    for name, shape in shapes.items():
-        arrays[name] = _piece(theta, start, shape)
-        start += prod(shape)
-    return arrays
+    pieces = _split(theta, shapes)
+    return {name: _read(pieces, name) for name in shapes}
 
 
 def spans(shapes: Shapes) -> dict[str, slice]:
     """Return where in theta's last axis each named array lies."""
-    starts = np.cumsum([0, *map(prod, shapes.values())]).tolist()
+    starts = itertools.accumulate(map(prod, shapes.values()), initial=0)
     return {
         name: slice(*span)
         for name, span in zip(shapes, itertools.pairwise(starts), strict=True)
     }
 
 
-# ----- The linear map behind unpack, and its adjoint -----
+# ----- The linear maps behind unpack, and their adjoints -----
 
 
-@primitive
-def _piece(theta: Array, start: int, shape: tuple[int, ...]) -> Array:
-    """Read entries start, start + 1, ... of the last axis as an array (..., *shape)."""
-    return theta[..., start : start + prod(shape)].reshape(theta.shape[:-1] + shape)
+class _Pieces(dict):
+    """A vector (..., P) as its named arrays; one that is missing is zero.
 
-
-@primitive
-def _scatter(piece: Array, start: int, space) -> SparseObject:
-    """The adjoint of _piece: the piece at its place in a vector of zeros.
-
-    Held as a sparse cotangent, so that autograd adds all the pieces of one theta into
-    one vector instead of one vector each.
+    The cotangents of what `unpack` returns meet in one of these, and are put end to end
+    once. Added to a vector of zeros one by one, they take a third of sine's time.
     """
 
-    def add_to(theta: Array) -> Array:
-        flat = piece.reshape(*theta.shape[:-1], -1)
-        theta[..., start : start + flat.shape[-1]] += flat
-        return theta
 
-    return SparseObject(space, add_to)
+class _PiecesSpace(VSpace):
+    """How autograd adds two of them."""
 
+    def __init__(self, value: _Pieces) -> None:
+        self.shape = frozenset(value)
 
-defvjp(
-    _piece,
-    lambda _, theta, start, shape: lambda g: _scatter(g, start, vspace(theta)),
-)
-defvjp(
-    _scatter,
-    lambda _, piece, start, __: lambda g: _piece(g, start, _tail(piece, g)),
-)
-defjvp(_piece, lambda g, _, __, start, shape: _piece(g, start, shape))
-defjvp(_scatter, lambda g, _, __, start, space: _scatter(g, start, space))
+    def _add(self, a: _Pieces, b: _Pieces) -> _Pieces:
+        both = {name: a[name] + b[name] for name in a.keys() & b.keys()}
+        return _Pieces({**a, **b, **both})
+
+    _mut_add = _add
 
 
-def _tail(piece: Array, theta: Array) -> tuple[int, ...]:
-    return piece.shape[len(theta.shape) - 1 :]
+class _PiecesBox(Box):
+    __slots__ = ()
+
+
+_PiecesBox.register(_Pieces)
+_PiecesSpace.register(_Pieces)
+
+
+@primitive
+def _split(theta: Array, shapes: Shapes) -> _Pieces:
+    """Read theta (..., P) as its named arrays, by views."""
+    lead = theta.shape[:-1]
+    return _Pieces(
+        {n: theta[..., s].reshape(lead + shapes[n]) for n, s in spans(shapes).items()}
+    )
+
+
+@primitive
+def _join(pieces: _Pieces, shapes: Shapes) -> Array:
+    """The adjoint of _split: the arrays end to end in a vector (..., P)."""
+    name, some = next(iter(pieces.items()))
+    lead = some.shape[: some.ndim - len(shapes[name])]
+    rows = [
+        pieces[name].reshape(*lead, prod(shape))
+        if name in pieces
+        else np.zeros((*lead, prod(shape)), some.dtype)
+        for name, shape in shapes.items()
+    ]
+    return np.concatenate(rows, axis=-1)
+
+
+@primitive
+def _read(pieces: _Pieces, name: str) -> Array:
+    """Read one array."""
+    return pieces[name]
+
+
+@primitive
+def _alone(array: Array, name: str) -> _Pieces:
+    """The adjoint of _read: one array, and zero for the others."""
+    return _Pieces({name: array})
+
+
+defvjp(_split, lambda _, theta, shapes: lambda g: _join(g, shapes))
+defvjp(_join, lambda _, pieces, shapes: lambda g: _split(g, shapes))
+defvjp(_read, lambda _, pieces, name: lambda g: _alone(g, name))
+defvjp(_alone, lambda _, array, name: lambda g: _read(g, name))
+for _map in (_split, _join, _read, _alone):
+    defjvp(_map, "same")

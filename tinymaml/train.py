@@ -1,4 +1,4 @@
-"""The one loop: draw tasks, average their meta-gradients, update, record, save.
+"""The one loop: iterate, record, save; and an iteration on few-shot tasks.
 
 Nothing random is kept between iterations: every task has a stream of its own, keyed by
 seed, iteration and task. A run that was interrupted and goes on gives the same bytes.
@@ -23,6 +23,7 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stack, stream
 from tinymaml.optim import Moments, adam
 from tinymaml.replay import recorded
+from tinymaml.rl import trpo
 from tinymaml.runs import State
 from tinymaml.workers import gather, spans
 
@@ -48,13 +49,12 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
         state = first_state(path, config)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
-                loss, gradient = average_gradient(config, state, engine)
-                after = update(config, state, gradient)
-                numbers = loss, after.theta, *after.moments
+                after, told = ITERATIONS[config.setting](config, state, engine)
+                numbers = told["loss"], after.theta, *after.moments
                 if not all(np.isfinite(x).all() for x in numbers):
                     raise WorldError(_diverged(path, config, state))
                 state = after
-                record = {"iteration": state.iteration, "loss": float(loss)}
+                record = {"iteration": state.iteration, **told}
                 record |= validate(config, state, engine)
                 metrics.add(record)
                 progress(state.iteration, record)
@@ -84,6 +84,16 @@ def initial_state(config: Config) -> State:
     rng = stream(config.seed, "init", 0, 0)
     theta = problem(config).model.init(rng).astype(config.dtype)
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
+
+
+def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
+    """Return the state after the next iteration, and what is to be recorded of it."""
+    loss, gradient = average_gradient(config, state, engine)
+    return update(config, state, gradient), {"loss": float(loss)}
+
+
+# What one iteration does, by the setting that an experiment names.
+ITERATIONS = {"few-shot": iterate, "rl": trpo.iterate}
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -117,7 +127,8 @@ def chunk_gradient(
     episodes = stack(
         [draw("train", stream(config.seed, "train", iteration, task)) for task in tasks]
     )
-    return sum_of_gradients(config)(np.tile(theta, (len(tasks), 1)), *episodes)
+    side_by_side = np.broadcast_to(theta, (len(tasks), *theta.shape))
+    return sum_of_gradients(config)(side_by_side, *episodes)
 
 
 @lru_cache(maxsize=2)

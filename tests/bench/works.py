@@ -145,7 +145,7 @@ def replayed_chunk(work: Work, theta: Array, episode: Episode) -> Array:
 
 
 def _tiled(theta: Array, episode: Episode) -> Array:
-    return np.tile(theta, (len(episode.x_support), 1))
+    return np.broadcast_to(theta, (len(episode.x_support), *theta.shape))
 
 
 @lru_cache

@@ -46,6 +46,7 @@ class Config:
 
     name: ClassVar[str]
     score: ClassVar[str]  # what is reported after each gradient step
+    setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
 
     iterations: int = option(1000, "outer updates in all", least=0, most=10**8)

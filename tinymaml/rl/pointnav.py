@@ -1,0 +1,68 @@
+"""2D navigation: walk from the origin to a goal that only the rewards tell.
+
+Shapes: T tasks, N trajectories of each, side by side; positions (T, N, 2), goals (T, 2).
+
+Source: maml_examples/point_env_randgoal.py of the official code (cbfinn/maml_rl), behind
+rllab's normalized_env.py:78-86, which scales and clips the actions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+
+Array = np.ndarray
+
+GOALS = 0.5  # goals are uniform in [-0.5, 0.5]^2 (point_env_randgoal.py:20)
+STRIDE = 0.1  # an action of 1 moves so far, and no coordinate moves farther (:17)
+NEAR = 0.01  # done within so much of the goal in both coordinates (:43)
+ACTIONS = 2  # numbers in an action
+
+# By squared distance. The paper's text squares (appendix A.2); the authors' code, and the
+# trajectories that they kept, do not (:39-42).
+REWARDS = {
+    "negative_distance": lambda squared: -np.sqrt(squared),
+    "negative_squared_distance": lambda squared: -squared,
+}
+
+
+class PointNav(NamedTuple):
+    """The world; `oracle` puts the goal into what the policy sees."""
+
+    reward: str = "negative_distance"
+    oracle: bool = False
+
+    @property
+    def observed(self) -> int:
+        """How many numbers an observation has."""
+        return 4 if self.oracle else 2
+
+    def draw(self, rng: Generator) -> Array:
+        """Return the goal (2,) of one task."""
+        return rng.uniform(-GOALS, GOALS, 2)
+
+    def start(self, goals: Array, trajectories: int) -> Array:
+        """Return positions (T, N, 2) at the origin."""
+        return np.zeros((len(goals), trajectories, 2), goals.dtype)
+
+    def observe(self, positions: Array, goals: Array) -> Array:
+        """Return what the policy sees (T, N, 2), or (T, N, 4) with the goal."""
+        if not self.oracle:
+            return positions
+        beside = np.broadcast_to(goals[:, None], positions.shape)
+        return np.concatenate([positions, beside], axis=-1)
+
+    def step(
+        self, positions: Array, goals: Array, actions: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return the new positions, their rewards (T, N) and whether each is done (T, N).
+
+        actions: (T, N, 2), raw: an action of 1 moves by 0.1, and larger ones no farther
+        """
+        positions = positions + np.clip(STRIDE * actions, -STRIDE, STRIDE)
+        away = positions - goals[:, None]
+        rewards = REWARDS[self.reward]((away**2).sum(-1))
+        return positions, rewards, (np.abs(away) < NEAR).all(-1)

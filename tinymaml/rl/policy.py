@@ -1,0 +1,90 @@
+"""A Gaussian policy whose mean is a net of the observation and whose spread is free.
+
+Shapes: T tasks, M states of each, actions of d numbers. A policy gives the mean
+(T, M, d) and the logarithm of the standard deviation (T, 1, d), which is a parameter like
+the others: meta-learned, and adapted.
+
+Source: maml_minimal_gauss_mlp_policy.py and diagonal_gaussian.py of the official code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.differential_operators import make_jvp, make_vjp
+from numpy.random import Generator
+
+from tinymaml import models, params
+from tinymaml.models import Activation, Model
+from tinymaml.ops import relu
+
+
+Array = np.ndarray
+Gaussian = tuple[Array, Array]
+
+FLOOR = math.log(1e-6)  # of the log-std (maml_minimal_gauss_mlp_policy.py:38)
+
+
+def gaussian_mlp(widths: Sequence[int], activation: Activation = relu) -> Model:
+    """Return a policy: theta (T, P), observations (T, M, o) -> mean, log-std.
+
+    Weights are Glorot's, uniform; biases 0; the standard deviation begins at 1
+    (maml_minimal_gauss_mlp_policy.py:34, 350-351).
+
+    widths: numbers in an observation, hidden widths, numbers in an action
+    """
+    net = models.mlp(widths, activation, draw=models.glorot_dense)
+    # As two vectors, then the net's own: it reads its part by its own names.
+    parts = {"net": (params.count(net.shapes),), "log_std": (1, widths[-1])}
+
+    def apply(theta: Array, observations: Array) -> Gaussian:
+        p = params.unpack(theta, parts)
+        # relu keeps float32, as maximum does not, and is 0 below the floor with slope 0.
+        return net.apply(p["net"], observations), relu(p["log_std"] - FLOOR) + FLOOR
+
+    def init(rng: Generator) -> Array:
+        return np.concatenate([net.init(rng), np.zeros(widths[-1])])
+
+    return Model({**net.shapes, "log_std": parts["log_std"]}, init, apply)
+
+
+def log_prob(gaussian: Gaussian, actions: Array) -> Array:
+    """Return log pi(a|s) (T, M) of actions (T, M, d), summed over their d numbers."""
+    mean, log_std = gaussian
+    z = (actions - mean) * anp.exp(-log_std)
+    constant = 0.5 * actions.shape[-1] * math.log(2 * math.pi)
+    return -anp.sum(log_std, axis=-1) - 0.5 * anp.sum(z**2, axis=-1) - constant
+
+
+def kl(old: Gaussian, new: Gaussian) -> Array:
+    """Return KL(old || new) (T, M) in each state."""
+    (mean_0, log_0), (mean_1, log_1) = old, new
+    squares = anp.exp(2 * (log_0 - log_1)) + ((mean_0 - mean_1) * anp.exp(-log_1)) ** 2
+    return anp.sum(log_1 - log_0 + 0.5 * squares - 0.5, axis=-1)
+
+
+def fisher(
+    gaussian: Callable[[Array], Gaussian], theta: Array, log_std: Array, weights: Array
+) -> Callable[[Array], Array]:
+    """Return v -> F v, F the Hessian by theta of the mean KL(policy at theta || policy).
+
+    Near theta, KL = |s(theta') - s(theta)|^2 / 2 in each state, where s is the mean in
+    standard deviations, and sqrt(2) log-std. So F = J_s' J_s, exactly: the curvature of
+    the net does not enter.
+
+    gaussian: theta (T, P) -> mean (T, M, d) and log-std in M states
+    log_std: (T, 1, d), at theta
+    weights: (T, M) of the states in the mean; a task's sum to 1
+    """
+    scale = weights[..., None] ** 0.5 * anp.exp(-log_std)
+
+    def s(at: Array) -> Array:
+        mean, log_std = gaussian(at)
+        parts = [mean * scale, 2**0.5 * log_std]
+        return anp.concatenate([anp.reshape(x, (len(x), -1)) for x in parts], axis=-1)
+
+    push, (pull, _) = make_jvp(s)(theta), make_vjp(s)(theta)
+    return lambda v: pull(push(v)[1])

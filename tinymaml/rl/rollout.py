@@ -1,0 +1,186 @@
+"""Trajectories of a policy, and what its surrogate losses need of them.
+
+Shapes: T tasks, N trajectories of each, H steps of time; o and d numbers in an observation
+and an action. A trajectory that is over keeps its place: its further steps have weight 0
+and reach nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinymaml.errors import WorldError
+from tinymaml.models import Model
+from tinymaml.rl import policy
+from tinymaml.rl.pointnav import PointNav
+from tinymaml.rl.surrogates import Batch, PolicyLoss, Surrogate
+
+
+Array = np.ndarray
+
+# rllab/baselines/linear_feature_baseline.py:19-43
+RIDGE = 1e-5
+TRIES = 5
+TIME_UNIT = 100
+CLIP = 10
+# rllab/algos/util.py:7-8
+EPSILON = 1e-8
+
+
+class Experience(NamedTuple):
+    """What the policy at theta met, and how it acted."""
+
+    theta: Array  # (T, P)
+    log_std: Array  # (T, 1, d)
+    mean: Array  # (T, N, H, d)
+    observations: Array  # (T, N, H, o)
+    actions: Array  # (T, N, H, d), as the policy drew them: the world may clip them
+    logp_old: Array  # (T, N, H), and as Batch has it from here on
+    advantages: Array
+    weights: Array
+    rewards: Array
+
+    @property
+    def batch(self) -> Batch:
+        """What a surrogate needs of it."""
+        return Batch(*self[5:])
+
+    @property
+    def returns(self) -> Array:
+        """The mean undiscounted return of each task (T,)."""
+        return self.rewards.sum(axis=-1).mean(axis=-1)
+
+    def every(self, stride: int) -> Experience:
+        """Return the same at every so-manieth time step only; a task's weights sum to 1."""
+        thin = [x[:, :, stride // 2 :: stride] for x in self[2:]]
+        weights = thin[-2].sum(axis=(1, 2), keepdims=True)
+        thin[-2] = thin[-2] / np.where(weights, weights, 1)
+        return Experience(self.theta, self.log_std, *thin)
+
+
+def flat(x: Array) -> Array:
+    """Return (T, N, H, ...) as (T, N H, ...): large matrices for the net."""
+    return x.reshape(len(x), -1, *x.shape[3:])
+
+
+def gaussian(model: Model, met: Experience, theta: Array) -> policy.Gaussian:
+    """Return what the policy at theta (T, P) would do where `met` was."""
+    return model.apply(theta, flat(met.observations))
+
+
+def surrogate_loss(model: Model, surrogate: Surrogate, met: Experience) -> PolicyLoss:
+    """Return the surrogate loss of what was met, a function of theta (T, P)."""
+
+    def log_prob(theta: Array) -> Array:
+        logp = policy.log_prob(gaussian(model, met, theta), flat(met.actions))
+        return logp.reshape(met.weights.shape)
+
+    return PolicyLoss(surrogate, log_prob, met.batch)
+
+
+# ----- Acting -----
+
+
+def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return standard normal draws (T, *shape), each task's from its seed and the step."""
+    rngs = [np.random.default_rng([int(seed), step]) for seed in seeds]
+    return np.stack([rng.standard_normal(shape, dtype) for rng in rngs])
+
+
+def act(
+    model: Model, world: PointNav, theta: Array, goals: Array, draws: Array, discount: float
+) -> Experience:
+    """Roll the policy at theta out in each task; nothing of it is differentiated.
+
+    model: a policy, as `policy.gaussian_mlp` makes it
+    theta: (T, P); goals: (T, ...), as the world drew them
+    draws: (T, N, H, d), standard normal: the noise of the actions
+    discount: per time step, in [0, 1]
+    Raises WorldError when a reward is not finite.
+    """
+    _, trajectories, horizon, _ = draws.shape
+    goals = goals.astype(theta.dtype)
+    states = world.start(goals, trajectories)
+    alive = np.ones(states.shape[:2], bool)
+    seen, means, rewards, lives = [], [], [], []
+    for t in range(horizon):
+        seen.append(world.observe(states, goals))
+        mean, log_std = model.apply(theta, seen[-1])
+        means.append(mean)
+        actions = mean + np.exp(log_std) * draws[:, :, t]
+        lives.append(alive)
+        states, reward, done = world.step(states, goals, actions)
+        rewards.append(np.where(alive, reward, 0))
+        alive = alive & ~done
+    observations, mean = np.stack(seen, axis=2), np.stack(means, axis=2)
+    rewards, live = np.stack(rewards, axis=2), np.stack(lives, axis=2)
+    if not np.isfinite(rewards).all():
+        raise WorldError("the rewards are not finite: the policy has diverged")
+    actions = mean + np.exp(log_std)[:, None] * draws
+    return Experience(
+        theta,
+        log_std,
+        mean,
+        observations,
+        actions,
+        logp_old=policy.log_prob((mean, log_std[:, None]), actions),
+        advantages=advantages(observations, rewards, live, discount).astype(theta.dtype),
+        weights=live / live.sum(axis=(1, 2), keepdims=True, dtype=theta.dtype),
+        rewards=rewards,
+    )
+
+
+# ----- What an action was worth -----
+
+
+def advantages(observations: Array, rewards: Array, live: Array, discount: float) -> Array:
+    """Return A (T, N, H) float64: returns to go, less a baseline, centred and scaled.
+
+    The baseline is fitted to each task's own live steps before it predicts them, and the
+    mean and deviation are each task's, too (batch_maml_polopt.py:39-43, 174-176). With
+    GAE's lambda = 1, and nothing after the horizon. 0 where a trajectory is over.
+    """
+    to_go = returns_to_go(rewards.astype(float), discount)
+    a = np.where(live, to_go - baseline(observations, to_go, live), 0)
+    count = live.sum(axis=(1, 2), keepdims=True)
+    a = np.where(live, a - a.sum(axis=(1, 2), keepdims=True) / count, 0)
+    deviation = np.sqrt((a**2).sum(axis=(1, 2), keepdims=True) / count)
+    return a / (deviation + EPSILON)
+
+
+def returns_to_go(rewards: Array, discount: float) -> Array:
+    """Return sum_{t' >= t} discount^(t' - t) r_t' of rewards (..., H)."""
+    t = np.arange(rewards.shape[-1])
+    ahead = t[:, None] - t
+    return rewards @ np.where(ahead >= 0, discount ** np.maximum(ahead, 0.0), 0)
+
+
+def baseline(observations: Array, to_go: Array, live: Array, ridge: float = RIDGE) -> Array:
+    """Return what each task's live steps (T, N, H) predict of the returns to go.
+
+    Ridge regression on observation, its square, the time, its square and cube, and 1
+    (rllab/baselines/linear_feature_baseline.py:19-43). A singular fit is tried again with
+    ten times the ridge; raises WorldError after the fifth.
+    """
+    x = flat(_features(observations.astype(float)))
+    live_x = np.where(flat(live)[..., None], x, 0)
+    y = flat(np.where(live, to_go, 0))[..., None]
+    gram, moment = live_x.swapaxes(1, 2) @ live_x, live_x.swapaxes(1, 2) @ y
+    for attempt in range(TRIES):
+        penalty = ridge * 10**attempt * np.eye(x.shape[-1])
+        try:
+            fit = np.linalg.solve(gram + penalty, moment)
+        except np.linalg.LinAlgError:
+            continue
+        if np.isfinite(fit).all():
+            return (x @ fit).reshape(live.shape)
+    raise WorldError("the baseline cannot be fitted: the observations are degenerate")
+
+
+def _features(observations: Array) -> Array:
+    o = np.clip(observations, -CLIP, CLIP)
+    t = np.arange(o.shape[2]) / TIME_UNIT
+    time = np.stack([t, t**2, t**3, np.ones_like(t)], axis=-1)
+    return np.concatenate([o, o**2, np.broadcast_to(time, (*o.shape[:3], 4))], axis=-1)
