@@ -18,7 +18,6 @@ from tinymaml.rl.surrogates import (
     e_maml,
     naive,
     outcome,
-    score_term,
 )
 
 
@@ -55,8 +54,7 @@ def loss_of(name, seed, sizes, dtype="float64", over=None, garbage=0.0):
 def derivatives(loss, theta):
     """Return the value, the gradient, a Hessian product, and the score term's gradient."""
     hvp, g = maml.hvp_and_gradient(loss, theta)
-    lost = outcome(loss.batch)
-    score = grad(lambda at: score_term(loss.log_prob(at), loss.batch, lost))(theta)
+    score = grad(loss.score)(theta, outcome(loss.batch))
     return [loss(theta), g, hvp(theta[:, ::-1]), score]
 
 
