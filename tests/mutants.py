@@ -38,6 +38,7 @@ CHAIN_END = (
     "    for alpha_k, hvp_k in reversed(trail):\n        v = v - hvp_k(alpha_k * v)\n"
 )
 CORE = "test_maml.py test_laws.py"
+RL = "test_rl_surrogates.py test_rl_exact.py"
 
 MUTATIONS = [
     # ----- the chain -----
@@ -522,6 +523,89 @@ MUTATIONS = [
         'if not name.startswith("beta")',
         'if not name.startswith("gamma")',
         "test_experiments.py",
+    ),
+    # ----- meta-policy-gradients -----
+    Mutation(
+        "DiCE's cumulative sum over trajectories",
+        "rl/surrogates.py",
+        "anp.cumsum(change, axis=-1)",
+        "anp.cumsum(change, axis=-2)",
+        RL,
+    ),
+    Mutation(
+        "DiCE without what came before",
+        "rl/surrogates.py",
+        "anp.exp(total) - anp.exp(total - change)",
+        "anp.exp(change)",
+        RL,
+    ),
+    Mutation(
+        "LVC without the ratio",
+        "rl/surrogates.py",
+        "    ratios = anp.exp(_change(logp, batch))\n",
+        "    ratios = 1.0 + _change(logp, batch)\n",
+        RL,
+    ),
+    Mutation(
+        "steps that are over in the likelihood ratio",
+        "rl/surrogates.py",
+        "(logp - batch.logp_old) * _live(batch)",
+        "logp - batch.logp_old",
+        RL,
+    ),
+    Mutation(
+        "score term before the chain's product",
+        "rl/surrogates.py",
+        "        v = v - hvp_k(alpha_k * v) + score_k\n",
+        "        v = v + score_k\n        v = v - hvp_k(alpha_k * v)\n",
+        RL,
+    ),
+    Mutation(
+        "mean for sum over trajectories in the score term",
+        "rl/surrogates.py",
+        "loss[..., None, None] * _live(batch) * logp",
+        "loss[..., None, None] * batch.weights * logp",
+        RL,
+    ),
+    Mutation(
+        "log pi of theta_0 at every inner step",
+        "experiments/pointnav.py",
+        "                path.append(act(theta, draws, len(path)))\n",
+        "                path.append(act(theta, draws, len(path)))\n"
+        "                path[-1] = path[-1]._replace(logp_old=path[0].logp_old)\n",
+        RL,
+    ),
+    Mutation(
+        "log pi of theta_0 in the enumerated worlds",
+        "rl/mdp.py",
+        "        seen = batch(mdp, theta, trajectories, chances[..., None], baseline)\n",
+        "        seen = batch(mdp, theta, trajectories, chances[..., None], baseline)\n"
+        "        first = act.__dict__.setdefault('first', seen.logp_old)\n"
+        "        seen = seen._replace(logp_old=first)\n",
+        RL,
+    ),
+    Mutation(
+        "mean over the numbers of an action in log pi",
+        "rl/policy.py",
+        "    return -anp.sum(log_std, axis=-1) - 0.5 * anp.sum(z**2, axis=-1) - constant\n",
+        "    full = -anp.sum(log_std, axis=-1) - 0.5 * anp.sum(z**2, axis=-1) - constant\n"
+        "    return full / actions.shape[-1]\n",
+        RL,
+    ),
+    Mutation(
+        "baseline fitted across tasks",
+        "rl/rollout.py",
+        "    for attempt in range(TRIES):\n",
+        "    gram, moment = gram.sum(0, keepdims=True), moment.sum(0, keepdims=True)\n"
+        "    for attempt in range(TRIES):\n",
+        RL,
+    ),
+    Mutation(
+        "the trust region's metric with J for J'",
+        "rl/trpo.py",
+        "    for hvp in reversed(hvps):\n        v = v - hvp(alpha * v)\n",
+        "    for hvp in hvps:\n        v = v - hvp(alpha * v)\n",
+        RL,
     ),
 ]
 

@@ -106,7 +106,7 @@ def show(reports: list[check.Report], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-for _name in MODULES:
-    check_group.add_command(check_command(_name))
-# It acts to collect its data, so its check is another: it takes the experiment's name.
-check_group.add_command(check_pointnav)
+for _name, _module in MODULES.items():
+    # A task that acts to collect its data has no fixed loss to differentiate.
+    _acts = _module.CONFIG.setting == "rl"
+    check_group.add_command(check_pointnav if _acts else check_command(_name))

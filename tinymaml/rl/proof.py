@@ -8,6 +8,7 @@ worlds so small that `exact` knows the answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import autograd.numpy as anp
 import numpy as np
@@ -17,8 +18,10 @@ from numpy.random import Generator
 from tinymaml import differences, maml
 from tinymaml.check import ROUNDING, Report, Row
 from tinymaml.differences import difference
-from tinymaml.maml import Hvp, Task
-from tinymaml.rl import exact, mdp
+from tinymaml.experiments import problem
+from tinymaml.experiments.pointnav import PointNav
+from tinymaml.maml import Task
+from tinymaml.rl import exact, mdp, trpo
 from tinymaml.rl.exact import World, world
 from tinymaml.rl.mdp import Bandit
 from tinymaml.rl.surrogates import (
@@ -30,7 +33,6 @@ from tinymaml.rl.surrogates import (
     loaded_dice,
     lvc,
     naive,
-    score_term,
 )
 
 
@@ -51,7 +53,7 @@ def verify(seed: int = 0) -> Report:
     rng = np.random.default_rng(seed)
     rows = [*expected_rows(worlds), *drawn_rows(worlds[1], rng), *bandit_rows()]
     for k in (1, 2):
-        error = metric_error(worlds[1], k)
+        error = metric_error(replace(SMALL, seed=seed, inner_steps=k))
         rows.append(Row(f"TRPO's J'FJ v, K = {k}", error, 0, differences.NUMERIC))
     masks = [mask_error(w, surrogate) for w in worlds for surrogate in SURROGATES.values()]
     rows.append(Row("garbage after a trajectory's end", max(masks), 0, ROUNDING))
@@ -193,51 +195,42 @@ def bandit_error(bandit: Bandit, surrogate: Surrogate, baseline: bool) -> float:
     return difference(-v, exact.bandit_gradient(bandit, BANDIT_THETA, alpha, 2))
 
 
-# ----- The metric of a trust region -----
+# ----- The metric of the trust region -----
+
+# The experiment's own policy, world and rollouts, small, and smooth to be differentiated.
+SMALL = PointNav(
+    tasks=2,
+    trajectories=3,
+    horizon=4,
+    hidden=(3,),
+    activation="tanh",
+    dtype="float64",
+    replay=False,
+)
+WAYS = 3
 
 
-def metric(hvps: list[Hvp], alpha: float, fisher: Hvp) -> Hvp:
-    """Return v -> J' F J v, for J the derivative of the adapted parameters."""
+def metric_error(config: PointNav) -> float:
+    """Return how far TRPO's J'FJ v is from differences of KL(U(theta_old) || U(theta)).
 
-    def product(v: Array) -> Array:
-        for hvp in hvps:
-            v = v - alpha * hvp(v)
-        v = fisher(v)
-        for hvp in reversed(hvps):
-            v = v - hvp(alpha * v)
-        return v
-
-    return product
-
-
-def metric_error(world: World, steps: int) -> float:
-    """Return how far the product is from differences of KL(U(theta_old) || U(theta)).
-
-    U adapts on the trajectories that theta_old and its steps collected, also away from
-    theta_old, as in a line search. KL is averaged over the states visited afterwards.
+    Both are of `trpo`: U takes its inner steps on what theta_old met, also away from it.
+    The KL is differentiated twice in a few directions, from its values.
     """
-    maker = mdp.listed(world.mdp, lvc)
-    thetas = maml.path(world.theta[None], Task(maker, maker), world.alpha, steps)
-    losses = [maker(theta) for theta in thetas]
-    old = mdp.policy(world.mdp, thetas[-1])
-    here = np.eye(world.mdp.shape[0])[mdp.every(world.mdp)[0].states]
-    visits = np.einsum("nt,nts->s", losses[-1].batch.weights[0], here)
+    rng = np.random.default_rng(config.seed)
+    theta = problem(config).model.init(rng)
+    theta += 0.1 * rng.standard_normal(theta.shape)
+    _, _, _, met = trpo.collect(config, theta, 0, range(config.tasks))
+    ways = np.array(differences.directions(rng, theta.shape, WAYS))
 
-    def divergence(theta: Array) -> Array:
-        gaps = anp.exp(old) * (old - mdp.policy(world.mdp, theta))
-        return anp.sum(visits * anp.sum(gaps, axis=-1), axis=-1) / world.mdp.horizon
+    def divergence(shares: Array) -> Array:
+        points = theta + shares @ ways
+        return np.apply_along_axis(lambda at: trpo.trial(config, at, met)[1], -1, points)
 
-    def after(theta: Array) -> Array:
-        for loss in losses[:-1]:
-            theta = theta - world.alpha * grad(loss)(theta)
-        return divergence(theta)
+    def slopes(shares: Array) -> Array:
+        return differences.gradient(divergence, shares)
 
-    before = zip(losses[:-1], thetas[:-1], strict=True)
-    hvps = [maml.hvp_and_gradient(loss, theta)[0] for loss, theta in before]
-    fisher, _ = maml.hvp_and_gradient(lambda at: anp.sum(divergence(at)), thetas[-1])
-    v = thetas[0][:, ::-1] ** 2
-    slope = differences.slope(lambda at: differences.gradient(after, at), thetas[0], v)
-    return difference(metric(hvps, world.alpha, fisher)(v), slope.value)
+    measured = differences.slope(slopes, np.zeros(WAYS), np.eye(WAYS)[0]).value
+    return difference(ways @ trpo.curvature(config, ways[0], met), measured)
 
 
 # ----- Trajectories that are over -----
@@ -260,7 +253,7 @@ def mask_error(world: World, surrogate: Surrogate) -> float:
 
 def _orders(loss: PolicyLoss, theta: Array) -> list[Array]:
     hvp, g = maml.hvp_and_gradient(loss, theta)
-    score = grad(lambda at: score_term(loss.log_prob(at), loss.batch, np.ones(1)))(theta)
+    score = grad(loss.score)(theta, np.ones(1))
     return [loss(theta), g, hvp(theta[:, ::-1]), score]
 
 

@@ -135,6 +135,10 @@ class PolicyLoss(NamedTuple):
         """Return the surrogate at theta, summed over tasks."""
         return self.surrogate(self.log_prob(theta), self.batch)
 
+    def score(self, theta: Array, loss: Array) -> Array:
+        """Return the `score_term` at theta."""
+        return score_term(self.log_prob(theta), self.batch, loss)
+
 
 def e_maml(
     theta: Array,
@@ -149,8 +153,13 @@ def e_maml(
 
         v_k = v_{k+1} - H_k (alpha v_{k+1}) + (L - b) sum_n sum_t g_t(theta_k)
 
-    L is the loss after adaptation. In expectation it is the gradient of formulation II,
-    for any number of trajectories and steps, when the support losses are `naive`.
+    L is the loss after adaptation, -<r_t>. In expectation it is the gradient of
+    formulation II, for any number of trajectories and steps, when
+
+        the support losses are `naive` (their advantages may be centred, scaled or less any
+        baseline that is computed from the trajectories alone), and
+        the query's advantages are in the units of its rewards: returns to go that are
+        neither discounted nor scaled, less any baseline that ignores a_t.
 
     task: makers that return a PolicyLoss
     baseline: b, a scalar or (T,), which a task's own trajectories must not enter
@@ -169,8 +178,6 @@ def e_maml(
     alphas = np.broadcast_to(np.asarray(alpha, theta.dtype), (steps, *theta.shape))
     for theta_k, loss_k, alpha_k in [*zip(thetas, losses, alphas, strict=False)][::-1]:
         hvp_k, _ = maml.hvp_and_gradient(loss_k, theta_k)
-        v = v - hvp_k(alpha_k * v)
-        v = v + grad(lambda at, k=loss_k: score_term(k.log_prob(at), k.batch, lost))(
-            theta_k
-        )
+        score_k = grad(loss_k.score)(theta_k, lost)
+        v = v - hvp_k(alpha_k * v) + score_k
     return loss, v
