@@ -290,7 +290,7 @@ def test_a_checkpoint_that_claims_seven_tebibytes(finished):
 # ----- What it tells -----
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "plot", "check", "list"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "export", "plot", "check", "list"])
 def test_every_command_has_help_with_an_example(name):
     """Rejects a command that does not show how it is used."""
     told = here(name, "--help")
@@ -348,7 +348,7 @@ def test_stdout_holds_the_table_only(tmp_path):
     assert told.code == 0
     lines = told.out.splitlines()
     assert lines[0] == "gradient steps   MSE on 4 tasks (95 % interval)"
-    assert [line.split()[0] for line in lines[1:]] == ["0", "1"]
+    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "tasks,"]
     err = told.err.splitlines()
     assert err[0] == "run folder: run"
     assert err[1].startswith("no pictures: ")
@@ -386,7 +386,7 @@ def test_evaluation_of_a_run(finished, straight):
     """Rejects other tasks than training's end reports, and results that change a run."""
     table = here("evaluate", "run")
     assert table.code == 0
-    assert table.out.splitlines()[0] == "sine, 200 iterations, test tasks"
+    assert table.out.splitlines()[0] == "sine, 200 iterations, 4 test tasks"
     told = json.loads(here("evaluate", "run", "--json").out)
     assert told == json.loads((finished / "evaluation.json").read_text())
     assert (told["experiment"], told["tasks"], len(told["mean"])) == ("sine", 4, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from processes import COMMAND, SMALL, Told, environment, here, one_error, run, tree
 
-from tinymaml import runs
+from tinymaml import runs, thetas
 
 
 SINE = ("train", "sine")
@@ -119,13 +119,27 @@ TYPED = {
     "ways-too-many": ([*GLYPHS, "--ways", "2000"], 2, "2000 ways asked for"),
     "shots-too-many": ([*GLYPHS, "--shots", "15", "--queries", "6"], 2, "15 shots and 6"),
     "evaluate-nothing": (["evaluate", "no"], 1, "no run in 'no'"),
-    "evaluate-no-run": (["evaluate"], 2, "Missing argument 'RUN'"),
+    "evaluate-no-run": (["evaluate"], 2, "Missing argument 'RUN"),
     "evaluate-no-tasks": (["evaluate", "run", "--tasks", "0"], 2, "0 is below 2"),
     "evaluate-one-task": (["evaluate", "run", "--tasks", "1"], 2, "1 is below 2"),
     "evaluate-steps": (["evaluate", "run", "--steps", "-1"], 2, "-1 is below 0"),
     "evaluate-split": (["evaluate", "run", "--split", "x"], 2, "'val', 'test'"),
     "evaluate-data": (["evaluate", "run", "--data", "x"], 2, "has no data file"),
     "evaluate-new": (["evaluate", "new"], 1, "no checkpoint in 'new'"),
+    "evaluate-one-of-two": (["evaluate", "run", "no"], 1, "no run in 'no'"),
+    "evaluate-shots": (["evaluate", "run", "--shots", "5,0"], 2, "0 is below 1"),
+    "evaluate-shots-text": (["evaluate", "run", "--shots", "5,x"], 2, "'x' is not an"),
+    "evaluate-alone": (["evaluate", "run", "--alone", "some"], 2, "'last', 'all', 'none'"),
+    "evaluate-both": (["evaluate", "run", "--json", "--markdown"], 2, "do not go together"),
+    "evaluate-kept": (["evaluate", "kept:x"], 2, "no 'kept:x'; there are: kept:omni"),
+    "evaluate-kept-data": (["evaluate", "kept:omniglot-5w1s"], 1, "--data"),
+    "export-nothing": (["export", "no", "new-folder"], 1, "no run in 'no'"),
+    "export-over-a-run": (["export", "run", "other"], 1, "'other' already holds a run"),
+    "export-over-a-file": (["export", "run", "file"], 1, "'file'"),
+    "resume-a-theta": (["train", "--resume", "given"], 1, "holds a theta only"),
+    "seeds-zero": ([*SINE, "--seeds", "0"], 2, "0 is below 1"),
+    "seeds-beyond": ([*SINE, "--seed", str(2**64 - 2), "--seeds", "3"], 2, "is above"),
+    "seeds-of-one-run": (["train", "--resume", "run", "--seeds", "3"], 2, "'run' has 1"),
     "plot-nothing": (["plot", "no"], 1, "no run in 'no'"),
     "plot-new": (["plot", "new"], 1, "no metrics in 'new'"),
     "check-case": (["check", "bogus"], 2, "'bogus'"),
@@ -169,6 +183,9 @@ def world(tmp_path_factory) -> Path:
         (folder / "short" / name).write_bytes((folder / "run" / name).read_bytes()[:-9])
     for name in (runs.CHECKPOINT, runs.PREVIOUS, runs.METRICS):
         (folder / "new" / name).unlink()
+    (folder / "given").mkdir()
+    shutil.copy(folder / "run" / runs.CONFIG, folder / "given")
+    (folder / "given" / thetas.THETA).write_bytes(b"PK")
     return folder
 
 

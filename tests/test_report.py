@@ -77,7 +77,7 @@ def test_several_shots_have_a_column_each():
         "MSE of K = 10 (95 % interval)   MSE of K = 20 (95 % interval)"
     )
     assert lines[1].split() == ["1", "0.7500", "+-", "0.4900", "1.7500", "+-", "0.4900"]
-    assert lines[2:] == ["tasks, K = 10: sha256 beef", "r", "tasks, K = 20: sha256 cafe"]
+    assert lines[2:] == ["tasks, K = 10: sha256 beef", "tasks, K = 20: sha256 cafe", "r"]
 
 
 def test_several_seeds_have_both_intervals():
@@ -139,7 +139,7 @@ def test_markdown_is_a_table_with_every_step():
     result = ONE._replace(config=Omniglot(), split="test", remarks=("a remark",))
     blocks = report.as_markdown([result]).split("\n\n")
     assert blocks[0].startswith("**omniglot, 70 iterations")
-    assert blocks[2] == "a remark; tasks, K = 1: sha256 `beef`"
+    assert blocks[2] == "tasks, K = 1: sha256 `beef`; a remark"
     for block, rows, columns in ((blocks[1], 3, 3), (blocks[3], None, 5)):
         lines = block.strip().splitlines()
         assert rows is None or len(lines) == rows + 2

@@ -130,6 +130,24 @@ def test_killed_between_the_best_and_its_checkpoint(
     assert (tmp_path / thetas.BEST).read_bytes() == (straight / thetas.BEST).read_bytes()
 
 
+@pytest.mark.parametrize("at", [4, 8, 12, 16])
+def test_killed_after_a_checkpoint(straight, tmp_path, monkeypatch, at):
+    """Rejects a checkpoint that is written before the best that it counts."""
+    save = runs.save
+
+    def killed(path, config, state):
+        save(path, config, state)
+        if state.iteration == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    monkeypatch.setattr(runs, "save", save)
+    train(tmp_path)
+    assert (tmp_path / thetas.BEST).read_bytes() == (straight / thetas.BEST).read_bytes()
+
+
 def test_a_run_that_stops_before_its_best_has_another(straight, tmp_path):
     """Rejects a best that is of more iterations than were asked for."""
     train(tmp_path)

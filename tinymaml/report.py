@@ -37,7 +37,7 @@ def as_text(results: Sequence[Result], shown: Iterable[int]) -> str:
     lines = _aligned([["gradient steps", *(column.head for column in columns)], *rows])
     for result in results:
         told = [*result.remarks, *_anchors(result)]
-        lines += [*told, f"{_tasks(result)}: sha256 {result.tasks_sha256}"]
+        lines += [f"{_tasks(result)}: sha256 {result.tasks_sha256}", *told]
         if compared := _compared(result):
             heads = ["published", "steps", "theirs", "ours", "source"]
             lines += ["", *_aligned([heads, *compared]), ""]
@@ -53,8 +53,8 @@ def as_markdown(results: Sequence[Result]) -> str:
     heads = ["gradient steps", *(column.head for column in columns)]
     lines = [f"**{title(results[0])}**", "", *_markdown(heads, rows)]
     for result in results:
-        told = [*result.remarks, *_anchors(result)]
-        told.append(f"{_tasks(result)}: sha256 `{result.tasks_sha256}`")
+        told = [f"{_tasks(result)}: sha256 `{result.tasks_sha256}`"]
+        told += [*result.remarks, *_anchors(result)]
         lines += ["", "; ".join(told)]
         if compared := _compared(result):
             heads = ["published", "steps", "theirs", "ours", "source"]
