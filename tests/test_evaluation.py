@@ -115,7 +115,7 @@ def test_number_of_steps(theta, steps):
 def test_chunks_do_not_matter(theta, chunk, monkeypatch):
     """Rejects a last chunk that is dropped or filled up, and chunks out of order."""
     whole = evaluate(CONFIG, theta, "test", 23, 2, Here())
-    monkeypatch.setattr(evaluation, "CHUNK", chunk)
+    monkeypatch.setattr(Sine, "test_chunk", chunk)
     chunked = evaluate(CONFIG, theta, "test", 23, 2, Here())
     np.testing.assert_allclose(chunked, whole, rtol=ROUNDING)
 
@@ -178,7 +178,7 @@ def test_hashes_agree_exactly_when_tasks_do(monkeypatch):
 def test_hash_does_not_depend_on_chunks(monkeypatch):
     """Rejects a hash that another number of tasks side by side would change."""
     told = fingerprint(CONFIG, "test", 23, Here())
-    monkeypatch.setattr(evaluation, "CHUNK", 7)
+    monkeypatch.setattr(Sine, "test_chunk", 7)
     assert fingerprint(CONFIG, "test", 23, Here()) == told
 
 

@@ -22,8 +22,6 @@ from tinymaml.workers import gather, spans
 Array = np.ndarray
 
 TASK_SEED = 0
-# Tasks side by side; not an option, since it does not change what is measured.
-CHUNK = 20
 NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
@@ -35,7 +33,7 @@ def evaluate(
     theta: all that was trained, as a run's state has it
     """
     theta = problem(config).start(theta)
-    chunks = spans(tasks, CHUNK)
+    chunks = spans(tasks, config.test_chunk)
     scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 
@@ -54,7 +52,7 @@ def evaluate_alone(
     difference.
     """
     theta = problem(config).start(theta)
-    chunks = spans(tasks, CHUNK)
+    chunks = spans(tasks, config.test_chunk)
     scores = gather(engine, chunk_alone, (config, theta, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 
@@ -105,7 +103,9 @@ def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str
     evaluations exactly when both adapt to and are judged on the same numbers, whatever
     made them and in however many processes; the precision is part of the numbers.
     """
-    digests = gather(engine, chunk_digests, (config, split), spans(tasks, CHUNK))
+    digests = gather(
+        engine, chunk_digests, (config, split), spans(tasks, config.test_chunk)
+    )
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

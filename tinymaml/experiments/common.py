@@ -65,6 +65,8 @@ class Config:
     setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
     anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
+    # Tasks side by side in an evaluation; it does not change what is measured.
+    test_chunk: ClassVar[int] = 20
     # The algorithms that use an option; one that is not here is used by all.
     used_by: ClassVar[dict[str, tuple[str, ...]]] = {}
 
