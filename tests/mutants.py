@@ -414,8 +414,8 @@ MUTATIONS = [
     Mutation(
         "regressors trained on their average",
         "baselines.py",
-        "(i, thetas[i.start : i.stop]) for i in",
-        "(i, 0 * thetas[i.start : i.stop] + thetas.mean(axis=0)) for i in",
+        "(part, thetas[part.start : part.stop]) for",
+        "(part, 0 * thetas[part.start : part.stop] + thetas.mean(axis=0)) for",
         "test_baselines.py",
     ),
     Mutation(
@@ -428,15 +428,29 @@ MUTATIONS = [
     Mutation(
         "l2 pulls to the mean",
         "baselines.py",
-        '"averaged-l2": np.zeros_like,',
-        '"averaged-l2": lambda thetas: thetas.mean(axis=0),',
+        "lambda thetas, _: np.zeros_like(thetas)",
+        "lambda thetas, _: thetas.mean(axis=0)",
         "test_baselines.py",
     ),
     Mutation(
         "the regressors' tasks drawn anew for every chunk",
         "baselines.py",
-        "array[some.start : some.stop] for array in own_tasks(config)",
+        "array[part.start : part.stop] for array in own_tasks(config)",
         "array[: len(thetas)] for array in own_tasks(config)",
+        "test_baselines.py",
+    ),
+    Mutation(
+        "regressors pulled to the mean of all",
+        "baselines.py",
+        "average.center(thetas[some], thetas[: wave.start])",
+        "average.center(thetas[some], thetas)",
+        "test_baselines.py",
+    ),
+    Mutation(
+        "every wave trains all regressors so far",
+        "baselines.py",
+        "range(2**wave // 2, ",
+        "range(0, ",
         "test_baselines.py",
     ),
     Mutation(

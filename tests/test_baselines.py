@@ -7,7 +7,7 @@ import pytest
 from autograd import grad
 
 from tinymaml import baselines, evaluation, losses, models, params, runs, train
-from tinymaml.baselines import CENTERS, own_gradients, own_tasks, support_gradient
+from tinymaml.baselines import AVERAGES, own_gradients, own_tasks, support_gradient
 from tinymaml.differences import directions, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
@@ -15,14 +15,14 @@ from tinymaml.fewshot import Episode, as_task, stream
 from tinymaml.workers import Here, engine
 
 
-every_average = pytest.mark.parametrize("algorithm", CENTERS)
-# Ten parameters; chunks of unequal size.
-SMALL = {"hidden": (3,), "regressors": 7, "points": 6, "chunk": 3, "dtype": "float64"}
+UNPULLED = ("averaged", "averaged-l2")  # by each other
+# Ten parameters; chunks of unequal size; waves of 1, 1, 2 and 3.
+SMALL = {"hidden": (3,), "regressors": 7, "points": 6, "chunk": 2, "dtype": "float64"}
 
 
 def averaged(algorithm: str, **changes) -> Sine:
     # Smooth, for the differences; a pull that is not small beside the loss.
-    options = {"activation": "tanh", "pull": 0.3, "replay": False}
+    options = {"activation": "tanh", "pull": 0.3, "replay": False, "wave": 2}
     return Sine(**{"algorithm": algorithm, **SMALL, **options, **changes})
 
 
@@ -69,44 +69,70 @@ def test_the_update_is_the_average_of_the_support_gradients(algorithm):
 # ----- One theta for each -----
 
 
-def objective(config: Sine, theta: np.ndarray) -> float:
-    """The objective of the module's text, one regressor at a time."""
+def objective(config: Sine, theta: np.ndarray, wave: list[int]) -> float:
+    """The objectives of the module's text, one regressor of a wave at a time."""
     model = models.mlp((1, 3, 1), models.ACTIVATIONS["tanh"])
     thetas = theta.reshape(config.regressors, params.count(model.shapes))
     total = 0.0
-    for i, theta_i in enumerate(thetas):
+    for i in wave:
         x, y = problem(config).sample("train", stream(0, "train", 0, i))[:2]
-        total += np.mean((model.apply(theta_i, x) - y) ** 2)
+        total += np.mean((model.apply(thetas[i], x) - y) ** 2)
         if config.algorithm == "averaged-l2":
-            total += config.pull * np.sum(theta_i**2)
-        if config.algorithm == "averaged-mean":
-            total += config.pull * np.sum((theta_i - sum(thetas) / len(thetas)) ** 2)
+            total += config.pull * np.sum(thetas[i] ** 2)
+        if config.algorithm == "averaged-mean" and wave[0] > 0:
+            mean = sum(thetas[: wave[0]]) / wave[0]
+            total += config.pull * np.sum((thetas[i] - mean) ** 2)
     return total
 
 
-@every_average
-def test_own_gradients_are_those_of_the_objective(algorithm):
+WAVES = {0: [0], 2: [1], 4: [2, 3], 5: [2, 3], 6: [4, 5, 6], 99: [4, 5, 6]}
+CASES = [
+    *(
+        (algorithm, iteration, [*range(7)])
+        for algorithm in UNPULLED
+        for iteration in (0, 9)
+    ),
+    *(("averaged-mean", *case) for case in WAVES.items()),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "iteration", "wave"), CASES)
+def test_own_gradients_are_those_of_the_objective(algorithm, iteration, wave):
     """Rejects half of the pull's gradient, a pull to another centre or of the average,
-    tasks that change places, and a regressor left out: the loss itself, and its central
-    differences."""
+    tasks that change places, and a regressor left out or trained too soon: the loss
+    itself, and its central differences."""
     config = averaged(algorithm)
     theta = generic(config)
-    loss, gradient = own_gradients(config, theta, Here())
-    assert loss == pytest.approx(objective(config, theta) / 7, rel=1e-12)
+    loss, gradient = own_gradients(config, theta, iteration, Here())
+    assert loss == pytest.approx(objective(config, theta, wave) / len(wave), rel=1e-12)
+    trained = gradient.reshape(7, 10).any(axis=1)
+    assert np.flatnonzero(trained).tolist() == wave
     rng = np.random.default_rng(1)
-    ways = directions(rng, theta.shape, 8)
-    error = slopes_error(lambda at: objective(config, at), theta, ways, gradient)
+    # What a regressor is pulled to stays as it is: no slopes by those before it.
+    ways = [way * trained.repeat(10) for way in directions(rng, theta.shape, 8)]
+    error = slopes_error(lambda at: objective(config, at, wave), theta, ways, gradient)
     assert error < 1e-8
+
+
+def test_waves_double_what_there_is():
+    """Rejects a wave that is left out or comes twice, and 500 regressors in more than
+    the ten waves that the default of 12,000 iterations has."""
+    config = Sine(algorithm="averaged-mean")
+    waves = [baselines.doubling(config, i) for i in range(0, 12000, config.wave)]
+    assert [len(wave) for wave in waves] == [1, 1, 2, 4, 8, 16, 32, 64, 128, 244]
+    assert [i for wave in waves for i in wave] == [*range(500)]
+    assert baselines.doubling(config, config.wave - 1) == range(1)
+    assert baselines.doubling(config, 10**8) == waves[-1]
 
 
 def test_free_regressors_do_not_touch_each_other():
     """Rejects one theta for all, and gradients that are summed or averaged."""
     config = averaged("averaged")
     theta = generic(config)
-    _, before = own_gradients(config, theta, Here())
+    _, before = own_gradients(config, theta, 0, Here())
     moved = theta.reshape(7, -1).copy()
     moved[2] += 1
-    _, after = own_gradients(config, moved.ravel(), Here())
+    _, after = own_gradients(config, moved.ravel(), 0, Here())
     changed = (before != after).reshape(7, -1).any(axis=1)
     assert changed.tolist() == [False, False, True, False, False, False, False]
 
@@ -185,14 +211,14 @@ def test_regressors_learn_their_own_curves(tmp_path, monkeypatch):
 # ----- The same bytes, of each -----
 
 KINDS = {
-    **{name: {"algorithm": name} for name in ("pretrained", "oracle", *CENTERS)},
+    **{name: {"algorithm": name} for name in ("pretrained", "oracle", *AVERAGES)},
     "context": {"context": 2, "alpha": 0.5},
     "first-order context": {"context": 2, "algorithm": "fomaml"},
 }
 
 
 def config_of(kind: str) -> Sine:
-    shared = {**SMALL, "dtype": "float32", "iterations": 12, "tasks": 7}
+    shared = {**SMALL, "dtype": "float32", "iterations": 12, "tasks": 7, "wave": 3}
     often = {"checkpoint_every": 5, "validate_every": 6, "validation_tasks": 3}
     return Sine(**shared, **often, **KINDS[kind])
 

@@ -2,13 +2,15 @@
 
 Pretrained on all tasks, and the oracle (section 5.1), have one theta for all tasks. The
 averaged regressors (appendix C.1, "multi-task baselines") are R nets, each trained on a
-task of its own. With L_i the loss of regressor i on that task they minimise
+task of its own: with L_i the loss of regressor i on that task it minimises
 
-    sum over i of  L_i(theta_i) + pull * |theta_i - c|^2
+    L_i(theta_i) + pull * |theta_i - c|^2
 
-where c is theta_i itself (no pull), 0 (l2) or the mean of all theta_i; held-out tasks
-adapt from that mean. All are trained at once: in the paper one after another, and c was
-the mean of those before.
+where c is theta_i itself (no pull), 0 (l2) or the mean of the regressors trained before.
+Held-out tasks adapt from the mean of all. The paper trains one after another. Here all
+are trained at once where they do not depend on each other; where they do, in waves that
+double what there is: 1, 1, 2, 4, 8, ... (All at once, each pulled to the mean of all,
+they settle in basins of their own, and the pull is as one to zero.)
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,11 +35,39 @@ Array = np.ndarray
 
 FITTED = 0.02  # appendix C.1: the MSE that each regressor is below
 
-# The centre c of thetas (R, P).
-CENTERS: dict[str, Callable[[Array], Array]] = {
-    "averaged": lambda thetas: thetas,
-    "averaged-l2": np.zeros_like,
-    "averaged-mean": lambda thetas: thetas.mean(axis=0),
+
+class Average(NamedTuple):
+    """How regressors are trained that are averaged.
+
+    wave(config, iteration) -> those that an iteration trains
+    center(thetas (n, P) of those, earlier (m, P)) -> c
+    """
+
+    wave: Callable[[Config, int], range]
+    center: Callable[[Array, Array], Array]
+
+
+def all_at_once(config: Config, iteration: int) -> range:
+    """Return all regressors, in every iteration."""
+    return range(config.regressors)
+
+
+def doubling(config: Config, iteration: int) -> range:
+    """Return regressor 0, then 1, then 2 and 3, ...; each for config.wave iterations.
+
+    The last wave goes on for as long as the run does.
+    """
+    last = (config.regressors - 1).bit_length()
+    wave = min(iteration // config.wave, last)
+    return range(2**wave // 2, min(2**wave, config.regressors))
+
+
+AVERAGES = {
+    "averaged": Average(all_at_once, lambda thetas, _: thetas),
+    "averaged-l2": Average(all_at_once, lambda thetas, _: np.zeros_like(thetas)),
+    "averaged-mean": Average(
+        doubling, lambda thetas, earlier: earlier.mean(axis=0) if len(earlier) else thetas
+    ),
 }
 
 
@@ -57,28 +88,36 @@ def support_gradient(
 # ----- One theta for each -----
 
 
-def own_gradients(config: Config, theta: Array, engine: Executor) -> tuple[float, Array]:
-    """Return the objective divided by R, and the objective's gradient (R * P,).
-
-    The pull to the mean has the gradient of a pull to a constant: the mean's own part,
-    the sum of theta_i - c, is zero. The same bits from any number of workers.
-    """
-    thetas = theta.reshape(problem(config).regressors, -1)
-    chunks = [(i, thetas[i.start : i.stop]) for i in spans(len(thetas), config.chunk)]
-    losses, gradients = zip(
-        *gather(engine, chunk_gradients, (config,), chunks), strict=True
-    )
-    apart = thetas - CENTERS[config.algorithm](thetas)
-    objective = sum(losses) + config.pull * np.sum(apart**2)
-    gradient = np.concatenate(gradients) + 2 * config.pull * apart
-    return objective / len(thetas), gradient.ravel()
-
-
 @np.errstate(over="ignore", invalid="ignore")  # the loop looks at what comes out
+def own_gradients(
+    config: Config, theta: Array, iteration: int, engine: Executor
+) -> tuple[float, Array]:
+    """Return the objective, averaged over a wave, and its gradients (R * P,).
+
+    theta: of all regressors (R * P,)
+    Each has its own objective's gradient; one that is not of the wave has zero. The same
+    bits from any number of workers.
+    """
+    average = AVERAGES[config.algorithm]
+    thetas = theta.reshape(config.regressors, -1)
+    wave = average.wave(config, iteration)
+    some = slice(wave.start, wave.stop)
+    parts = [wave[i.start : i.stop] for i in spans(len(wave), config.chunk)]
+    chunks = [(part, thetas[part.start : part.stop]) for part in parts]
+    sums = gather(engine, chunk_gradients, (config,), chunks)
+    losses, gradients = zip(*sums, strict=True)
+    apart = thetas[some] - average.center(thetas[some], thetas[: wave.start])
+    objective = sum(losses) + config.pull * np.sum(apart**2)
+    gradient = np.zeros_like(thetas)
+    gradient[some] = np.concatenate(gradients) + 2 * config.pull * apart
+    return objective / len(wave), gradient.ravel()
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def chunk_gradients(config: Config, chunk: tuple[range, Array]) -> tuple[float, Array]:
     """Return the loss, summed, and the gradients of some regressors' thetas (n, P)."""
-    some, thetas = chunk
-    arrays = (array[some.start : some.stop] for array in own_tasks(config))
+    part, thetas = chunk
+    arrays = (array[part.start : part.stop] for array in own_tasks(config))
     return gradients_of(config)(thetas, *arrays)
 
 

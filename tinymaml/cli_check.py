@@ -27,7 +27,7 @@ NOT_CHECKED = {
     *("iterations", "seed", "algorithm", "beta", "dtype", "chunk", "replay", "inner_steps"),
     *("checkpoint_every", "validate_every", "validation_tasks", "test_tasks", "test_steps"),
     *("activation", "preset", "clip", "test_queries"),
-    *("regressors", "points", "pull"),
+    *("regressors", "points", "pull", "wave"),
 }
 # Small nets that check in seconds what every experiment's does.
 EXAMPLES = (

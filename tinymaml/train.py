@@ -119,8 +119,8 @@ def update(config: Config, state: State, gradient: Array) -> State:
 
 def outer_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
     """Return the loss of the next iteration and the gradient of all that is trained."""
-    if config.algorithm in baselines.CENTERS:
-        return baselines.own_gradients(config, state.theta, engine)
+    if config.algorithm in baselines.AVERAGES:
+        return baselines.own_gradients(config, state.theta, state.iteration, engine)
     return average_gradient(config, state, engine)
 
 
@@ -182,7 +182,7 @@ def validate(config: Config, state: State, engine: Executor) -> dict[str, float]
 def fits(config: Config, state: State) -> dict[str, int]:
     """Return, at each checkpoint, how many of the averaged regressors fit their task."""
     due = state.iteration % config.checkpoint_every == 0
-    if config.algorithm not in baselines.CENTERS or not due:
+    if config.algorithm not in baselines.AVERAGES or not due:
         return {}
     return {"fitted": baselines.fitted(config, state.theta)}
 

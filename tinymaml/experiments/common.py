@@ -28,6 +28,7 @@ USED_BY = {
     **dict.fromkeys(("iterations", "beta"), (*INNER_LOOP, *SHARED, *AVERAGED)),
     **dict.fromkeys(("regressors", "points"), AVERAGED),
     "pull": AVERAGED[1:],
+    "wave": AVERAGED[2:],
 }
 
 

@@ -61,7 +61,8 @@ class Sine(Config):
         "maml",
         "exact meta-gradient, first-order, exact with less memory, or a baseline:"
         " pretrained on all tasks, told amplitude and phase, random initial values, the"
-        " average of regressors trained apart: freely, pulled to zero or to their mean",
+        " average of regressors trained apart: freely, pulled to zero or to the mean of"
+        " those before",
         "sections 5.1 and 5.2 of the paper; appendix C.1 for the averages",
         choices=(*INNER_LOOP, *SHARED, "random", *AVERAGED),
     )
@@ -83,11 +84,18 @@ class Sine(Config):
         most=MOST,
     )
     pull: float = option(
-        1e-3,
-        "strength of the pull to zero or to their mean",
-        "appendix C.1: as strong as does not deter them; ten times this does",
+        3e-3,
+        "strength of the pull to zero or to the mean of those before",
+        "appendix C.1: as strong as does not deter them; 0.01 does",
         least=0,
         most=1e9,
+    )
+    wave: int = option(
+        1200,
+        "iterations of each of averaged-mean's waves, of 1, 1, 2, 4, 8, ... regressors",
+        "500 regressors are ten waves; in the paper they came one by one",
+        least=1,
+        most=10**8,
     )
     chunk: int = option(
         25, "tasks computed side by side; fixes the last bits", least=1, most=MOST
