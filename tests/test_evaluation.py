@@ -115,7 +115,7 @@ def test_number_of_steps(theta, steps):
 def test_chunks_do_not_matter(theta, chunk, monkeypatch):
     """Rejects a last chunk that is dropped or filled up, and chunks out of order."""
     whole = evaluate(CONFIG, theta, "test", 23, 2, Here())
-    monkeypatch.setattr(evaluation, "CHUNK", chunk)
+    monkeypatch.setattr(Glyphs, "test_chunk", chunk)
     chunked = evaluate(CONFIG, theta, "test", 23, 2, Here())
     np.testing.assert_allclose(chunked, whole, rtol=ROUNDING)
 

@@ -21,8 +21,6 @@ from tinymaml.workers import gather, spans
 Array = np.ndarray
 
 TASK_SEED = 0
-# Tasks side by side; not an option, since it does not change what is measured.
-CHUNK = 20
 NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
@@ -30,7 +28,7 @@ def evaluate(
     config: Config, theta: Array, split: str, tasks: int, steps: int, engine: Executor
 ) -> Array:
     """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps."""
-    chunks = spans(tasks, CHUNK)
+    chunks = spans(tasks, config.test_chunk)
     scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 

@@ -24,8 +24,18 @@ Array = np.ndarray
 Draw = Callable[[Generator, tuple[int, ...]], Array]
 Activation = Callable[[Array], Array]
 
-# The paper's nets have relu; tanh is smooth, as some checks need.
+
+def mean_pool(x: Array) -> Array:
+    """2x2 means: (..., h, w, c) -> (..., h//2, w//2, c); an odd last row or column goes."""
+    *lead, h, w, c = x.shape
+    x = x[..., : h // 2 * 2, : w // 2 * 2, :]
+    x = anp.reshape(x, (*lead, h // 2, 2, w // 2, 2, c))
+    return anp.sum(x, axis=(-4, -2)) * 0.25
+
+
+# The paper's nets have relu and maxima; tanh and means are smooth, as some checks need.
 ACTIVATIONS: dict[str, Activation] = {"relu": relu, "tanh": anp.tanh}
+POOLS: dict[str, Activation] = {"relu": max_pool, "tanh": mean_pool}
 
 
 class Model(NamedTuple):
@@ -150,6 +160,7 @@ def pooled_conv_net(
     filters: int,
     layers: int = 4,
     activation: Activation = relu,
+    pool: Activation = max_pool,
 ) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
     linear on all that is left: (..., n, h, w, c) -> (..., n, ways).
@@ -165,7 +176,7 @@ def pooled_conv_net(
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(layers):
-            x = max_pool(activation(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
+            x = pool(activation(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
         x = anp.reshape(x, (*x.shape[:-3], features))
         return matmul(x, p["w"]) + p["b"]
 

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from tinymaml.experiments import glyphs, omniglot, sine
+from tinymaml.experiments import glyphs, miniimagenet, omniglot, sine
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Problem
 
 
-MODULES = {"sine": sine, "omniglot": omniglot, "glyphs": glyphs}
+MODULES = {
+    "sine": sine,
+    "omniglot": omniglot,
+    "miniimagenet": miniimagenet,
+    "glyphs": glyphs,
+}
 
 
 @lru_cache(maxsize=2)

@@ -47,6 +47,8 @@ class Config:
     name: ClassVar[str]
     score: ClassVar[str]  # what is reported after each gradient step
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
+    # Tasks side by side in an evaluation; it does not change what is measured.
+    test_chunk: ClassVar[int] = 20
 
     iterations: int = option(1000, "outer updates in all", least=0, most=10**8)
     seed: int = option(

@@ -1,4 +1,4 @@
-"""Few-shot image classification: what Omniglot and the glyphs have in common."""
+"""Few-shot image classification: what every experiment on images has in common."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Images(Config):
     )
     net: str = option(
         "conv",
-        "convolutional, or fully connected 256-128-64-64",
-        "section 5.2 of the paper",
-        choices=("conv", "dense"),
+        "convolutional with stride or with max-pooling, or fully connected 256-128-64-64",
+        "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
+        choices=("conv", "pooled", "dense"),
     )
     filters: int = option(64, "filters of a convolution", "section 5.2", least=1, most=4096)
     adapt_norm: bool = option(
@@ -60,7 +60,7 @@ def build(
     classes: dict[str, Array],
     rotate: bool,
 ) -> Problem:
-    """Return the problem on images uint8 (all, drawings, h, w) and {split: rows}.
+    """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}.
 
     Raises UsageError when a split has fewer classes than ways, or a class fewer
     drawings than shots and queries.
@@ -98,6 +98,11 @@ def _net(config: Images, image: tuple[int, int, int]) -> Model:
     activation = models.ACTIVATIONS[config.activation]
     if config.net == "conv":
         return models.conv_net(image, config.ways, config.filters, activation=activation)
+    if config.net == "pooled":
+        pool = models.POOLS[config.activation]
+        return models.pooled_conv_net(
+            image, config.ways, config.filters, activation=activation, pool=pool
+        )
     widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
     return models.flat_images(models.mlp(widths, activation, batch_norm=True))
 
