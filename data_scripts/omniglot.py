@@ -14,18 +14,11 @@ import hashlib
 import io
 import os
 import re
-import signal
 import ssl
 import stat
-import struct
-import sys
 import time
-import traceback
 import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +28,19 @@ from urllib.request import Request, urlopen
 import click
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from _files import (
+    DATA_ERRORS,
+    FILE,
+    FOLDER,
+    check_out,
+    ending,
+    failure,
+    naming,
+    note,
+    replacing,
+    tell,
+)
 
 
 class Counts(NamedTuple):
@@ -77,32 +83,6 @@ NETWORK_ERRORS = (  # all but those of the disk
     *(URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError),
     ValueError,  # a URL that cannot be read
 )
-DATA_ERRORS = (  # what zipfile and Pillow raise on damaged bytes
-    *(OSError, EOFError, SyntaxError, ValueError, RuntimeError, LookupError, Warning),
-    *(zipfile.BadZipFile, zlib.error, struct.error, Image.DecompressionBombError),
-)
-
-
-def failure(*parts: object) -> click.ClickException:
-    """Make the exception that click prints as one line before exit 1."""
-    return click.ClickException(" ".join(": ".join(map(str, parts)).split()))
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a failure that names `path`."""
-    try:
-        yield
-    except BrokenPipeError:  # `| head` has had enough: click ends in silence
-        raise
-    except OSError as error:
-        raise failure(path, error.strerror or error) from error
-
-
-def note(text: str) -> None:
-    """Tell a person at a terminal, and nobody else, what takes the time."""
-    if sys.stderr.isatty():
-        click.echo(text, err=True)
 
 
 # ----- Download -----
@@ -327,26 +307,13 @@ def prepare(folder: Path, counts: Counts = OFFICIAL) -> tuple[Arrays, str]:
 
 def write(arrays: Arrays, path: Path) -> None:
     """Save `arrays` at `path`, which holds the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming(path):
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 # ----- Command line -----
 
 
-FILE, FOLDER = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
 SOURCE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -358,12 +325,10 @@ SOURCE = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(source: Path | None, out: Path, cache: Path | None, url: str, debug: bool):
     """Turn the two Omniglot zips into one .npz, downloading them if needed."""
-    if out.suffix != ".npz" or os.path.isdir(out):
-        raise click.UsageError(f"--out {str(out)!r} does not name an .npz file")
+    check_out(out)
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url {url!r} is not for http or https")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
-    try:
+    with ending(debug):
         if not os.path.isdir(out.parent):
             raise failure(out.parent, "no such folder")
         if source is None:
@@ -374,17 +339,9 @@ def main(source: Path | None, out: Path, cache: Path | None, url: str, debug: bo
                 download(f"{url.rstrip('/')}/{name}", source / name, md5)
         arrays, digest = prepare(source)
         write(arrays, out)
-    except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    except click.ClickException:
-        if debug:
-            traceback.print_exc()
-        raise
     rows = [f"{name:<14}{array.shape} {array.dtype}" for name, array in arrays.items()]
     rows = [click.format_filename(out), *rows, f"sha256 of the drawings: {digest}"]
-    with naming(Path("standard output")):
-        click.echo("\n".join(rows))
+    tell(rows)
     if digest != KNOWN_DRAWINGS:
         click.echo("Warning: these drawings differ from the known ones", err=True)
 

@@ -34,8 +34,18 @@ Array = np.ndarray
 Draw = Callable[[Generator, tuple[int, ...]], Array]
 Activation = Callable[[Array], Array]
 
-# The paper's nets have relu; tanh is smooth, as some checks need.
+
+def mean_pool(x: Array) -> Array:
+    """2x2 means: (..., h, w, c) -> (..., h//2, w//2, c); an odd last row or column goes."""
+    *lead, h, w, c = x.shape
+    x = x[..., : h // 2 * 2, : w // 2 * 2, :]
+    x = anp.reshape(x, (*lead, h // 2, 2, w // 2, 2, c))
+    return anp.sum(x, axis=(-4, -2)) * 0.25
+
+
+# The paper's nets have relu and maxima; tanh and means are smooth, as some checks need.
 ACTIVATIONS: dict[str, Activation] = {"relu": relu, "tanh": anp.tanh}
+POOLS: dict[str, Activation] = {"relu": max_pool, "tanh": mean_pool}
 
 
 class Model(NamedTuple):
@@ -202,6 +212,7 @@ def pooled_conv_net(
     activation: Activation = relu,
     head: Draw = glorot_dense,
     eps: float = EPSILON,
+    pool: Activation = max_pool,
 ) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
     linear on all that is left: (..., n, h, w, c) -> (..., n, ways).
@@ -218,7 +229,7 @@ def pooled_conv_net(
         p = params.unpack(theta, shapes)
         for i in range(layers):
             x = _norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"], eps)
-            x = max_pool(activation(x))
+            x = pool(activation(x))
         x = anp.reshape(x, (*x.shape[:-3], features))
         return affine(x, p["w"], p["b"])
 

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from tinymaml.experiments import glyphs, omniglot, pointnav, sine
+from tinymaml.experiments import glyphs, miniimagenet, omniglot, pointnav, sine
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Problem
 
 
-MODULES = {"sine": sine, "omniglot": omniglot, "glyphs": glyphs, "pointnav": pointnav}
+MODULES = {
+    "sine": sine,
+    "omniglot": omniglot,
+    "miniimagenet": miniimagenet,
+    "glyphs": glyphs,
+    "pointnav": pointnav,
+}
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""Few-shot image classification: what Omniglot and the glyphs have in common."""
+"""Few-shot image classification: what every experiment on images has in common."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Images(Config):
     )
     net: str = option(
         "conv",
-        "convolutional, or fully connected 256-128-64-64",
-        "section 5.2 of the paper",
-        choices=("conv", "dense"),
+        "convolutional with stride or with max-pooling, or fully connected 256-128-64-64",
+        "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
+        choices=("conv", "pooled", "dense"),
     )
     filters: int = option(64, "filters of a convolution", "section 5.2", least=1, most=4096)
     head: str = option(
@@ -105,7 +105,7 @@ def build(
     classes: dict[str, Array],
     rotate: bool,
 ) -> Problem:
-    """Return the problem on images uint8 (all, drawings, h, w) and {split: rows}.
+    """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}.
 
     Raises UsageError when a split has fewer classes than ways, or a class fewer
     drawings than shots and queries.
@@ -166,6 +166,16 @@ def _net(config: Images, image: tuple[int, int, int]) -> Model:
             config.ways,
             config.filters,
             activation=activation,
+            head=models.HEADS[config.head],
+            eps=config.norm_eps,
+        )
+    if config.net == "pooled":
+        return models.pooled_conv_net(
+            image,
+            config.ways,
+            config.filters,
+            activation=activation,
+            pool=models.POOLS[config.activation],
             head=models.HEADS[config.head],
             eps=config.norm_eps,
         )

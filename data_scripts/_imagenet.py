@@ -1,0 +1,195 @@
+"""Where the image files of mini-ImageNet lie: in folders, or in the tars of ILSVRC 2012.
+
+The csv files of Ravi & Larochelle (twitter-research/meta-learning-lstm) name an image by
+its class and a number: n0153282900000005.jpg. These are the names in their own archive of
+images. ImageNet's names are others, n01532829_28.JPEG, and the authors did not publish
+which is which. Tools that start from ImageNet take the number for a place, counted from 1,
+among the files of the class, sorted by the number in ImageNet's name: yaoyao-liu/
+mini-imagenet-tools (mini_imagenet_generator.py, process_original_files), after
+gitabcworld/FewShotLearning (utils/create_miniImagenet.py), whose author asks in a comment
+whether this is the order. So do we. It is not verified against the authors' images
+(icoz69/CEC-CVPR2021#18 doubts it), and a class that lacks a file shifts all that follow.
+"""
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from _files import DATA_ERRORS, failure, naming, refuse
+
+
+MEMBERS = 10_000  # of one tar; the largest class has 1300 images, and there are 1000
+
+
+class Place(NamedTuple):
+    """An image file, or the part of a tar that is one; `name` is for people."""
+
+    path: Path
+    start: int
+    size: int
+    name: str
+
+
+Table = dict[str, list[str]]  # class label -> file names of its images, as a csv has them
+Places = dict[str, list[Place]]
+Numbered = dict[int, Place]  # by the number in ImageNet's name
+
+
+def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bool]:
+    """Return the place of every image of `table`, and whether by ImageNet's order.
+
+    source: the tar of tars, or a folder with one of: the tars of the classes; their
+        folders; the images by their csv names, as they are, in images/ or in SPLIT/CLASS/
+    splits: class label -> train, val or test
+    Raises click.ClickException, naming the first images that are missing.
+    """
+    wrong: list[str] = []
+    if source.is_file():
+        classes = _tar_of_tars(source, table)
+    elif any((source / f"{label}.tar").is_file() for label in table):
+        classes = {label: _tar(source / f"{label}.tar", label) for label in table}
+    elif any((source / label).is_dir() for label in table):
+        classes = {label: _folder(source / label, label) for label in table}
+    else:
+        return _by_name(source, table, splits), False
+    refuse(source, [f"no images of {label}" for label in table if not classes.get(label)])
+    places = {
+        label: _in_order(label, names, classes[label], wrong)
+        for label, names in table.items()
+    }
+    refuse(source, wrong)
+    return places, True
+
+
+# ----- By the names of the csv -----
+
+
+def _by_name(source: Path, table: Table, splits: dict[str, str]) -> Places:
+    label, names = next(iter(table.items()))
+    folders = ("", "images", f"{splits[label]}/{label}")
+    nested = [(source / folder / names[0]).is_file() for folder in folders]
+    if True not in nested:
+        raise failure(
+            source,
+            f"no {names[0]}, here or in {' or '.join(folders[1:])}/;"
+            f" no {label}/{label}_N.JPEG, no {label}.tar and no pickles either",
+        )
+    places, wrong = {}, []
+    for label, names in table.items():
+        folder = source / ("", "images", f"{splits[label]}/{label}")[nested.index(True)]
+        found = [_file(folder / name) for name in names]
+        wrong += [f"no {name}" for name, x in zip(names, found, strict=True) if x is None]
+        places[label] = [place for place in found if place]
+    refuse(source, wrong)
+    return places
+
+
+def _file(path: Path) -> Place | None:
+    """Return the place of a regular file, None where there is none."""
+    with naming(path):
+        return Place(path, 0, path.stat().st_size, str(path)) if path.is_file() else None
+
+
+# ----- By ImageNet's names -----
+
+
+def _in_order(
+    label: str, names: list[str], files: Numbered, wrong: list[str]
+) -> list[Place]:
+    """Return the places of a class's images, in the order of ImageNet's numbers."""
+    ordered = [files[number] for number in sorted(files)]
+    chosen = []
+    for name in names:
+        match = re.fullmatch(rf"{re.escape(label)}([0-9]{{8}})\.jpe?g", name)
+        place = int(match[1]) if match else 0
+        if 1 <= place <= len(ordered):
+            chosen.append(ordered[place - 1])
+        else:
+            wrong.append(f"no {name}: {label} has {len(ordered)} images")
+    return chosen
+
+
+def _number(label: str, name: str) -> int | None:
+    match = re.fullmatch(rf"{re.escape(label)}_([0-9]{{1,9}})\.jpe?g", name, re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
+def _add(files: Numbered, number: int, place: Place) -> None:
+    if number in files:
+        raise failure(place.name, f"the number {number} is there twice")
+    files[number] = place
+
+
+def _folder(folder: Path, label: str) -> Numbered:
+    files: Numbered = {}
+    if not folder.is_dir():
+        return files
+    with naming(folder):
+        names = sorted(os.listdir(folder))
+    for name in names:  # other files do not count
+        number = _number(label, name)
+        if number is not None and (place := _file(folder / name)):
+            _add(files, number, place)
+    return files
+
+
+def _tar(path: Path, label: str) -> Numbered:
+    if not path.is_file():
+        return {}
+    with naming(path), path.open("rb") as file:
+        return _images_of(file, path, 0, label)
+
+
+def _tar_of_tars(path: Path, table: Table) -> dict[str, Numbered]:
+    """Return the images of the classes in `table`; other classes are passed over."""
+    classes: dict[str, Numbered] = {}
+    with naming(path), path.open("rb") as file, _opened(file, path) as tar:
+        for member in _members(tar, path):
+            label = member.name.removeprefix("./").removesuffix(".tar")
+            if not member.name.endswith(".tar") or "/" in label or label in classes:
+                raise failure(path, f"{member.name!r:.99}", "expected one CLASS.tar each")
+            if label in table:
+                inner = tar.extractfile(member)  # a view of the file: nothing is unpacked
+                classes[label] = _images_of(inner, path, member.offset_data, label)
+    return classes
+
+
+def _images_of(file: BinaryIO, path: Path, start: int, label: str) -> Numbered:
+    """Return the images of the class's tar that begins at `start` of the file `path`."""
+    files: Numbered = {}
+    with _opened(file, path) as tar:
+        for member in _members(tar, path):
+            name = f"{path}: {member.name!r:.99}"
+            number = _number(
+                label, member.name.removeprefix("./").removeprefix(f"{label}/")
+            )
+            if number is None:
+                raise failure(name, f"expected {label}_N.JPEG")
+            _add(files, number, Place(path, start + member.offset_data, member.size, name))
+    return files
+
+
+@contextmanager
+def _opened(file: BinaryIO, path: Path) -> Iterator[tarfile.TarFile]:
+    """Yield an uncompressed tar; whatever is wrong with it becomes one line."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            yield tar
+    except (tarfile.TarError, MemoryError, OverflowError, *DATA_ERRORS) as error:
+        raise failure(path, f"not a readable tar: {error}") from error
+
+
+def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield the regular files, folders left out; refuse anything else, and too many."""
+    for count, member in enumerate(tar):
+        if count == MEMBERS:
+            raise failure(path, f"a tar in it has more than {MEMBERS} members")
+        if member.isdir():
+            continue
+        if not member.isreg() or member.issparse() or member.size < 0:
+            raise failure(path, f"{member.name!r:.99}", "a link or special file")
+        yield member

@@ -1,0 +1,94 @@
+"""Prepared data: the .npz files that data_scripts/ write, read without trusting them."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tinymaml.errors import DAMAGE, WorldError
+
+
+Array = np.ndarray
+
+# A member's local header: its fixed part, and where in it the two lengths stand that say
+# how much follows before the data (APPNOTE.TXT of PKWARE, section 4.3.7).
+LOCAL_HEADER, LENGTHS = 30, slice(26, 30)
+CHUNK = 2**20  # bytes
+
+
+@contextmanager
+def opened(path: str | Path, script: str) -> Iterator[None]:
+    """Turn all that can be wrong with a data file into a WorldError of one line.
+
+    script: what makes the file; the message says so
+    """
+    hint = f"make it with: python data_scripts/{script} --out FILE"
+    if not path:
+        raise WorldError(f"no data file given (--data FILE); {hint}")
+    if not Path(path).is_file():
+        raise WorldError(f"no data file {str(path)!r}; {hint}")
+    try:
+        yield
+    except DAMAGE as error:
+        raise WorldError(f"{str(path)!r} is damaged or not ours; {hint}") from error
+
+
+def arrays(path: str | Path, names: dict[str, str], most: int) -> dict[str, Array]:
+    """Return {key: the array called names[key]} of an .npz.
+
+    most: bytes that the arrays may have; a file that claims more would fill the memory
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = {f"{name}.npy" for name in names.values()}
+        claimed = [m for m in archive.infolist() if m.filename in members]
+    if (size := sum(member.file_size for member in claimed)) > most:
+        raise ValueError(f"it claims {size} bytes")
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[f"{name}.npy"] for key, name in names.items()}
+
+
+def mapped(path: str | Path, name: str) -> Array:
+    """Return an uncompressed uint8 array of an .npz, read-only, left in the file.
+
+    What is used of it is paged in, and out again when memory is short. The checksum is
+    looked at first, which reads the file once.
+    """
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("it is compressed")
+        with archive.open(info) as member:  # looks at the local header too
+            if np.lib.format.read_magic(member) != (1, 0):
+                raise ValueError("it has another version of NumPy's format")
+            header = np.lib.format.read_array_header_1_0(member)
+            begin = member.tell()
+            while member.read(CHUNK):  # raises BadZipFile when the checksum is wrong
+                pass
+        file.seek(info.header_offset)
+        lengths = struct.unpack("<HH", file.read(LOCAL_HEADER)[LENGTHS])
+        offset = info.header_offset + LOCAL_HEADER + sum(lengths) + begin
+        shape, fortran_order, dtype = header
+        size = math.prod(shape)
+        if fortran_order or dtype != np.uint8 or size != info.file_size - begin:
+            raise ValueError(f"it is {dtype} {shape}, of {info.file_size - begin} bytes")
+        if offset + size > os.fstat(file.fileno()).st_size:
+            raise ValueError("it ends too early")
+        return np.asarray(np.memmap(file, np.uint8, "r", offset, shape))
+
+
+def check_parts(path: str | Path, classes: dict[str, Array], total: int) -> None:
+    """Raise WorldError unless the parts share out the rows 0..total-1 among them."""
+    for part, rows in classes.items():
+        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+            found = f"{rows.dtype} {rows.shape}"
+            raise WorldError(f"{str(path)!r}: {part!r} is {found}, not a list of rows")
+    rows = np.concatenate([*classes.values()])
+    if sorted(rows.tolist()) != list(range(total)):
+        raise WorldError(f"{str(path)!r}: the split is not a partition of the classes")
