@@ -110,6 +110,13 @@ MUTATIONS = [
         CORE,
     ),
     Mutation(
+        "low memory: two graphs at a time",
+        "maml.py",
+        "        del hvp_k  # and its graph, before the next one is built\n",
+        "",
+        CORE,
+    ),
+    Mutation(
         "first order that is the plain gradient at theta_0",
         "maml.py",
         "    theta = adapt(theta, task, alpha, steps)\n    return value",

@@ -107,7 +107,7 @@ def test_experiment_is_named_and_says_what_it_is(kind):
     """Rejects a name that is not its key, and options to keep that do not exist."""
     assert MODULES[kind.name].CONFIG is kind
     assert kind.__doc__.splitlines()[0].endswith(".")
-    assert kind.score in ("accuracy", "MSE")
+    assert kind.score in ("accuracy", "MSE", "return")
     every = {field.name for one in KINDS for field in dataclasses.fields(one)}
     assert set(FREE_TO_CHANGE) <= every
 

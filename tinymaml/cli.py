@@ -95,12 +95,13 @@ def evaluate(
 
 @main.command()
 @click.argument("run")
-def plot(run: str) -> None:
+@click.option("--beside", type=Text(), metavar="RUN", help="another run of pointnav")
+def plot(run: str, beside: str | None) -> None:
     """Draw a run's pictures into its folder.
 
     Example: tinymaml plot runs/sine-1
     """
-    for picture in plots.draw(Path(run)):
+    for picture in plots.draw(Path(run), Path(beside) if beside else None):
         click.echo(picture)
 
 

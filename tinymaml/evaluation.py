@@ -76,6 +76,7 @@ def as_json(config: Config, split: str, iteration: int, scores: Array) -> str:
         "tasks": scores.shape[1],
         "mean": _finite(mean),
         "half_width_95": _finite(half),
+        **({"anchors": config.anchors} if config.anchors else {}),
     }
     return json.dumps(told, indent=2) + "\n"
 
@@ -94,4 +95,5 @@ def as_table(config: Config, scores: Array, shown: tuple[int, ...]) -> str:
         if step < len(mean):
             low, high = factor * mean[step], factor * half[step]
             lines.append(f"{step:>14}   {low:.{digits}f} +- {high:.{digits}f}{unit}")
+    lines += [f"{name:>14}   {score:.{digits}f}" for name, score in config.anchors.items()]
     return "\n".join(lines)

@@ -116,6 +116,7 @@ def meta_gradient_low_memory(
     for alpha_k, loss_k, theta_k in reversed(trail):
         hvp_k, _ = hvp_and_gradient(loss_k, theta_k)
         v = v - hvp_k(alpha_k * v)
+        del hvp_k  # and its graph, before the next one is built
     return loss, v
 
 

@@ -21,39 +21,52 @@ Array = np.ndarray
 BLACK, ORANGE, BLUE, GREEN = "#000000", "#E69F00", "#0072B2", "#009E73"
 FIT_STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
 SMOOTH = 100  # points of a learning curve
+CURVES = {
+    "few-shot": {"loss": "loss, training tasks"},
+    "rl": {"return_after": "after adaptation", "return_before": "before"},
+}
 Y_LIMIT = 1.2 * sine.AMPLITUDES[1]
 
 
-def draw(path: Path) -> list[Path]:
-    """Draw what the run's folder has: its curve, and for sine one held-out task.
+def draw(path: Path, beside: Path | None = None) -> list[Path]:
+    """Draw what the run's folder has: its curve, and held-out tasks of sine and pointnav.
 
-    Returns the PNG files written. Raises WorldError without matplotlib or metrics.
+    beside: another run of pointnav, to be drawn below this one
+    Returns the files written. Raises WorldError without matplotlib or metrics.
     """
     config = runs.read_config(path)
     pictures = [learning_curve(path, config)]
     if config.name == "sine":
         pictures.append(sine_fit(path, config))
+    if config.setting == "rl":
+        from tinymaml.rl import pictures as walks  # here: it draws with this module
+
+        pictures += walks.draw([path, beside] if beside else [path])
     return pictures
 
 
 def learning_curve(path: Path, config: Config) -> Path:
-    """Draw the query loss after adaptation against iterations: curve.png.
+    """Draw the query loss, or returns, against iterations: curve.png.
 
-    Losses are averaged over up to SMOOTH groups of iterations.
+    They are averaged over up to SMOOTH groups of iterations.
     """
     records = runs.read_metrics(path)
     if not records:
         raise WorldError(f"no metrics in {str(path)!r}")
     iterations = np.array([record["iteration"] for record in records])
-    loss = np.array([record["loss"] for record in records])
-    groups = np.array_split(np.arange(len(loss)), min(SMOOTH, len(loss)))
+    groups = np.array_split(np.arange(len(records)), min(SMOOTH, len(records)))
     figure, axes = _figure("outer updates", "on query examples, after adaptation")
-    axes.plot(
-        [iterations[group].mean() for group in groups],
-        [loss[group].mean() for group in groups],
-        color=BLUE,
-        label="loss, training tasks",
-    )
+    for (name, label), dashes, color in zip(
+        CURVES[config.setting].items(), ("-", ":"), (BLUE, GREEN), strict=False
+    ):
+        told = np.array([record[name] for record in records])
+        axes.plot(
+            [iterations[group].mean() for group in groups],
+            [told[group].mean() for group in groups],
+            dashes,
+            color=color,
+            label=label,
+        )
     scored = [r for r in records if "validation" in r]
     if scored:
         axes.plot(
@@ -64,7 +77,10 @@ def learning_curve(path: Path, config: Config) -> Path:
             marker="o",
             label=f"{config.score}, validation tasks",
         )
-    axes.set_ylim(bottom=0)
+    if config.setting == "few-shot":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set(ylim=(None, 0), ylabel=config.score)
     _legend(figure)
     return _write(figure, path / "curve.png")
 
@@ -104,13 +120,18 @@ def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
     return _write(figure, path / "fit.png")
 
 
-def _figure(x_label: str, y_label: str):
+def new_figure(size: tuple[float, float]):
+    """Return an empty figure; raise WorldError without matplotlib."""
     try:
         # The Figure API keeps no global state and needs no screen.
         from matplotlib.figure import Figure
     except ImportError as error:
         raise WorldError("pictures need matplotlib: pip install '.[plot]'") from error
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    return Figure(figsize=size, layout="constrained")
+
+
+def _figure(x_label: str, y_label: str):
+    figure = new_figure((6, 4))
     axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

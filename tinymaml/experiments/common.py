@@ -47,6 +47,7 @@ class Config:
     name: ClassVar[str]
     score: ClassVar[str]  # what is reported after each gradient step
     setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
+    anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
 
     iterations: int = option(1000, "outer updates in all", least=0, most=10**8)

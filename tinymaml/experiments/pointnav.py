@@ -37,9 +37,10 @@ class PointNav(Config):
     tasks: int = option(20, "goals in a meta-batch", "A.2", least=1, most=MOST)
     algorithm: str = option(
         "maml",
-        "exact, first-order, exact with less memory, or no inner step in training",
+        "exact, first-order, exact with less memory; or a baseline, trained without inner"
+        " step: pretrained on all tasks, or the oracle, which sees the goal",
         "sections 5.2 and 5.3",
-        choices=("maml", "fomaml", "maml-low-memory", "pretrained"),
+        choices=("maml", "fomaml", "maml-low-memory", "pretrained", "oracle"),
     )
     surrogate: str = option(
         "lvc",
@@ -53,7 +54,6 @@ class PointNav(Config):
         "point_env_randgoal.py:39-42; the paper's A.2 squares the distance",
         choices=tuple(pointnav.REWARDS),
     )
-    oracle: bool = option(False, "show the policy the goal", "section 5.3")
     alpha: float = option(0.1, "inner step size", "A.2", least=0, most=1e9)
     trajectories: int = option(
         20, "trajectories of a task and step in training", "A.2", least=1, most=MOST
@@ -83,7 +83,7 @@ class PointNav(Config):
         most=10**5,
     )
     chunk: int = option(
-        5, "tasks computed side by side; fixes the last bits", least=1, most=MOST
+        10, "tasks computed side by side; fixes the last bits", least=1, most=MOST
     )
     checkpoint_every: int = option(
         10, "iterations between checkpoints", least=1, most=10**8
@@ -120,7 +120,7 @@ def setup(config: PointNav) -> Problem:
 
     task(draws, path) appends what each theta met to the list `path`.
     """
-    world = pointnav.PointNav(config.reward, config.oracle)
+    world = pointnav.PointNav(config.reward, config.algorithm == "oracle")
     widths = (world.observed, *config.hidden, pointnav.ACTIONS)
     model = policy.gaussian_mlp(widths, models.ACTIVATIONS[config.activation])
     inner = surrogates.SURROGATES[config.surrogate]

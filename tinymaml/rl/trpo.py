@@ -60,6 +60,7 @@ ALGORITHMS = {
     "fomaml": maml.first_order,
     "maml-low-memory": maml.meta_gradient_low_memory,
     "pretrained": pretrained,
+    "oracle": pretrained,
 }
 
 
@@ -130,7 +131,7 @@ def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Colle
         slopes.append(slope)
         return lambda theta: loss + (slope * (theta - at)).sum()
 
-    start = np.tile(theta, (len(tasks), 1))
+    start = np.broadcast_to(theta, (len(tasks), *theta.shape))
     loss, v = ALGORITHMS[config.algorithm](
         start, task._replace(query=query), family.alpha, config.inner_steps
     )
@@ -177,7 +178,7 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array) -> tuple[Ar
 
 def curvature(config: Config, v: Array, path: Path) -> Array:
     """Return J'FJ v (P,), summed over the tasks of one chunk."""
-    v = np.tile(v, (len(path[-1].theta), 1))
+    v = np.broadcast_to(v, path[-1].theta.shape)
     return replayed(_curvature, config, v, path)[0].sum(axis=0)
 
 
@@ -246,7 +247,7 @@ def judge(
 
 def trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
     """Return loss and KL after adapting from theta, summed over the tasks of one chunk."""
-    theta = np.tile(theta, (len(path[-1].theta), 1))
+    theta = np.broadcast_to(theta, path[-1].theta.shape)
     return replayed(_trial, config, theta, path)
 
 

@@ -1,0 +1,242 @@
+"""Rollouts: what is kept of them, and what an action is said to be worth."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinymaml import maml
+from tinymaml.errors import WorldError
+from tinymaml.rl import policy, rollout
+from tinymaml.rl.pointnav import PointNav
+from tinymaml.rl.surrogates import SURROGATES
+
+
+T, N, H = 3, 4, 12
+MODEL = policy.gaussian_mlp((2, 6, 2), policy.anp.tanh)
+seeds = st.integers(0, 2**32)
+NEAR = 0.06  # so wide that some trajectories end soon, and others do not
+
+
+class Wide(PointNav):
+    """The world with wider goals."""
+
+    def step(self, positions, goals, actions):
+        positions, rewards, _ = super().step(positions, goals, actions)
+        return positions, rewards, (np.abs(positions - goals[:, None]) < NEAR).all(-1)
+
+
+WORLD = Wide()
+
+
+def met(seed=0, tasks=T, horizon=H, dtype="float64", far=None):
+    """What a generic policy meets."""
+    rng = np.random.default_rng(seed)
+    theta = MODEL.init(rng) + 0.2 * rng.standard_normal(MODEL.init(rng).shape)
+    theta = np.broadcast_to(theta.astype(dtype), (tasks, theta.size))
+    goals = (
+        rng.uniform(-0.03, 0.03, (tasks, 2)) if far is None else np.full((tasks, 2), far)
+    )
+    draws = rng.standard_normal((tasks, N, horizon, 2)).astype(dtype)
+    return rollout.act(MODEL, WORLD, theta, goals, draws, 0.9), goals
+
+
+def live_of(x):
+    return x.weights > 0
+
+
+# ----- Acting -----
+
+
+@given(seeds)
+def test_what_is_kept_is_what_happened(seed):
+    """Rejects clipped actions, observations after the step, rewards that are shifted."""
+    x, goals = met(seed)
+    live = live_of(x)
+    moves = np.clip(0.1 * x.actions, -0.1, 0.1)
+    places = np.cumsum(moves, axis=2)
+    before = np.concatenate([np.zeros_like(places[:, :, :1]), places[:, :, :-1]], axis=2)
+    np.testing.assert_allclose(x.observations[live], before[live], atol=1e-12)
+    away = places - goals[:, None, None]
+    np.testing.assert_allclose(
+        x.rewards[live], -np.linalg.norm(away, axis=-1)[live], atol=1e-12
+    )
+    near = (np.abs(away) < NEAR).all(-1)
+    over = np.cumsum(near, axis=2) - near > 0  # done at an earlier step
+    assert (live == ~over).all()
+    assert not x.rewards[~live].any()
+
+
+@given(seeds)
+def test_the_likelihood_is_that_of_the_acting_policy(seed):
+    """Rejects a log-probability of clipped actions, or by another theta: ratios are 1."""
+    x, _ = met(seed)
+    loss = rollout.surrogate_loss(MODEL, SURROGATES["lvc"], x)
+    np.testing.assert_allclose(loss.log_prob(x.theta), x.logp_old, atol=1e-12)
+    mean, log_std = rollout.gaussian(MODEL, x, x.theta)
+    np.testing.assert_allclose(mean, rollout.flat(x.mean), atol=1e-12)
+    np.testing.assert_allclose(log_std, x.log_std, atol=1e-12)
+
+
+@given(seeds)
+def test_a_task_does_not_see_its_neighbours(seed):
+    """Rejects a baseline, a scale, weights or noise shared between tasks."""
+    together, goals = met(seed)
+    draws = (together.actions - together.mean) / np.exp(together.log_std)[:, None]
+    for i in range(T):
+        part = slice(i, i + 1)
+        x = rollout.act(MODEL, WORLD, together.theta[part], goals[part], draws[part], 0.9)
+        for a, b in zip(x, together, strict=True):
+            np.testing.assert_allclose(a, b[part], rtol=1e-9, atol=1e-9)
+
+
+def test_weights_are_a_mean_over_a_tasks_live_steps():
+    """Rejects a sum, and a mean that counts the steps after the end."""
+    x, _ = met()
+    live = live_of(x)
+    assert 0 < (~live).sum() < live.sum()
+    np.testing.assert_allclose(x.weights.sum(axis=(1, 2)), 1)
+    for weights, alive in zip(x.weights, live, strict=True):
+        assert np.unique(weights[alive]).size == 1
+
+
+@given(seeds, st.sampled_from(sorted(SURROGATES)))
+def test_garbage_after_the_end_changes_nothing(seed, name):
+    """Rejects finished steps in the baseline, the advantages, the loss or its Hessian."""
+    x, _ = met(seed)
+    rng = np.random.default_rng(seed)
+    live = live_of(x)
+
+    def spoiled(array):
+        mask = live.reshape(*live.shape, *(1,) * (array.ndim - 3))
+        return np.where(mask, array, rng.uniform(-9, 9, array.shape))
+
+    garbage = x._replace(
+        observations=spoiled(x.observations),
+        actions=spoiled(x.actions),
+        mean=spoiled(x.mean),
+        logp_old=spoiled(x.logp_old),
+        advantages=spoiled(x.advantages),
+    )
+    found = [rollout.advantages(y.observations, y.rewards, live, 0.9) for y in (x, garbage)]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-12)
+    results = []
+    for y in (x, garbage):
+        loss = rollout.surrogate_loss(MODEL, SURROGATES[name], y)
+        hvp, g = maml.hvp_and_gradient(loss, x.theta)
+        results.append((loss(x.theta), g, hvp(x.theta)))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+
+
+def test_rewards_that_are_not_finite_are_told():
+    """Rejects averaging a nan into the update."""
+    with pytest.raises(WorldError, match="rewards are not finite"):
+        met(far=np.nan)
+
+
+def test_noise_is_keyed_by_seed_and_step():
+    """Rejects noise that two steps, or two tasks, share."""
+    shape = (N, H, 2)
+    first = rollout.noise(np.array([1, 2]), 0, shape, "float32")
+    again = rollout.noise(np.array([2, 1]), 0, shape, "float32")[::-1]
+    later = rollout.noise(np.array([1, 2]), 1, shape, "float32")
+    assert first.dtype == np.float32
+    assert (first == again).all()
+    assert not (first == later).any()
+    assert not (first[0] == first[1]).any()
+
+
+def test_precision_is_kept():
+    """Rejects a float64 in what a policy in float32 met."""
+    x, _ = met(dtype="float32")
+    assert {array.dtype.name for array in x} == {"float32"}
+    assert {array.dtype.name for array in x.every(3)} == {"float32"}
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5, 12])
+def test_thinning_keeps_every_so_manieth_step(stride):
+    """Rejects weights that no longer sum to 1, and arrays thinned along trajectories."""
+    x, _ = met()
+    thin = x.every(stride)
+    assert thin.observations.shape == (T, N, len(range(stride // 2, H, stride)), 2)
+    sums = thin.weights.sum(axis=(1, 2))
+    np.testing.assert_allclose(sums[sums > 0], 1)
+    kept = x.actions[:, :, stride // 2 :: stride]
+    assert (thin.actions == kept).all()
+    if stride == 1:
+        for a, b in zip(thin, x, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-15)
+
+
+# ----- What an action was worth -----
+
+
+@given(st.floats(0, 1), seeds)
+def test_returns_to_go(discount, seed):
+    """Rejects sums from the start, a discount by absolute time, 0 to the 0 as 0."""
+    rewards = np.random.default_rng(seed).standard_normal((2, 3, 7))
+    found = rollout.returns_to_go(rewards, discount)
+    total = 0.0
+    for t in reversed(range(7)):
+        total = rewards[..., t] + discount * total
+        np.testing.assert_allclose(found[..., t], total, rtol=1e-12, atol=1e-12)
+
+
+@given(seeds)
+def test_advantages_are_centred_and_scaled_per_task(seed):
+    """Rejects statistics over all tasks, or over steps after the end."""
+    x, _ = met(seed)
+    live = live_of(x)
+    for a, alive in zip(x.advantages, live, strict=True):
+        assert a[alive].mean() == pytest.approx(0, abs=1e-9)
+        assert a[alive].std() == pytest.approx(1, abs=1e-5)
+        assert not a[~alive].any()
+
+
+@given(seeds)
+def test_the_baseline_is_each_tasks_own_ridge_regression(seed):
+    """Rejects a fit across tasks, one on finished steps, and other features."""
+    x, _ = met(seed)
+    live = live_of(x)
+    to_go = np.random.default_rng(seed).standard_normal(live.shape)
+    found = rollout.baseline(x.observations, to_go, live)
+    t = np.broadcast_to(np.arange(H) / 100, live.shape)
+    for i in range(T):
+        o, time = x.observations[i], t[i][..., None]
+        features = np.concatenate(
+            [o, o**2, time, time**2, time**3, np.ones_like(time)], axis=-1
+        )
+        a, y = features[live[i]], to_go[i][live[i]]
+        # Ridge as rows of data: sqrt(1e-5) w = 0.
+        rows = np.concatenate([a, np.sqrt(1e-5) * np.eye(8)])
+        w = np.linalg.lstsq(rows, np.concatenate([y, np.zeros(8)]), rcond=None)[0]
+        np.testing.assert_allclose(found[i], features @ w, rtol=1e-4, atol=1e-6)
+
+
+def test_observations_far_away_are_clipped():
+    """Rejects a fit that one far observation rules."""
+    x, _ = met()
+    to_go, live = np.ones((T, N, H)), live_of(x)
+    far = np.where(np.arange(H)[:, None] == 3, 1e6, x.observations)
+    near = np.where(np.arange(H)[:, None] == 3, 10.0, x.observations)
+    found, expected = (rollout.baseline(o, to_go, live) for o in (far, near))
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_singular_baseline_is_told(monkeypatch):
+    """Rejects a fit of nan, and giving up before the ridge was raised five times."""
+    observations = np.zeros((1, 2, 3, 2))
+    live, to_go = np.ones((1, 2, 3), bool), np.ones((1, 2, 3))
+    assert np.isfinite(rollout.baseline(observations, to_go, live)).all()
+    with pytest.raises(WorldError, match="baseline cannot be fitted"):
+        rollout.baseline(observations, to_go, live, ridge=0.0)
+    solve, seen = np.linalg.solve, []
+
+    def singular_four_times(gram, moment):
+        seen.append(gram[0, 0, 0])
+        return np.full_like(moment, np.nan) if len(seen) < 5 else solve(gram, moment)
+
+    monkeypatch.setattr(np.linalg, "solve", singular_four_times)
+    assert np.isfinite(rollout.baseline(observations, to_go, live)).all()
+    np.testing.assert_allclose(seen, 1e-5 * 10.0 ** np.arange(5))

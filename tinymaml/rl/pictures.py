@@ -1,0 +1,156 @@
+"""Pictures of trajectories: how a policy walks before and after its gradient steps.
+
+As figure 4 of the paper: held-out goals, a row for each run. Needs matplotlib; the
+animation needs Pillow only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tinymaml import maml, plots, runs
+from tinymaml.evaluation import TASK_SEED
+from tinymaml.experiments import problem
+from tinymaml.fewshot import stack, stream
+from tinymaml.plots import BLACK, BLUE, GREEN, ORANGE
+
+
+Array = np.ndarray
+
+GOALS = 4  # held-out goals side by side
+WALKS = 2  # trajectories of each, after each step
+EDGE = 0.75  # half a panel's width, in the plane
+STEPS = (
+    (0, ":", BLACK, "before"),
+    (1, "--", ORANGE, "1 step"),
+    (2, "-.", BLUE, "2 steps"),
+    (3, "-", GREEN, "3 steps"),
+)
+
+
+class Walks(NamedTuple):
+    """Where one run's policy went: paths[step][goal] is a list of paths (length, 2)."""
+
+    title: str
+    goals: Array  # (GOALS, 2)
+    paths: list[list[list[Array]]]
+
+
+def draw(paths: list[Path]) -> list[Path]:
+    """Draw runs one below the other, into the first one's folder: walks.png, walks.gif."""
+    found = [walks(path) for path in paths]
+    folder = paths[0]
+    return [still(found, folder / "walks.png"), animation(found, folder / "walks.gif")]
+
+
+def walks(path: Path) -> Walks:
+    """Return how the policy of a run walks to the first held-out goals, after each step."""
+    config = runs.read_config(path)
+    theta, family = runs.last_state(path, config).theta, problem(config)
+    rngs = [stream(TASK_SEED, "test", 0, task) for task in range(GOALS)]
+    draws = stack([family.sample("test", rng) for rng in rngs])
+    met: list = []
+    task = family.task(draws, met)
+    steps = STEPS[-1][0]
+    start = np.tile(theta, (GOALS, 1))
+    last = maml.adapt(start, task, family.test_alpha(steps), steps)
+    task.support(last)
+    paths = [
+        [
+            [
+                walk[: int((weights > 0).sum()), :2]
+                for walk, weights in zip(seen[:WALKS], heavy, strict=False)
+            ]
+            for seen, heavy in zip(m.observations, m.weights, strict=True)
+        ]
+        for m in met
+    ]
+    return Walks(config.algorithm, draws.goals, paths)
+
+
+def still(found: list[Walks], file: Path) -> Path:
+    """Draw the walks of one run a row, one goal a column."""
+    figure = plots.new_figure((2.2 * GOALS, 2.1 * len(found) + 0.6))
+    grid = figure.subplots(len(found), GOALS, squeeze=False, sharex=True, sharey=True)
+    for row, run in zip(grid, found, strict=True):
+        row[0].set_ylabel(run.title)
+        for goal, axes in enumerate(row):
+            for step, dashes, color, label in STEPS:
+                for i, walk in enumerate(run.paths[step][goal]):
+                    name = label if i == 0 else "_"
+                    axes.plot(*walk.T, dashes, color=color, linewidth=0.9, label=name)
+            axes.plot(*run.goals[goal], "*", color="red", markersize=9, label="goal")
+            axes.plot(0, 0, "o", color=BLACK, markersize=4, label="start")
+            axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal")
+            axes.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    figure.savefig(file, dpi=150)
+    return file
+
+
+# ----- The animation -----
+
+PANEL, MARGIN = 140, 24  # pixels
+SHARP = 2  # drawn so many times larger, then made smaller: smooth lines
+STRIDE = 4  # time steps a frame
+FRAME_MS, PAUSE_MS = 80, 900  # how long a frame stands, and the last one of a step
+
+
+def animation(found: list[Walks], file: Path) -> Path:
+    """Draw the same over time, one gradient step after the other, as an animated GIF."""
+    frames, durations = [], []
+    for step, _, color, label in STEPS:
+        longest = max(len(w) for run in found for g in run.paths[step] for w in g)
+        times = [*range(1, longest, STRIDE), longest]
+        frames += [_frame(found, step, time, color, label) for time in times]
+        durations += [FRAME_MS] * (len(times) - 1) + [PAUSE_MS]
+    first, *others = frames
+    first.save(file, save_all=True, append_images=others, duration=durations, loop=0)
+    return file
+
+
+def _frame(found: list[Walks], step: int, time: int, color: str, label: str) -> Image.Image:
+    panel, margin = PANEL * SHARP, MARGIN * SHARP
+    size = GOALS * panel + margin, len(found) * panel + margin
+    image = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(13 * SHARP)
+    told = label if step == 0 else f"after {label}"
+    pen.text((margin, SHARP * 4), told, fill=color, font=font)
+    for row, run in enumerate(found):
+        for goal in range(GOALS):
+            left, top = margin + goal * panel, margin + row * panel
+            box = (left, top, left + panel - 4 * SHARP, top + panel - 4 * SHARP)
+            pen.rectangle(box, outline="#BBBBBB", width=SHARP)
+            _draw_walks(pen, run, step, goal, time, color, box)
+        side = Image.new("RGB", (panel, margin), "white")
+        ImageDraw.Draw(side).text((0, 4 * SHARP), run.title, fill=BLACK, font=font)
+        image.paste(side.rotate(90, expand=True), (0, margin + row * panel))
+    small = image.resize((size[0] // SHARP, size[1] // SHARP), Image.Resampling.LANCZOS)
+    return small.quantize(64)
+
+
+def _draw_walks(pen, run: Walks, step: int, goal: int, time: int, color: str, box) -> None:
+    left, top, right, bottom = box
+
+    def spot(place: Array) -> tuple[float, float]:
+        x, y = np.clip(place, -EDGE, EDGE) / (2 * EDGE) + 0.5
+        return left + x * (right - left), bottom - y * (bottom - top)
+
+    def dot(place: Array, radius: float, **how) -> None:
+        x, y = spot(place)
+        r = radius * SHARP
+        pen.ellipse((x - r, y - r, x + r, y + r), **how)
+
+    for walk in run.paths[step][goal]:
+        seen = walk[:time]
+        if len(seen) > 1:
+            pen.line([spot(p) for p in seen], fill=color, width=SHARP, joint="curve")
+        dot(seen[-1], 2.5, fill=color)
+    dot(np.zeros(2), 2, fill=BLACK)
+    dot(run.goals[goal], 5, outline="red", width=2 * SHARP)
