@@ -27,7 +27,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
-    package_data={"tinymaml": ["py.typed"]},
+    package_data={"tinymaml": ["py.typed", "kept/*/*"]},
     install_requires=[
         "numpy>=1.26,<3",
         "autograd>=1.9.1,<2",

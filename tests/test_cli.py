@@ -397,6 +397,50 @@ def test_evaluation_of_a_run(finished, straight):
     assert digests(finished) == digests(straight)
 
 
+@pytest.mark.parametrize(
+    "algorithm", ["pretrained", "oracle", "averaged", "averaged-l2", "averaged-mean"]
+)
+def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
+    """Rejects a baseline whose step size is not tuned, not told, or told as another one
+    when it is evaluated later."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinymaml.plots.draw", lambda path: [])
+    options = ["--hidden", "8", "--iterations", "3", "--test-tasks", "4"]
+    few = ["--regressors", "5", "--points", "7"] if "averaged" in algorithm else []
+    asked = ["--algorithm", algorithm, *options, *few, "--validation-tasks", "20"]
+    told = here("train", "sine", *asked, "--out", "run")
+    assert told.code == 0, told
+    saved = json.loads(Path("run/evaluation.json").read_text())
+    line = f"step size {saved['alpha']:g}, the best of 12 on 20 validation tasks"
+    assert saved["algorithm"] == algorithm
+    rest = told.out[told.out.index("step size") :].splitlines()
+    assert rest[0] == line
+    fits = "0 of 5 regressors are below an MSE of 0.02 on their own curve"
+    assert rest[1:] == ([fits] if few else [])
+    again = here("evaluate", "run")
+    assert again.code == 0, again
+    assert again.out[again.out.index("step size") :].splitlines() == rest
+    assert json.loads(here("evaluate", "run", "--json").out) == saved
+    if algorithm == "averaged-mean":
+        assert here("evaluate", "run", "--workers", "2").out == again.out
+
+
+def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
+    """Rejects updates of what is to be random, then and when it goes on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinymaml.plots.draw", lambda path: [])
+    options = ["--hidden", "8", "--test-tasks", "4", "--validation-tasks", "4"]
+    told = here("train", "sine", "--algorithm", "random", *options, "--out", "run")
+    assert told.code == 0, told
+    assert "step size" in told.out
+    assert runs.read_config(Path("run")).iterations == 0
+    assert runs.read_metrics(Path("run")) == []
+    told = here("train", "--resume", "run", "--iterations", "5")
+    assert told.code == 2
+    assert "--iterations means nothing to --algorithm random" in one_error(told)
+    assert here("train", "--resume", "run").code == 0
+
+
 def test_pictures(finished):
     """Rejects pictures that are none, and paths that are not told."""
     pytest.importorskip("matplotlib")

@@ -13,6 +13,9 @@ from tinymaml import runs
 
 SINE = ("train", "sine")
 GLYPHS = ("train", "glyphs")
+ORACLE, RANDOM, AVERAGED = (
+    (*SINE, "--algorithm", name) for name in ("oracle", "random", "averaged")
+)
 BAD_BYTES = b"\xff\xfe".decode("utf-8", "surrogateescape")
 
 # What is typed, the exit code, and words of the one error line.
@@ -54,6 +57,19 @@ TYPED = {
     "workers-negative": ([*SINE, "--workers", "-2"], 2, "-2 is below 1"),
     "workers-many": ([*SINE, "--workers", "100000"], 2, "100000 is above 256"),
     "algorithm-case": ([*SINE, "--algorithm", "MAML"], 2, "'maml', 'fomaml'"),
+    "oracle-steps": ([*ORACLE, "--inner-steps", "1"], 2, "means nothing to --algorithm"),
+    "oracle-alpha": ([*ORACLE, "--alpha", "1"], 2, "--alpha means nothing to"),
+    "oracle-context": ([*ORACLE, "--context", "1"], 2, "--context means nothing to"),
+    "random-iterations": ([*RANDOM, "--iterations", "9"], 2, "--algorithm random"),
+    "random-in-a-file": ([*RANDOM, "--config", "beta.toml"], 2, "--beta means nothing"),
+    "averaged-tasks": ([*AVERAGED, "--tasks", "500"], 2, "--tasks means nothing to"),
+    "averaged-pull": ([*AVERAGED, "--pull", "1"], 2, "--pull means nothing to"),
+    "averaged-one": ([*AVERAGED, "--regressors", "1"], 2, "1 is below 2"),
+    "averaged-huge": ([*AVERAGED, "--regressors", "9999"], 2, "parameters, more than"),
+    "regressors-of-maml": ([*SINE, "--regressors", "9"], 2, "--algorithm maml"),
+    "context-negative": ([*SINE, "--context", "-1"], 2, "-1 is below 0"),
+    "context-and-norm": ([*GLYPHS, "--context", "1", "--adapt-norm"], 2, "z alone"),
+    "oracle-of-images": ([*GLYPHS, "--algorithm", "oracle"], 2, "'pretrained', 'random'"),
     "dtype": ([*SINE, "--dtype", "float16"], 2, "'float32', 'float64'"),
     "net": ([*GLYPHS, "--net", "big"], 2, "'conv', 'dense'"),
     "hidden-gap": ([*SINE, "--hidden", "40,,40"], 2, "'' is not an integer"),
@@ -139,6 +155,7 @@ def world(tmp_path_factory) -> Path:
     (folder / "deep.toml").write_text("alpha = " + "[" * 5000)
     (folder / "bytes.toml").write_bytes(b'out = "\xff"')
     (folder / "unknown.toml").write_text("alhpa = 0.1")
+    (folder / "beta.toml").write_text("beta = 0.1")
     (folder / "workers.toml").write_text("workers = 100000")
     for name in ("torn", "odd", "other", "html", "short", "new"):
         shutil.copytree(folder / "run", folder / name)

@@ -63,6 +63,22 @@ def test_single_precision_is_the_double_rounded(seed):
         np.testing.assert_array_equal(a, b.astype(np.float32))
 
 
+@given(SEEDS, st.sampled_from(["float32", "float64"]))
+def test_the_oracle_is_told_amplitude_and_phase(seed, dtype):
+    """Rejects another curve's amplitude and phase, their order, other points than the
+    others have, and the answer itself among the inputs."""
+    plain = sine.sample(rng_of(seed), 10, 5, dtype)
+    told = sine.sample_told(rng_of(seed), 10, 5, dtype)
+    curve = sine.draw_curve(rng_of(seed))
+    pairs = plain[::2], plain[1::2], told[::2], told[1::2]
+    for x, y, x_told, y_told in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(y_told, y)
+        expected = [[value, *np.array(curve, dtype)] for value in x[:, 0]]
+        np.testing.assert_array_equal(x_told, np.array(expected, dtype), strict=True)
+        amplitude, phase = x_told[:, 1:2], x_told[:, 2:3]
+        np.testing.assert_allclose(amplitude * np.sin(x - phase), y, atol=1e-5)
+
+
 def ks_distance(values, low, high):
     """Kolmogorov's distance of values from the uniform distribution on [low, high]."""
     ranks = np.sort((np.asarray(values) - low) / (high - low))

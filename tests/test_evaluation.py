@@ -1,18 +1,18 @@
-"""Evaluation: the interval, the fixed tasks, the scores after each step, the reports."""
+"""Evaluation: the interval, the fixed tasks and their hash, the scores after each step."""
 
-import json
+import hashlib
 
 import numpy as np
 import pytest
 from autograd import grad
 
-from tinymaml import evaluation, losses, runs, train
+from tinymaml import evaluation, losses, maml, runs, train
 from tinymaml.data import sine as curves
-from tinymaml.evaluation import as_json, as_table, evaluate, interval
+from tinymaml.evaluation import evaluate, evaluate_alone, fingerprint, interval
 from tinymaml.experiments import problem
-from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.images import Images, build
 from tinymaml.experiments.sine import Sine
-from tinymaml.fewshot import stream
+from tinymaml.fewshot import apply_alone, stack, stream
 from tinymaml.workers import Here
 
 
@@ -139,6 +139,101 @@ def test_splits_have_tasks_of_their_own(theta):
     assert len(np.unique(told)) == 60
 
 
+# ----- The hash -----
+
+
+def test_hash_is_that_of_every_array_of_every_task():
+    """Rejects a hash of some of the arrays, without shapes, or of the chunks they are in.
+
+    The sha256 of the tasks' sha256s, each of dtype, shape and bytes of its four arrays.
+    """
+    told = []
+    for task in range(23):
+        one = hashlib.sha256()
+        for array in problem(CONFIG).sample("test", stream(0, "test", 0, task)):
+            one.update(f"{array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+        told.append(one.digest())
+    expected = hashlib.sha256(b"".join(told)).hexdigest()
+    assert fingerprint(CONFIG, "test", 23, Here()) == expected
+
+
+SAME = {"seed": 5, "hidden": (3,), "alpha": 1.0, "iterations": 3, "algorithm": "fomaml"}
+OTHER = [{"shots": 6}, {"queries": 4}, {"dtype": "float32"}]
+
+
+def test_hashes_agree_exactly_when_tasks_do(monkeypatch):
+    """Rejects a hash of the options, and one that a net or a run's seed changes."""
+    told = fingerprint(CONFIG, "test", 5, Here())
+    assert fingerprint(CONFIG.with_changes(SAME), "test", 5, Here()) == told
+    others = [fingerprint(CONFIG.with_changes(c), "test", 5, Here()) for c in OTHER]
+    others += [
+        fingerprint(CONFIG, "val", 5, Here()),
+        fingerprint(CONFIG, "test", 6, Here()),
+    ]
+    monkeypatch.setattr(evaluation, "TASK_SEED", 1)
+    others.append(fingerprint(CONFIG, "test", 5, Here()))
+    assert len({told, *others}) == 1 + len(others)
+
+
+def test_hash_does_not_depend_on_chunks(monkeypatch):
+    """Rejects a hash that another number of tasks side by side would change."""
+    told = fingerprint(CONFIG, "test", 23, Here())
+    monkeypatch.setattr(evaluation, "CHUNK", 7)
+    assert fingerprint(CONFIG, "test", 23, Here()) == told
+
+
+# ----- Each query example alone -----
+
+
+@pytest.fixture(scope="module")
+def images():
+    """A family on 8 x 8 noise, a theta off the zeros, and its options."""
+    config = Images(ways=3, shots=2, queries=2, filters=3, alpha=0.5, dtype="float64")
+    noise = np.random.default_rng(0).integers(0, 256, (5, 6, 8, 8), np.uint8)
+    family = build(config, noise, {"test": np.arange(5)}, rotate=False)
+    rng = np.random.default_rng(1)
+    theta = family.model.init(rng)
+    return config, family, theta + 0.3 * rng.standard_normal(theta.shape)
+
+
+def test_alone_is_each_query_with_the_support_only(images, monkeypatch):
+    """Rejects statistics of all queries, of none of the support, or of the query alone;
+    scores at other steps than asked for, and in another order."""
+    config, family, theta = images
+    monkeypatch.setattr(evaluation, "problem", lambda _: family)
+    told = evaluate_alone(config, theta, "test", 23, (0, 2), Here())
+    assert told.shape == (2, 23)
+    for task in range(23):
+        episode = stack([family.sample("test", stream(0, "test", 0, task))])
+        path = maml.path(theta[None], family.task(episode), family.alpha, 2)
+        for row, theta_k in zip(told, (path[0], path[2]), strict=True):
+            right = []
+            for image, label in zip(episode.x_query[0], episode.y_query[0], strict=True):
+                seen = np.concatenate([episode.x_support[0], image[None]])
+                logits = family.model.apply(theta_k[0], seen)
+                right.append(logits[-1].argmax() == label)
+            assert row[task] == np.mean(right)
+    together = evaluate(config, theta, "test", 23, 2, Here())
+    assert (together[[0, 2]] != told).any()
+
+
+def test_a_query_alone_does_not_see_the_others(images):
+    """Rejects any way from one query example to another's answer."""
+    _, family, theta = images
+    episode = stack([family.sample("test", stream(0, "test", 0, t)) for t in range(2)])
+    theta = np.stack([theta, theta])
+    before = apply_alone(family.model.apply, theta, episode)
+    x = episode.x_query.copy()
+    x[:, 3] = 1 - x[:, 3]
+    after = apply_alone(family.model.apply, theta, episode._replace(x_query=x))
+    unchanged = np.delete(before, 3, axis=1), np.delete(after, 3, axis=1)
+    np.testing.assert_array_equal(*unchanged)
+    assert (before[:, 3] != after[:, 3]).any()
+    batched = family.model.apply(theta, episode.x_query)
+    changed = family.model.apply(theta, x)
+    assert (np.delete(batched, 3, axis=1) != np.delete(changed, 3, axis=1)).all()
+
+
 def test_evaluation_does_not_change_the_training(tmp_path):
     """Rejects an evaluation that draws from the training's stream (law 25): the
     checkpoints with and without validation are equal to the bit."""
@@ -168,50 +263,3 @@ def test_divergence_is_told_by_the_scores(theta):
     config = CONFIG.with_changes({"alpha": 1e6})
     scores = evaluate(config, theta, "test", 4, 10, Here())
     assert not np.isfinite(scores[-1]).all()
-    told = json.loads(as_json(config, "test", 0, scores), parse_constant=pytest.fail)
-    assert told["mean"][-1] is None
-    assert told["mean"][0] == pytest.approx(scores[0].mean())
-
-
-# ----- The reports -----
-
-
-SCORES = np.array([[0.25, 0.75], [0.5, 1.0], [1.0, 1.0]])
-
-
-def test_json_has_the_numbers_in_full():
-    """Rejects rounded numbers, a missing split or iteration, an unfinished last line."""
-    text = as_json(Glyphs(), "val", 70, SCORES)
-    assert text.endswith("}\n")
-    mean, half = interval(SCORES)
-    assert json.loads(text) == {
-        "experiment": "glyphs",
-        "score": "accuracy",
-        "split": "val",
-        "iteration": 70,
-        "tasks": 2,
-        "mean": mean.tolist(),
-        "half_width_95": half.tolist(),
-    }
-
-
-def test_table_of_accuracies_is_in_per_cent():
-    """Rejects shares that are shown as per cent, and half-widths on another scale.
-
-    Standard error of 0.25, 0.75: 0.25; 1.96 of it is 49 %.
-    """
-    assert as_table(Glyphs(), SCORES, (0, 2)).splitlines() == [
-        "gradient steps   accuracy on 2 tasks (95 % interval)",
-        "             0   50.00 +- 49.00 %",
-        "             2   100.00 +- 0.00 %",
-    ]
-
-
-def test_table_of_errors_has_no_unit_and_leaves_out_steps_not_made():
-    """Rejects an index error when fewer steps were made than the table would show."""
-    assert as_table(Sine(), SCORES, Sine.shown_steps).splitlines() == [
-        "gradient steps   MSE on 2 tasks (95 % interval)",
-        "             0   0.5000 +- 0.4900",
-        "             1   0.7500 +- 0.4900",
-        "             2   1.0000 +- 0.0000",
-    ]

@@ -12,6 +12,7 @@ from autograd import grad
 from tinymaml import evaluation, experiments, maml, params, train
 from tinymaml.data import glyphs as drawing
 from tinymaml.data import omniglot as prepared
+from tinymaml.differences import directions, slopes_error
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE
@@ -116,7 +117,7 @@ def test_experiment_is_named_and_says_what_it_is(kind):
     ("kind", "published"),
     [
         (Sine, {"tasks": 25, "alpha": 0.01, "hidden": (40, 40), "shots": 10}),
-        (Sine, {"queries": 10, "beta": 1e-3, "test_steps": 10, "test_tasks": 600}),
+        (Sine, {"queries": 0, "beta": 1e-3, "test_steps": 10, "test_tasks": 600}),
         (Omniglot, {"ways": 5, "shots": 1, "queries": 0, "tasks": 32, "inner_steps": 1}),
         (Omniglot, {"alpha": 0.4, "filters": 64, "rotate": True, "net": "conv"}),
         (Omniglot, {"split": "finn", "adapt_norm": False, "activation": "relu"}),
@@ -144,6 +145,10 @@ OFFLINE = [
     Glyphs(filters=2),
     Glyphs(filters=2, ways=4, shots=2, queries=3, dtype="float64"),
     Glyphs(net="dense", adapt_norm=True),
+    Sine(hidden=(4, 3), context=5),
+    Sine(hidden=(4, 3), algorithm="oracle"),
+    Glyphs(filters=2, context=2),
+    Glyphs(net="dense", context=1, dtype="float64"),
 ]
 
 
@@ -200,6 +205,54 @@ def test_only_offsets_of_batch_norm_are_not_adapted(net):
     assert (np.broadcast_to(free.alpha, theta.shape) == 0.7).all()
 
 
+CONTEXTS = [
+    Sine(hidden=(8, 6), context=3, alpha=2.0, activation="tanh", dtype="float64"),
+    Glyphs(filters=3, ways=3, context=2, alpha=2.0, activation="tanh", dtype="float64"),
+]
+
+
+@pytest.mark.parametrize("config", CONTEXTS)
+def test_only_the_context_moves_in_the_inner_loop(config):
+    """Rejects a mask on other parameters, or none: z alone has a step size."""
+    family, episodes, theta = generic(config)
+    moved = maml.adapt(theta, family.task(episodes), family.alpha, 2) - theta
+    for name, span in params.spans(family.model.shapes).items():
+        assert (family.alpha[span] == (config.alpha if name == "z" else 0)).all()
+        assert moved[:, span].any() == (name == "z")
+
+
+@pytest.mark.parametrize("config", CONTEXTS)
+def test_meta_gradient_of_the_context_is_that_of_differences(config):
+    """Rejects a meta-gradient of z only, or without what z's steps contribute."""
+    family, episodes, theta = generic(config)
+    task = family.task(episodes)
+    exact = maml.meta_gradient(theta, task, family.alpha, 2)[1]
+    spans = params.spans(family.model.shapes)
+    assert all(exact[:, span].any() for span in spans.values())
+
+    def query_after(at):
+        adapted = maml.adapt(at, task, family.alpha, 2)
+        return float(task.query(adapted)(adapted))
+
+    ways = directions(np.random.default_rng(2), theta.shape, 8)
+    assert slopes_error(query_after, theta, ways, exact) < 1e-7
+    first = maml.first_order(theta, task, family.alpha, 2)[1]
+    assert relative(first, exact) > 1e-3
+
+
+def test_context_and_adapted_offsets_do_not_go_together():
+    """Rejects an option that is read but not used."""
+    with pytest.raises(UsageError, match="no --adapt-norm"):
+        problem(Glyphs(filters=2, context=1, adapt_norm=True))
+
+
+@pytest.mark.parametrize("algorithm", ["pretrained", "random"])
+def test_tuning_needs_validation_classes(small_omniglot, algorithm):
+    """Rejects a run that is trained, and fails when its step size is to be tuned."""
+    with pytest.raises(UsageError, match="no validation classes to tune"):
+        problem(Omniglot(data="some.npz", split="lake", filters=1, algorithm=algorithm))
+
+
 @pytest.mark.parametrize(("queries", "expected"), [(0, 3), (5, 5)])
 def test_no_queries_means_as_many_as_shots(queries, expected):
     """Rejects an empty query set."""
@@ -207,6 +260,44 @@ def test_no_queries_means_as_many_as_shots(queries, expected):
     episode = family.sample("train", stream(0, "train", 0, 0))
     assert len(episode.x_query) == len(episode.y_query) == 5 * expected
     assert len(episode.x_support) == 5 * 3
+
+
+@pytest.mark.parametrize(("test_queries", "expected"), [(0, 3), (1, 1), (7, 7)])
+def test_queries_at_test_may_be_another_number(test_queries, expected):
+    """Rejects training's number at test, the other way round, and a check of one only."""
+    config = Glyphs(filters=2, shots=2, queries=3, test_queries=test_queries)
+    family = problem(config)
+    for split, queries in (("train", 3), ("val", expected), ("test", expected)):
+        episode = family.sample(split, stream(0, split, 0, 0))
+        assert len(episode.x_query) == 5 * queries, split
+        assert len(episode.x_support) == 5 * 2
+    with pytest.raises(UsageError, match="split 'val': 2 shots and 19 queries"):
+        problem(config.with_changes({"test_queries": 19}))
+
+
+def test_sine_has_as_many_queries_as_shots():
+    """Rejects ten points to be judged on whatever the shots are."""
+    for shots, queries, expected in ((20, 0, 20), (5, 0, 5), (5, 3, 3)):
+        episode = problem(Sine(shots=shots, queries=queries)).sample(
+            "test", stream(0, "test", 0, 0)
+        )
+        assert (len(episode.x_support), len(episode.x_query)) == (shots, expected)
+
+
+def test_head_and_eps_reach_the_nets():
+    """Rejects options that are read but not used."""
+    rng = stream(0, "init", 0, 0)
+    head = params.unpack(
+        *(lambda m: (m.init(rng), m.shapes))(problem(Glyphs(head="normal")).model)
+    )["w"]
+    assert 0.8 < head.std() < 1.2  # of Glorot's: 0.23
+    for net in ("conv", "dense"):
+        usual, vast = (
+            problem(Glyphs(net=net, filters=4, norm_eps=eps)).model for eps in (1e-3, 1.0)
+        )
+        theta = usual.init(stream(0, "init", 0, 0))
+        x = np.random.default_rng(0).uniform(size=(5, 28, 28, 1))
+        assert (usual.apply(theta, x) != vast.apply(theta, x)).any()
 
 
 @pytest.mark.parametrize(
@@ -259,6 +350,7 @@ NETS = [
     Glyphs(filters=4, ways=3, shots=2, dtype="float64"),
     Glyphs(filters=3, ways=3, dtype="float64", adapt_norm=True),
     Glyphs(net="dense", ways=3, shots=2, dtype="float64"),
+    Glyphs(filters=4, ways=3, shots=2, context=2, alpha=4.0, dtype="float64"),
 ]
 
 

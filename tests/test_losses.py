@@ -59,6 +59,15 @@ def test_cross_entropy_is_a_mean_over_examples_and_a_sum_over_tasks(lead, n, way
     assert abs(losses.cross_entropy(logits, labels) - plain) <= 1e-13 * max(1, plain)
 
 
+@given(lead=leads, n=few, ways=few, divisor=st.integers(1, 9), seed=seeds)
+def test_a_divisor_takes_the_place_of_the_number(lead, n, ways, divisor, seed):
+    """Rejects a divisor on top of the mean: with n examples it is n / divisor times it."""
+    logits, labels = classification(default_rng(seed), lead, n, ways)
+    mean = losses.cross_entropy(logits, labels)
+    told = losses.cross_entropy(logits, labels, divisor)
+    assert abs(told - n / divisor * mean) <= 1e-13 * max(1, told)
+
+
 def test_losses_by_hand():
     """Rejects half the squared error, base-2 logarithms and a forgotten minus."""
     assert losses.mse(np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]])) == 2.5

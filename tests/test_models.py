@@ -25,6 +25,11 @@ NETS = {
     "mlp batch norm": (models.mlp([3, 5, 4, 2], batch_norm=True), (3,)),
     "conv": (models.conv_net((7, 6, 2), 3, filters=4, layers=2), (7, 6, 2)),
     "pooled conv": (models.pooled_conv_net((9, 8, 2), 3, filters=4, layers=2), (9, 8, 2)),
+    "mlp context": (models.with_context(models.mlp([5, 5, 4, 2]), (2,)), (3,)),
+    "conv context": (
+        models.with_context(models.conv_net((7, 6, 3), 3, filters=4, layers=2), (7, 6, 1)),
+        (7, 6, 2),
+    ),
 }
 every_net = pytest.mark.parametrize("name", NETS)
 normalised_net = pytest.mark.parametrize("name", ["mlp batch norm", "conv", "pooled conv"])
@@ -192,6 +197,66 @@ def test_pooled_conv_net_is_the_plain_expression(seed):
         assert close(net.apply(theta, images), plain, 1e-12)
 
 
+@pytest.mark.parametrize("name", ["mlp batch norm", "conv", "pooled conv"])
+def test_batch_norm_adds_the_eps_it_is_given(name):
+    """Rejects a layer that keeps the usual eps: with a huge one its inputs vanish."""
+    builders = {
+        "mlp batch norm": lambda eps: models.mlp((3, 4, 5, 2), batch_norm=True, eps=eps),
+        "conv": lambda eps: models.conv_net((7, 6, 2), 3, 4, 2, eps=eps),
+        "pooled conv": lambda eps: models.pooled_conv_net((9, 8, 2), 3, 4, 2, eps=eps),
+    }
+    size = {"mlp batch norm": (3,), "conv": (7, 6, 2), "pooled conv": (9, 8, 2)}[name]
+    usual, vast = builders[name](1e-3), builders[name](1e12)
+    theta, x = usual.init(default_rng(0)), default_rng(1).standard_normal((6, *size))
+    assert np.abs(np.diff(vast.apply(theta, x), axis=0)).max() < 1e-5
+    assert np.abs(np.diff(usual.apply(theta, x), axis=0)).max() > 1e-5
+    for array, span in params.spans(usual.shapes).items():
+        if array.startswith("beta"):  # what is left of a layer is its offset
+            theta[span] = 1
+    assert vast.apply(theta, x).any()
+
+
+@pytest.mark.parametrize("builder", [models.conv_net, models.pooled_conv_net])
+def test_a_head_is_drawn_as_asked(builder):
+    """Rejects a head that is read but not used, and another array drawn with it."""
+    nets = [builder((16, 16, 1), 20, 32, head=draw) for draw in models.HEADS.values()]
+    drawn = [params.unpack(n.init(default_rng(0)), n.shapes) for n in nets]
+    # 640 draws or more: the standard deviation of N(0, 1) comes within 10 %.
+    assert 0.9 < drawn[1]["w"].std() < 1.1
+    assert drawn[0]["w"].std() == pytest.approx(np.sqrt(2 / (32 + 20)), rel=0.1)
+    for array in drawn[0]:
+        if array != "w":
+            np.testing.assert_array_equal(drawn[0][array], drawn[1][array])
+
+
+@pytest.mark.parametrize("shape", [(2,), (7, 6, 1)], ids=["vectors", "images"])
+def test_context_stands_beside_every_input(shape):
+    """Rejects z in front of the inputs, z that differs between examples or tasks' z
+    that are mixed up, and parameters of the net that are shifted by it."""
+    rng, n, tasks = default_rng(0), 4, 3
+    vectors = len(shape) == 1
+    inner = models.mlp([5, 4, 2]) if vectors else models.conv_net((7, 6, 3), 3, 4, 2)
+    model = models.with_context(inner, shape)
+    size = int(np.prod(shape))
+    assert [*model.shapes] == ["z", *inner.shapes]
+    theta = rng.standard_normal((tasks, size + params.count(inner.shapes)))
+    x = rng.standard_normal((tasks, n, *shape[:-1], 3 if vectors else 2))
+    found = model.apply(theta, x)
+    for task in range(tasks):
+        z = np.stack([theta[task, :size].reshape(shape)] * n)
+        wide = np.concatenate([x[task], z], axis=-1)
+        expected = inner.apply(theta[task, size:], wide)
+        np.testing.assert_allclose(found[task], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_context_starts_at_zero():
+    """Rejects z drawn like a weight, and a net that is drawn otherwise beside it."""
+    inner = models.mlp([5, 4, 2])
+    theta = models.with_context(inner, (2,)).init(default_rng(0))
+    assert not theta[:2].any()
+    np.testing.assert_array_equal(theta[2:], inner.init(default_rng(0)))
+
+
 def test_flat_images_reads_pixels_row_by_row():
     """Rejects pixels in another order than NumPy's, and mixed examples."""
     rng = default_rng(0)
@@ -241,7 +306,7 @@ def test_weights_are_drawn_and_offsets_start_at_zero(name):
     """Rejects an array drawn by the wrong rule: a zero weight or a random offset."""
     model, _ = NETS[name]
     for array, values in params.unpack(model.init(default_rng(0)), model.shapes).items():
-        if array.startswith("b"):
+        if array.startswith(("b", "z")):
             assert not values.any(), array
         else:
             assert np.unique(values).size == values.size, array

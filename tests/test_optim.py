@@ -1,4 +1,4 @@
-"""Adam: against autograd's own, its first step in closed form, float32."""
+"""Adam and clipping: against autograd's own, its first step in closed form, float32."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.linalg import norm
 from numpy.random import default_rng
 
-from tinymaml.optim import Moments, adam
+from tinymaml.optim import Moments, adam, clip
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -95,3 +95,32 @@ def test_float32_stays_float32(iteration):
     theta = np.ones(3, np.float32)
     theta, moments = adam(theta, theta, still(theta), iteration, 0.001)
     assert {array.dtype.name for array in (theta, *moments)} == {"float32"}
+
+
+# ----- Clipping -----
+
+
+@given(
+    gradient=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6).map(np.array),
+    bound=st.floats(1e-3, 1e3),
+)
+def test_entries_are_clipped_one_by_one(gradient, bound):
+    """Rejects clipping by norm, which turns entries within the bound too."""
+    clipped = clip(gradient, bound)
+    for before, after in zip(gradient, clipped, strict=True):
+        assert after == (before if abs(before) <= bound else np.copysign(bound, before))
+
+
+@pytest.mark.parametrize("bound", [0, 1.0])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_clipping_does_not_hide_divergence(bound, value):
+    """Rejects an infinite gradient made 10, with which a run would go on."""
+    assert not np.isfinite(clip(np.array([value, 0.5]), bound)).all()
+
+
+def test_no_bound_changes_nothing_and_float32_stays():
+    """Rejects 0 taken for a bound of 0, and a float64 bound that spreads."""
+    gradient = np.array([1e9, -3], np.float32)
+    assert clip(gradient, 0.0) is gradient
+    assert clip(gradient, 10.0).tolist() == [10, -3]
+    assert clip(gradient, 10.0).dtype == np.float32

@@ -73,6 +73,12 @@ def test_a_layout_by_hand():
     assert params.spans(LAYOUT) == {"a": slice(0, 6), "b": slice(6, 7), "c": slice(7, 11)}
 
 
+def test_a_mask_by_hand():
+    """Rejects a mask of the others, and one that is shifted."""
+    assert params.mask(LAYOUT, ["a", "c"]).tolist() == [1] * 6 + [0] + [1] * 4
+    assert params.mask(LAYOUT, []).tolist() == [0] * 11
+
+
 @given(shapes=layouts, lead=leads)
 def test_unpack_gives_views(shapes, lead):
     """Rejects copies: a write through every piece must reach all of theta."""

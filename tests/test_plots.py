@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinymaml import evaluation, plots, runs, train
+from tinymaml import evaluation, finetune, plots, runs, train
 from tinymaml.errors import WorldError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
@@ -129,6 +129,36 @@ def test_diverging_steps_do_not_hide_the_others(trained, tmp_path, monkeypatch, 
     plots.sine_fit(trained, CONFIG.with_changes({"alpha": alpha}))
     low, high = figures[0].axes[0].get_ylim()
     assert -plots.Y_LIMIT <= low < -1 < 1 < high <= plots.Y_LIMIT
+
+
+@pytest.mark.parametrize("algorithm", ["oracle", "averaged"])
+def test_fit_of_a_baseline(tmp_path, monkeypatch, algorithm):
+    """Rejects an oracle that is told nothing, a single regressor for the average, and
+    steps of another size than the tuned one: the errors are those of an evaluation."""
+    config = Sine(
+        algorithm=algorithm,
+        iterations=30,
+        hidden=(8,),
+        regressors=3,
+        points=9,
+        beta=0.1,
+        validation_tasks=9,
+        dtype="float64",
+    )
+    runs.write_config(tmp_path, config, {})
+    theta = train.train(tmp_path, config, Here(), lambda *_: None).theta
+    pictures = {}
+    monkeypatch.setattr(plots, "_write", lambda f, path: pictures.update({path.name: f}))
+    plots.draw(tmp_path)
+    lines = lines_of(pictures["fit.png"].axes[0])
+    tuned = finetune.tuned(config, theta, 10, Here())
+    scores = evaluation.evaluate(tuned, theta, "test", 1, 10, Here())[:, 0]
+    assert scores[10] != pytest.approx(scores[0], rel=0.04)
+    task = evaluation.stream(evaluation.TASK_SEED, "test", 0, 0)
+    x, y = evaluation.problem(tuned).sample("test", task)[2:]
+    for step, label in ((0, "before"), (1, "after 1 step"), (10, "after 10 steps")):
+        shown = np.interp(x[:, 0], *lines[label].T)
+        assert np.mean((shown - y[:, 0]) ** 2) == pytest.approx(scores[step], rel=0.02)
 
 
 def test_images_have_a_learning_curve_only(tmp_path):

@@ -20,6 +20,7 @@ from tinymaml import runs
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
+from tinymaml.npz import FORMAT
 from tinymaml.optim import Moments
 from tinymaml.runs import State
 
@@ -27,7 +28,7 @@ from tinymaml.runs import State
 CONFIG, COUNT = Sine(hidden=(2,)), 7
 VERSIONS = {"tinymaml": "0"}
 GOOD = {
-    "format": np.int64(runs.FORMAT),
+    "format": np.int64(FORMAT),
     "experiment": np.str_("sine"),
     "iteration": np.int64(3),
     "theta": np.linspace(-1, 1, COUNT, dtype="float32"),

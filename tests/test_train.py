@@ -269,6 +269,21 @@ def test_the_update_is_the_average_over_tasks():
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_the_average_is_clipped_before_adam():
+    """Rejects clipping each task's gradient, the update, or nothing at all."""
+    config = CONFIG.with_changes({"clip": 0.01})
+    state = loop.initial_state(CONFIG)
+    _, average = loop.average_gradient(config, state, Here())
+    _, unclipped = loop.average_gradient(CONFIG, state, Here())
+    np.testing.assert_array_equal(average, unclipped)
+    assert np.abs(average).max() > 0.02
+    after = loop.update(config, state, average)
+    expected = loop.update(CONFIG, state, np.clip(average, -0.01, 0.01))
+    for told, wanted in zip(after.moments, expected.moments, strict=True):
+        np.testing.assert_array_equal(told, wanted)
+    assert np.abs(after.moments.m).max() == pytest.approx(0.001, rel=1e-6)
+
+
 def test_a_replayed_run_has_the_bytes_of_one_that_is_not(tmp_path, straight):
     """Rejects a replay whose last bits differ, after any number of updates."""
     loop.sum_of_gradients.cache_clear()

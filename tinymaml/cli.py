@@ -7,8 +7,6 @@ world is (a file, the data, the disk, divergence), told in one line; 130 after C
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -16,14 +14,14 @@ from typing import Any
 
 import click
 
-from tinymaml import evaluation, plots, runs
+from tinymaml import plots
 from tinymaml.cli_check import check_group
+from tinymaml.cli_evaluate import evaluate, export
+from tinymaml.cli_list import list_command
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
-from tinymaml.experiments import MODULES
 from tinymaml.machine import advice, cpu, versions
-from tinymaml.options import QUIET, WORKERS, Number, Text, shown
-from tinymaml.workers import engine
+from tinymaml.options import Text
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
@@ -51,46 +49,9 @@ def main(debug: bool) -> None:
 
 main.add_command(train)
 main.add_command(check_group)
-
-
-@main.command(params=[WORKERS, QUIET])
-@click.argument("run")
-@click.option("--tasks", type=Number(int, least=2, most=10**6), help="held-out tasks")
-@click.option("--steps", type=Number(int, least=0, most=1000), help="gradient steps")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test")
-@click.option("--data", type=Text(), help="data file, when it has moved")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-def evaluate(
-    run: str,
-    tasks: int | None,
-    steps: int | None,
-    split: str,
-    data: str | None,
-    as_json: bool,
-    workers: int | str,
-    quiet: bool,
-) -> None:
-    """Score a run's last checkpoint on held-out tasks after each gradient step.
-
-    Example: tinymaml evaluate runs/omniglot-1
-    """
-    del quiet  # it prints its result only
-    path = Path(run)
-    config = runs.read_config(path)
-    if data is not None:
-        if not hasattr(config, "data"):
-            raise UsageError(f"a run of {config.name} has no data file")
-        config = config.with_changes({"data": data})
-    state = runs.last_state(path, config)
-    tasks = config.test_tasks if tasks is None else tasks
-    steps = config.test_steps if steps is None else steps
-    with engine(workers) as pool:
-        scores = evaluation.evaluate(config, state.theta, split, tasks, steps, pool)
-    if as_json:
-        click.echo(evaluation.as_json(config, split, state.iteration, scores), nl=False)
-    else:
-        click.echo(f"{config.name}, {state.iteration} iterations, {split} tasks")
-        click.echo(evaluation.as_table(config, scores, tuple(range(steps + 1))))
+main.add_command(evaluate)
+main.add_command(export)
+main.add_command(list_command)
 
 
 @main.command()
@@ -103,30 +64,6 @@ def plot(run: str, beside: str | None) -> None:
     """
     for picture in plots.draw(Path(run), Path(beside) if beside else None):
         click.echo(picture)
-
-
-@main.command(name="list")
-@click.argument("experiment", required=False, type=click.Choice([*MODULES]))
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-def list_command(experiment: str | None, as_json: bool) -> None:
-    """List the experiments, or one's options with the source of each default.
-
-    Example: tinymaml list sine
-    """
-    kinds = {name: module.CONFIG for name, module in MODULES.items()}
-    if as_json:
-        told = {n: dataclasses.asdict(k()) for n, k in kinds.items()}
-        click.echo(json.dumps(told[experiment] if experiment else told, indent=2))
-    elif experiment is None:
-        for name, kind in kinds.items():
-            click.echo(f"{name:<10} {kind.__doc__.splitlines()[0]}")
-    else:
-        for field in dataclasses.fields(kinds[experiment]):
-            flag = "--" + field.name.replace("_", "-")
-            source = field.metadata["source"]
-            click.echo(f"{flag:<20} {shown(field.default):<10} {field.metadata['help']}")
-            if source:
-                click.echo(f"{'':<31} source: {source}")
 
 
 # ----- Errors are for people -----

@@ -26,7 +26,8 @@ JSON = click.Option(["--json", "as_json"], is_flag=True, help="print JSON")
 NOT_CHECKED = {
     *("iterations", "seed", "algorithm", "beta", "dtype", "chunk", "replay", "inner_steps"),
     *("checkpoint_every", "validate_every", "validation_tasks", "test_tasks", "test_steps"),
-    "activation",
+    *("activation", "preset", "clip", "test_queries"),
+    *("regressors", "points", "pull"),
 }
 # Small nets that check in seconds what every experiment's does.
 EXAMPLES = (

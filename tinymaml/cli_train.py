@@ -11,21 +11,42 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinymaml import evaluation, params, plots, runs
+from tinymaml import plots, presets, report, results, runs, thetas
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import Config
 from tinymaml.machine import versions
-from tinymaml.options import QUIET, WORKERS, Flag, Text, options_of, read_file
+from tinymaml.options import (
+    QUIET,
+    WORKERS,
+    Flag,
+    Number,
+    Text,
+    options_of,
+    read_file,
+    types_of,
+)
+from tinymaml.results import Result
 from tinymaml.train import train as train_run
 from tinymaml.workers import engine
 
 
-MOST_PARAMETERS = 10**7  # far above any use on a CPU
+Plan = list[tuple[Path, Config]]
 
+MOST_PARAMETERS = 10**7  # far above any use on a CPU
+EVALUATION = "evaluation.json"
+
+SEEDS = Number(int, least=1, most=1000)
 TRAIN_ONLY = (
     click.Option(["--out"], type=Text(), help="folder of the new run  [runs/NAME-N]"),
     click.Option(["--resume"], type=Text(), metavar="RUN", help="go on with this run"),
+    click.Option(
+        ["--seeds"],
+        type=SEEDS,
+        default=1,
+        show_default=True,
+        help="runs, of this seed and the next ones, each in a folder of its own",
+    ),
     click.Option(
         ["--config", "config_file"],
         type=click.Path(exists=True, dir_okay=False),
@@ -42,7 +63,8 @@ class TrainGroup(click.Group):
         """Put the experiment's name in front when a run to resume tells it."""
         run = _resumed(args) if args and args[0].startswith("--") else None
         if run is not None:
-            args = [runs.read_config(Path(run)).name, *args]
+            first, *_ = runs.members(Path(run))
+            args = [runs.read_config(first).name, *args]
         return super().parse_args(context, args)
 
 
@@ -82,73 +104,134 @@ OTHERS = {
     "workers": WORKERS.type,
     "out": Text(),
     "resume": Text(),
+    "seeds": SEEDS,
     "quiet": Flag(),
 }
 
 
 def run_training(kind: type[Config], given: dict[str, Any]) -> None:
-    """Begin a run or go on with one, then evaluate it and print the table."""
+    """Begin runs or go on with them, then evaluate each and print its table."""
     source = click.get_current_context().get_parameter_source
     typed = {k: v for k, v in given.items() if source(k) is ParameterSource.COMMANDLINE}
     file = typed.pop("config_file", None)
     changes = {**(read_file(file, kind, OTHERS) if file else {}), **typed}
     shared = {name: changes.pop(name, given[name]) for name in OTHERS}
     if shared["resume"] is not None:
-        path, config = resumed_run(shared, kind, changes)
+        folder, planned = resumed_runs(shared, kind, changes)
     else:
-        config = kind(**changes)
-        check_model(config)  # whatever does not fit is told before anything is written
-        path = runs.new_folder(shared["out"], kind.name)
-    path.mkdir(parents=True, exist_ok=True)
-    with runs.locked(path):
-        runs.write_config(path, config, versions())
-        train_and_report(path, config, shared["workers"], shared["quiet"])
+        folder, planned = new_runs(shared, kind, changes)
+    for path, config in planned:  # all of them, so that the folder tells what it is for
+        path.mkdir(parents=True, exist_ok=True)
+        with runs.locked(path):
+            runs.write_config(path, config, versions())
+    told = []
+    for path, config in planned:
+        with runs.locked(path):
+            told.append(train_and_report(path, config, shared, folder))
+    if len(told) > 1:
+        together = results.pooled(told)
+        click.echo(f"\n{report.title(together)}")
+        click.echo(report.as_text([together], config.shown_steps))
+        runs.write(folder / EVALUATION, report.as_json([together]).encode())
 
 
-def resumed_run(
+def new_runs(
     shared: dict[str, Any], kind: type[Config], changes: dict[str, Any]
-) -> tuple[Path, Config]:
-    """Return the folder and configuration of a run that goes on."""
+) -> tuple[Path, Plan]:
+    """Return the folder of a new run or of several, and the configuration of each.
+
+    Runs of several seeds that the folder has already go on.
+    """
+    config = kind(**changes)
+    check_used(config, changes)
+    published = presets.values(config)
+    config = kind(**{**published, **changes})
+    if not config.uses("iterations"):
+        config = config.with_changes({"iterations": 0})
+    check_model(config)  # whatever does not fit is told before anything is written
+    folder, number = runs.new_folder(shared["out"], kind.name), shared["seeds"]
+    begun = runs.members(folder)
+    if number == 1:
+        if begun != [folder]:
+            raise WorldError(f"{str(folder)!r} holds runs of several seeds")
+        return folder, [(folder, config)]
+    last = config.seed + number - 1
+    types_of(kind)["seed"].convert(last, None, None)
+    planned = [
+        (runs.seed_folder(folder, seed), config.with_changes({"seed": seed}))
+        for seed in range(config.seed, last + 1)
+    ]
+    for path, wanted in planned:
+        if path in begun:
+            runs.check_resumable(runs.read_config(path), wanted)
+    return folder, planned
+
+
+def resumed_runs(
+    shared: dict[str, Any], kind: type[Config], changes: dict[str, Any]
+) -> tuple[Path, Plan]:
+    """Return the folder of a run or of several that go on, and their configurations."""
     if shared["out"] is not None:
         raise UsageError("--out and --resume do not go together")
-    path = Path(shared["resume"])
-    saved = runs.read_config(path)
-    if type(saved) is not kind:
-        raise UsageError(f"{str(path)!r} is a run of {saved.name}, not {kind.name}")
-    config = saved.with_changes(changes)
-    runs.check_resumable(saved, config)
-    check_model(config)
-    return path, config
+    folder = Path(shared["resume"])
+    planned = []
+    for path in runs.members(folder):
+        saved = runs.read_config(path)
+        if type(saved) is not kind:
+            raise UsageError(f"{str(path)!r} is a run of {saved.name}, not {kind.name}")
+        if (path / thetas.THETA).exists():
+            raise WorldError(f"{str(path)!r} holds a theta only; no run to go on with")
+        config = saved.with_changes(changes)
+        check_used(config, changes)
+        runs.check_resumable(saved, config)
+        check_model(config)
+        planned.append((path, config))
+    if shared["seeds"] not in (1, len(planned)):
+        raise UsageError(f"--seeds: {str(folder)!r} has {len(planned)}")
+    return folder, planned
+
+
+def check_used(config: Config, changes: dict[str, Any]) -> None:
+    """Raise UsageError when an option was given that the algorithm has no use for."""
+    for name in changes:
+        if not config.uses(name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} means nothing to --algorithm {config.algorithm}")
 
 
 def check_model(config: Config) -> None:
     """Raise UsageError when the options do not fit the data or ask for a huge model."""
-    count = params.count(problem(config).model.shapes)
+    count = problem(config).size
     if count > MOST_PARAMETERS:
         raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")
 
 
-def train_and_report(path: Path, config: Config, count: int | str, quiet: bool) -> None:
-    """Train in the folder, then print, write and draw how held-out tasks go."""
+def train_and_report(
+    path: Path, config: Config, shared: dict[str, Any], folder: Path
+) -> Result:
+    """Train in the folder `path`, then print, write and draw how held-out tasks go."""
     click.echo(f"run folder: {path}", err=True)
-    with engine(count) as pool:
+    with engine(shared["workers"]) as pool:
         try:
-            with progress_bar(config, quiet) as progress:
-                state = train_run(path, config, pool, progress)
+            with progress_bar(config, shared["quiet"]) as progress:
+                train_run(path, config, pool, progress)
         except Interrupted as stop:
             told = f"interrupted at iteration {stop.iteration}; go on with:"
-            click.echo(f"{told} tinymaml train --resume {path}", err=True)
+            click.echo(f"{told} tinymaml train --resume {folder}", err=True)
             raise
-        scores = evaluation.evaluate(
-            config, state.theta, "test", config.test_tasks, config.test_steps, pool
+        theta, steps = thetas.load(path, config), config.test_steps
+        result = results.judge(
+            config, theta, "test", config.test_tasks, steps, [steps], pool
         )
-    told = evaluation.as_json(config, "test", state.iteration, scores)
-    runs.write(path / "evaluation.json", told.encode())
-    click.echo(evaluation.as_table(config, scores, config.shown_steps))
+    runs.write(path / EVALUATION, report.as_json([result]).encode())
+    if theta.chosen:
+        click.echo(report.title(result))
+    click.echo(report.as_text([result], config.shown_steps))
     try:
         plots.draw(path)
     except WorldError as error:
         click.echo(f"no pictures: {error}", err=True)
+    return result
 
 
 @contextmanager

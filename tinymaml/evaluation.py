@@ -1,12 +1,13 @@
 """Held-out tasks: the score after each gradient step, with its interval.
 
 The tasks are a fixed list, the same for every run and seed, so that runs compare on the
-same tasks.
+same tasks; its hash says whether two lists are.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import Episode, stack, stream
 from tinymaml.workers import gather, spans
 
 
@@ -29,26 +30,96 @@ NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 def evaluate(
     config: Config, theta: Array, split: str, tasks: int, steps: int, engine: Executor
 ) -> Array:
-    """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps."""
+    """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps.
+
+    theta: all that was trained, as a run's state has it
+    """
+    theta = problem(config).start(theta)
     chunks = spans(tasks, CHUNK)
     scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
+    return np.concatenate(scores, axis=1)
+
+
+def evaluate_alone(
+    config: Config,
+    theta: Array,
+    split: str,
+    tasks: int,
+    steps: Sequence[int],
+    engine: Executor,
+) -> Array:
+    """Return the score (len(steps), tasks) after those steps, each query on its own.
+
+    theta: all that was trained. Raises TypeError for a model to which that makes no
+    difference.
+    """
+    theta = problem(config).start(theta)
+    chunks = spans(tasks, CHUNK)
+    scores = gather(engine, chunk_alone, (config, theta, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 
 
 def chunk_scores(
     config: Config, theta: Array, split: str, steps: int, tasks: range
 ) -> Array:
-    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks."""
+    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks; theta (P,)."""
+    episodes, thetas = _adapted(config, theta, split, steps, tasks)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.stack([problem(config).score(theta_k, episodes) for theta_k in thetas])
+
+
+def chunk_alone(
+    config: Config, theta: Array, split: str, steps: Sequence[int], tasks: range
+) -> Array:
+    """Return the score (len(steps), len(tasks)), each query example on its own."""
+    episodes, thetas = _adapted(config, theta, split, max(steps), tasks)
+    with np.errstate(over="ignore", invalid="ignore"):
+        score = problem(config).score_alone
+        return np.stack([score(thetas[k], episodes) for k in steps])
+
+
+def _adapted(
+    config: Config, theta: Array, split: str, steps: int, tasks: range
+) -> tuple[Episode, list[Array]]:
     family = problem(config)
-    episodes = stack(
-        [family.sample(split, stream(TASK_SEED, split, 0, task)) for task in tasks]
-    )
+    episodes = stack(_drawn(config, split, tasks))
     theta = np.tile(theta, (len(tasks), 1))
     alpha = family.test_alpha(steps) if family.test_alpha else family.alpha
     # A task on which the steps diverge is told by its score.
     with np.errstate(over="ignore", invalid="ignore"):
-        thetas = maml.path(theta, family.task(episodes), alpha, steps)
-        return np.stack([family.score(theta_k, episodes) for theta_k in thetas])
+        return episodes, maml.path(theta, family.task(episodes), alpha, steps)
+
+
+def _drawn(config: Config, split: str, tasks: range) -> list[Episode]:
+    draw = problem(config).sample
+    return [draw(split, stream(TASK_SEED, split, 0, task)) for task in tasks]
+
+
+# ----- Are these the same tasks? -----
+
+
+def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str:
+    """Return the sha256 of the first so many fixed tasks of a split.
+
+    Of every array of every task in order: its dtype, shape and bytes. Equal for two
+    evaluations exactly when both adapt to and are judged on the same numbers, whatever
+    made them and in however many processes; the precision is part of the numbers.
+    """
+    digests = gather(engine, chunk_digests, (config, split), spans(tasks, CHUNK))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def chunk_digests(config: Config, split: str, tasks: range) -> bytes:
+    """Return the sha256 of each of some of the fixed tasks, end to end."""
+    return b"".join(_digest(episode) for episode in _drawn(config, split, tasks))
+
+
+def _digest(episode: Episode) -> bytes:
+    found = hashlib.sha256()
+    for array in map(np.asarray, episode):
+        found.update(f"{array.dtype.str} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array))
+    return found.digest()
 
 
 def interval(scores: Array) -> tuple[Array, Array]:
@@ -60,40 +131,3 @@ def interval(scores: Array) -> tuple[Array, Array]:
     with np.errstate(over="ignore", invalid="ignore"):
         spread = scores.std(axis=-1, ddof=1) / np.sqrt(scores.shape[-1])
         return scores.mean(axis=-1), NORMAL_95 * spread
-
-
-def as_json(config: Config, split: str, iteration: int, scores: Array) -> str:
-    """Return the result for machines: mean and half-width after each step.
-
-    What is not finite becomes null, for which JSON has no number.
-    """
-    mean, half = interval(scores)
-    told = {
-        "experiment": config.name,
-        "score": config.score,
-        "split": split,
-        "iteration": iteration,
-        "tasks": scores.shape[1],
-        "mean": _finite(mean),
-        "half_width_95": _finite(half),
-        **({"anchors": config.anchors} if config.anchors else {}),
-    }
-    return json.dumps(told, indent=2) + "\n"
-
-
-def _finite(numbers: Array) -> list[float | None]:
-    return [x if np.isfinite(x) else None for x in numbers.tolist()]
-
-
-def as_table(config: Config, scores: Array, shown: tuple[int, ...]) -> str:
-    """Return the result for people: one line per shown number of gradient steps."""
-    mean, half = interval(scores)
-    percent = config.score == "accuracy"
-    factor, digits, unit = (100, 2, " %") if percent else (1, 4, "")
-    lines = [f"gradient steps   {config.score} on {scores.shape[1]} tasks (95 % interval)"]
-    for step in shown:
-        if step < len(mean):
-            low, high = factor * mean[step], factor * half[step]
-            lines.append(f"{step:>14}   {low:.{digits}f} +- {high:.{digits}f}{unit}")
-    lines += [f"{name:>14}   {score:.{digits}f}" for name, score in config.anchors.items()]
-    return "\n".join(lines)

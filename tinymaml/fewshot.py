@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from tinymaml import params
 from tinymaml.maml import Loss, Task
 from tinymaml.models import Model
 
@@ -37,7 +38,10 @@ class Problem(NamedTuple):
     sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
     stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
     the inner step size, as `maml.path` takes it; test_alpha(steps) those of a test, where
-    they differ.
+    they differ. score_alone is score with every query example judged on its own, for a
+    model in which the examples of a batch see each other. regressors is the number R of
+    nets that are trained side by side, each on a task of its own; but for the paper's
+    averaged regressors there is one, for all tasks.
     """
 
     model: Model
@@ -46,6 +50,21 @@ class Problem(NamedTuple):
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
     test_alpha: Callable[[int], Array] | None = None
+    score_alone: Callable[[Array, Episode], Array] | None = None
+    regressors: int = 1
+
+    @property
+    def size(self) -> int:
+        """The number of trained parameters, R * P."""
+        return self.regressors * params.count(self.model.shapes)
+
+    def init(self, rng: Generator) -> Array:
+        """Draw all that is trained (R * P,)."""
+        return np.concatenate([self.model.init(rng) for _ in range(self.regressors)])
+
+    def start(self, theta: Array) -> Array:
+        """Return what held-out tasks adapt from (P,): the average of the nets (R * P,)."""
+        return theta.reshape(self.regressors, -1).mean(axis=0)
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:
@@ -63,16 +82,38 @@ def as_task(
     episode: Episode,
     apply: Callable[[Array, Array], Array],
     loss: Callable[[Array, Array], Array],
+    query_loss: Callable[[Array, Array], Array] | None = None,
 ) -> Task:
-    """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode."""
+    """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode.
 
-    def maker(x: Array, y: Array) -> Callable[[Array], Loss]:
+    query_loss: that of the query examples, when it is another
+    """
+
+    def maker(loss: Callable, x: Array, y: Array) -> Callable[[Array], Loss]:
         return lambda _: lambda theta: loss(apply(theta, x), y)
 
     return Task(
-        support=maker(episode.x_support, episode.y_support),
-        query=maker(episode.x_query, episode.y_query),
+        support=maker(loss, episode.x_support, episode.y_support),
+        query=maker(query_loss or loss, episode.x_query, episode.y_query),
     )
+
+
+def apply_alone(
+    apply: Callable[[Array, Array], Array], theta: Array, episode: Episode
+) -> Array:
+    """Return a net's outputs (..., queries, d), each query example judged on its own.
+
+    The net sees one query example at a time, behind the support set, and only its last
+    row is read: batch normalisation then has the statistics of the support set and that
+    example. Source: Nichol, Achiam & Schulman 2018 (Reptile), section 6, where this is
+    "non-transductive"; all queries at once, as the official MAML code has it, is
+    transductive.
+    """
+    axis = theta.ndim - 1  # examples stand behind the tasks
+    support, query = episode.x_support, episode.x_query
+    queries = np.split(query, query.shape[axis], axis)
+    outputs = (apply(theta, np.concatenate([support, one], axis)) for one in queries)
+    return np.stack([output[..., -1, :] for output in outputs], axis)
 
 
 def sample(

@@ -1,4 +1,5 @@
-"""Losses and scores. A loss is a mean over a task's examples and a sum over tasks."""
+"""Losses and scores. A loss is a mean over a task's examples and a sum over tasks,
+unless its divisor is given."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ def mse(predictions: Array, targets: Array) -> Array:
     return anp.sum(error**2) * (1.0 / (n * d))
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
+def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> Array:
     """Mean cross-entropy of logits (..., n, ways) and integer labels (..., n), summed.
 
-    The sum is over the leading axes. The official code's inner loss is the *sum* over
-    shots, so that its step size is N times larger on this scale (utils.py:56-58).
+    The sum is over the leading axes.
+    divisor: what the sum over the n examples is divided by, n unless told. The official
+        code has the number of shots, for support and query alike (utils.py:56-58): N
+        times the mean on a support set of N ways
     """
     one_hot = labels[..., None] == np.arange(logits.shape[-1])
-    return anp.sum(log_softmax(logits) * one_hot) * (-1.0 / labels.shape[-1])
+    return anp.sum(log_softmax(logits) * one_hot) * (-1.0 / (divisor or labels.shape[-1]))
 
 
 def accuracy(logits: Array, labels: Array) -> Array:

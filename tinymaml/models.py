@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -16,7 +17,16 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import params
-from tinymaml.ops import add_row, affine, conv, matmul, max_pool, normalize, relu
+from tinymaml.ops import (
+    EPSILON,
+    add_row,
+    affine,
+    conv,
+    matmul,
+    max_pool,
+    normalize,
+    relu,
+)
 from tinymaml.params import Shapes
 
 
@@ -66,6 +76,15 @@ def glorot_dense(rng: Generator, shape: tuple[int, ...]) -> Array:
     return rng.uniform(-1, 1, shape) * np.sqrt(6 / sum(shape))
 
 
+def standard_normal(rng: Generator, shape: tuple[int, ...]) -> Array:
+    """N(0, 1): the head of the official Omniglot net (maml.py, construct_conv_weights)."""
+    return rng.standard_normal(shape)
+
+
+# How the linear head of a convolutional net is drawn.
+HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": standard_normal}
+
+
 def _init(shapes: Shapes, draws: dict[str, Draw]) -> Callable[[Generator], Array]:
     def init(rng: Generator) -> Array:
         arrays = {n: draws.get(n, zeros)(rng, shape) for n, shape in shapes.items()}
@@ -81,6 +100,7 @@ def mlp(
     widths: Sequence[int],
     activation: Activation = relu,
     batch_norm: bool = False,
+    eps: float = EPSILON,
     draw: Draw = truncated_normal,
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
@@ -102,13 +122,36 @@ def mlp(
         p = params.unpack(theta, shapes)
         for i in range(last):
             if batch_norm:
-                x = add_row(normalize(matmul(x, p[f"w{i}"])), p[f"beta{i}"])
+                x = add_row(normalize(matmul(x, p[f"w{i}"]), eps), p[f"beta{i}"])
             else:
                 x = affine(x, p[f"w{i}"], p[f"b{i}"])
             x = activation(x)
         return affine(x, p[f"w{last}"], p[f"b{last}"])
 
     return Model(shapes, _init(shapes, draws), apply)
+
+
+def with_context(model: Model, shape: tuple[int, ...]) -> Model:
+    """Give a net free parameters z beside every input: (..., n, *x) -> what model gives.
+
+    shape: of z, which is an input's but for its last axis; the model takes inputs whose
+        last axis has shape[-1] entries more. z is the same for all n examples, and zero
+        at first.
+    Source: appendix C.2, where gradient steps move z alone; for images it is channels.
+    """
+    shapes = {"z": shape, **model.shapes}
+    halves = {"z": (1, *shape), "theta": (params.count(model.shapes),)}
+
+    def init(rng: Generator) -> Array:
+        return np.concatenate([np.zeros(prod(shape)), model.init(rng)])
+
+    def apply(theta: Array, x: Array) -> Array:
+        p = params.unpack(theta, halves)
+        examples = x.shape[-len(shape) - 1]
+        z = p["z"] + np.zeros((examples, *(1 for _ in shape)), theta.dtype)
+        return model.apply(p["theta"], anp.concatenate([x, z], axis=-1))
+
+    return Model(shapes, init, apply)
 
 
 def flat_images(model: Model) -> Model:
@@ -126,21 +169,24 @@ def conv_net(
     filters: int,
     layers: int = 4,
     activation: Activation = relu,
+    head: Draw = glorot_dense,
+    eps: float = EPSILON,
 ) -> Model:
     """The Omniglot net: `layers` x [3x3 conv of stride 2, batch norm, relu], then the
     mean over positions, then linear: (..., n, h, w, c) -> (..., n, ways).
 
     Source: section 5.2 of the paper, 64 filters. The official head is drawn N(0, 1),
-    with which the first thousand iterations learn about half as fast as with this one.
+    with which the first thousand iterations learn about half as fast as with Glorot's.
     """
     shapes = {**_conv_shapes(image[2], filters, layers), "w": (filters, ways)}
     shapes["b"] = (1, ways)
-    draws = {**_conv_draws(layers), "w": glorot_dense}
+    draws = {**_conv_draws(layers), "w": head}
 
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(layers):
-            x = activation(_norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"]))
+            x = _norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"], eps)
+            x = activation(x)
         *lead, h, w, f = x.shape
         x = anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
         return affine(x, p["w"], p["b"])
@@ -154,6 +200,8 @@ def pooled_conv_net(
     filters: int,
     layers: int = 4,
     activation: Activation = relu,
+    head: Draw = glorot_dense,
+    eps: float = EPSILON,
 ) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
     linear on all that is left: (..., n, h, w, c) -> (..., n, ways).
@@ -164,12 +212,13 @@ def pooled_conv_net(
     features = (image[0] >> layers) * (image[1] >> layers) * filters
     shapes = {**_conv_shapes(image[2], filters, layers), "w": (features, ways)}
     shapes["b"] = (1, ways)
-    draws = {**_conv_draws(layers), "w": glorot_dense}
+    draws = {**_conv_draws(layers), "w": head}
 
     def apply(theta: Array, x: Array) -> Array:
         p = params.unpack(theta, shapes)
         for i in range(layers):
-            x = max_pool(activation(_norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"])))
+            x = _norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"], eps)
+            x = max_pool(activation(x))
         x = anp.reshape(x, (*x.shape[:-3], features))
         return affine(x, p["w"], p["b"])
 
@@ -189,7 +238,7 @@ def _conv_draws(layers: int) -> dict[str, Draw]:
     return {f"w{i}": glorot_uniform for i in range(layers)}
 
 
-def _norm_images(x: Array, beta: Array) -> Array:
+def _norm_images(x: Array, beta: Array, eps: float) -> Array:
     *lead, n, h, w, f = x.shape
-    rows = add_row(normalize(anp.reshape(x, (*lead, n * h * w, f))), beta)
+    rows = add_row(normalize(anp.reshape(x, (*lead, n * h * w, f)), eps), beta)
     return anp.reshape(rows, x.shape)

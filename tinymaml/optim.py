@@ -1,4 +1,4 @@
-"""The outer update: Adam on a vector."""
+"""The outer update: clipping by value, and Adam on a vector."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ class Moments(NamedTuple):
 
     m: Array
     v: Array
+
+
+def clip(gradient: Array, bound: float) -> Array:
+    """Return the gradient (P,) with every entry in [-bound, bound]; as it is for 0.
+
+    An infinite entry stays, so that whoever looks for divergence sees it.
+    Source: maml.py:147-148, +-10 on mini-ImageNet, before Adam.
+    """
+    if not bound or not np.isfinite(gradient).all():
+        return gradient
+    return np.clip(gradient, -bound, bound)
 
 
 def adam(

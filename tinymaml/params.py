@@ -7,7 +7,7 @@ and any leading axes (tasks side by side) are kept in front of every array.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 
 import numpy as np
@@ -58,6 +58,11 @@ def spans(shapes: Shapes) -> dict[str, slice]:
         name: slice(*span)
         for name, span in zip(shapes, itertools.pairwise(starts), strict=True)
     }
+
+
+def mask(shapes: Shapes, names: Collection[str]) -> Array:
+    """Return (P,) with 1 where theta holds one of the named arrays, and 0 elsewhere."""
+    return np.concatenate([np.full(prod(s), float(n in names)) for n, s in shapes.items()])
 
 
 # ----- The linear maps behind unpack, and their adjoints -----

@@ -13,6 +13,8 @@ from tinymaml.evaluation import TASK_SEED
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stack, stream
+from tinymaml.finetune import tuned
+from tinymaml.workers import Here
 
 
 Array = np.ndarray
@@ -87,17 +89,20 @@ def learning_curve(path: Path, config: Config) -> Path:
 
 def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
     """Draw one held-out task before and after 1 and 10 gradient steps: fit.png."""
-    family = problem(config)
     state = runs.last_state(path, config)
+    steps = max(step for step, *_ in FIT_STEPS)
+    config = tuned(config, state.theta, steps, Here())
+    family = problem(config)
     # The curve is the first thing that a task's stream yields.
     curve = sine.draw_curve(stream(TASK_SEED, "test", 0, task))
     episode = stack([family.sample("test", stream(TASK_SEED, "test", 0, task))])
-    steps = max(step for step, *_ in FIT_STEPS)
     x = np.linspace(*sine.INPUTS, 200).astype(config.dtype)[:, None]
+    seen = sine.told(curve, x) if config.algorithm == "oracle" else x
+    theta = family.start(state.theta)[None]
     with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
-        thetas = maml.path(state.theta[None], family.task(episode), family.alpha, steps)
+        thetas = maml.path(theta, family.task(episode), family.alpha, steps)
         fits = {
-            step: family.model.apply(thetas[step], x[None])[0] for step, *_ in FIT_STEPS
+            step: family.model.apply(thetas[step], seen[None])[0] for step, *_ in FIT_STEPS
         }
     figure, axes = _figure("x", "y")
     axes.plot(x, curve(x), color=BLACK, linewidth=1.2, label="truth")

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import io
 import json
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,22 +23,21 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
+from tinymaml import npz
 from tinymaml.errors import DAMAGE, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE, Config
 from tinymaml.optim import Moments
 from tinymaml.options import shown, types_of
-from tinymaml.params import count
 
 
 Array = np.ndarray
 
-FORMAT = 1
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 TEMPORARY = ".tmp-"
-# What an .npz of our six arrays has besides theta, m and v, and more.
-OVERHEAD = 2**16
+SEED = "seed-"  # and its number: a run among those of several seeds
+VECTORS = ("theta", "m", "v")
 
 
 class State(NamedTuple):
@@ -72,6 +69,19 @@ def new_folder(out: str | None, name: str) -> Path:
     if (path / CONFIG).exists():
         raise WorldError(f"{out!r} already holds a run; go on with --resume {out}")
     return path
+
+
+def seed_folder(path: Path, seed: int) -> Path:
+    """Return where the run of one of several seeds lies in their common folder."""
+    return path / f"{SEED}{seed}"
+
+
+def members(path: Path) -> list[Path]:
+    """Return the runs in a folder of several seeds, in their order, or the run itself."""
+    found = [config.parent for config in path.glob(f"{SEED}*/{CONFIG}")]
+    if (path / CONFIG).exists() or not found:
+        return [path]
+    return sorted(found, key=lambda run: (len(run.name), run.name))
 
 
 @contextmanager
@@ -167,17 +177,9 @@ def check_resumable(saved: Config, wanted: Config) -> None:
 
 def save(path: Path, config: Config, state: State) -> None:
     """Write the checkpoint of a state; the one before it is kept."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        format=np.int64(FORMAT),
-        experiment=np.str_(config.name),
-        iteration=np.int64(state.iteration),
-        theta=state.theta,
-        m=state.moments.m,
-        v=state.moments.v,
-    )
-    write(path / CHECKPOINT, buffer.getvalue(), previous=path / PREVIOUS)
+    vectors = dict(zip(VECTORS, (state.theta, *state.moments), strict=True))
+    data = npz.pack(config, state.iteration, vectors)
+    write(path / CHECKPOINT, data, previous=path / PREVIOUS)
 
 
 def load(path: Path, config: Config, count: int) -> State | None:
@@ -200,66 +202,17 @@ def load(path: Path, config: Config, count: int) -> State | None:
 
 def last_state(path: Path, config: Config) -> State:
     """Return what `load` does; raise WorldError when there is no checkpoint yet."""
-    state = load(path, config, count(problem(config).model.shapes))
+    state = load(path, config, problem(config).size)
     if state is None:
         raise WorldError(f"no checkpoint in {str(path)!r}")
     return state
 
 
 def read_checkpoint(file: Path, config: Config, count: int) -> State:
-    """Return the state in one checkpoint file.
-
-    Raises WorldError when it is damaged, of another format or experiment, or does not
-    fit the model.
-    """
-    try:
-        largest = OVERHEAD + 3 * count * np.dtype(config.dtype).itemsize
-        if file.stat().st_size > largest:
-            raise ValueError("it is too large for this model")
-        data = file.read_bytes()
-        if not data.startswith(b"PK"):
-            raise ValueError("not a tinymaml checkpoint")
-        arrays = _read_npz(data)
-    except DAMAGE as error:
-        raise WorldError(f"{str(file)!r} is damaged: {_line(error)}") from error
-    expected = {"format", "experiment", "iteration", "theta", "m", "v"}
-    if arrays.keys() != expected:
-        names = ", ".join(sorted(arrays.keys() ^ expected))
-        raise WorldError(f"{str(file)!r} lacks or has too many arrays: {names}")
-    if str(arrays["format"]) != str(FORMAT):
-        raise WorldError(f"{str(file)!r} has format {arrays['format']}, not {FORMAT}")
-    if str(arrays["experiment"]) != config.name:
-        raise WorldError(f"{str(file)!r} is of {arrays['experiment']}")
-    for name in ("theta", "m", "v"):
-        _check_vector(file, name, arrays[name], config.dtype, count)
-    iteration = arrays["iteration"]
-    if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
-        raise WorldError(f"{str(file)!r} has iteration {iteration}")
+    """Return the state in one checkpoint file. Raises WorldError as `npz.read` does."""
+    arrays = npz.read(file, config, count, VECTORS)
     moments = Moments(arrays["m"], arrays["v"])
-    return State(int(iteration), arrays["theta"], moments)
-
-
-def _read_npz(data: bytes) -> dict[str, Array]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        sizes = [member.file_size for member in archive.infolist()]
-    if sum(sizes) > len(data):  # np.savez does not compress
-        raise ValueError("it claims to be larger than it is")
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _check_vector(file: Path, name: str, vector: Array, dtype: str, count: int) -> None:
-    if vector.shape != (count,) or vector.dtype != dtype:
-        found = f"{vector.dtype} {vector.shape}"
-        raise WorldError(f"{str(file)!r}: {name} is {found}, not {dtype} ({count},)")
-    if not np.isfinite(vector).all():
-        raise WorldError(f"{str(file)!r}: {name} is not finite")
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    # NumPy's advice to load a pickle "unsafely" is not ours.
-    return "an array of objects" if "pickle" in text.lower() else text
+    return State(int(arrays["iteration"]), arrays["theta"], moments)
 
 
 # ----- Metrics -----

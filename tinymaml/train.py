@@ -15,16 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymaml import maml, params, runs
+from tinymaml import baselines, maml, runs, thetas
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.evaluation import evaluate
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stack, stream
-from tinymaml.optim import Moments, adam
+from tinymaml.finetune import tuned
+from tinymaml.optim import Moments, adam, clip
 from tinymaml.replay import recorded
 from tinymaml.rl import trpo
 from tinymaml.runs import State
+from tinymaml.thetas import Kept
 from tinymaml.workers import gather, spans
 
 
@@ -35,6 +37,8 @@ ALGORITHMS = {
     "maml": maml.meta_gradient,
     "fomaml": maml.first_order,
     "maml-low-memory": maml.meta_gradient_low_memory,
+    "pretrained": baselines.support_gradient,
+    "oracle": baselines.support_gradient,
 }
 
 
@@ -47,6 +51,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
     """
     with signals() as asked:
         state = first_state(path, config)
+        best = thetas.load_best(path, config, state.iteration)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
                 after, told = ITERATIONS[config.setting](config, state, engine)
@@ -56,12 +61,17 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                 state = after
                 record = {"iteration": state.iteration, **told}
                 record |= validate(config, state, engine)
+                if "validation" in record:
+                    now = Kept(state.iteration, state.theta, record["validation"])
+                    best = thetas.better(config, best, now)
                 metrics.add(record)
                 progress(state.iteration, record)
                 stop = [*asked]  # a signal that comes during the save waits for the next
                 last = stop or state.iteration == config.iterations
                 if last or state.iteration % config.checkpoint_every == 0:
                     metrics.sync()
+                    if best:
+                        thetas.save_best(path, config, best)
                     runs.save(path, config, state)
                 if stop:
                     break
@@ -72,7 +82,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
 
 def first_state(path: Path, config: Config) -> State:
     """Return the run's last saved state; without one, save the initial state."""
-    state = runs.load(path, config, params.count(problem(config).model.shapes))
+    state = runs.load(path, config, problem(config).size)
     if state is None:
         state = initial_state(config)
         runs.save(path, config, state)
@@ -82,14 +92,15 @@ def first_state(path: Path, config: Config) -> State:
 def initial_state(config: Config) -> State:
     """Return the state before the first iteration."""
     rng = stream(config.seed, "init", 0, 0)
-    theta = problem(config).model.init(rng).astype(config.dtype)
+    theta = problem(config).init(rng).astype(config.dtype)
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
 def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
     """Return the state after the next iteration, and what is to be recorded of it."""
-    loss, gradient = average_gradient(config, state, engine)
-    return update(config, state, gradient), {"loss": float(loss)}
+    loss, gradient = outer_gradient(config, state, engine)
+    after = update(config, state, gradient)
+    return after, {"loss": float(loss), **fits(config, after)}
 
 
 # What one iteration does, by the setting that an experiment names.
@@ -99,10 +110,18 @@ ITERATIONS = {"few-shot": iterate, "rl": trpo.iterate}
 @np.errstate(over="ignore", invalid="ignore")
 def update(config: Config, state: State, gradient: Array) -> State:
     """Return the state after one more outer update with the averaged gradient (P,)."""
+    gradient = clip(gradient, config.clip)
     iteration = state.iteration + 1
     return State(
         iteration, *adam(state.theta, gradient, state.moments, iteration, config.beta)
     )
+
+
+def outer_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
+    """Return the loss of the next iteration and the gradient of all that is trained."""
+    if config.algorithm in baselines.CENTERS:
+        return baselines.own_gradients(config, state.theta, engine)
+    return average_gradient(config, state, engine)
 
 
 def average_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
@@ -154,9 +173,18 @@ def validate(config: Config, state: State, engine: Executor) -> dict[str, float]
     if not due:
         return {}
     steps = max(config.inner_steps, 1)
+    config = tuned(config, state.theta, steps, engine)
     tasks = config.validation_tasks
     scores = evaluate(config, state.theta, "val", tasks, steps, engine)
     return {"validation": float(scores[-1].mean())}
+
+
+def fits(config: Config, state: State) -> dict[str, int]:
+    """Return, at each checkpoint, how many of the averaged regressors fit their task."""
+    due = state.iteration % config.checkpoint_every == 0
+    if config.algorithm not in baselines.CENTERS or not due:
+        return {}
+    return {"fitted": baselines.fitted(config, state.theta)}
 
 
 def _diverged(path: Path, config: Config, state: State) -> str:

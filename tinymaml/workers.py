@@ -33,9 +33,7 @@ def spans(total: int, size: int) -> list[range]:
     return [range(i, min(i + size, total)) for i in range(0, total, size)]
 
 
-def gather(
-    engine: Executor, function: Callable, fixed: tuple, chunks: Iterable[range]
-) -> list:
+def gather(engine: Executor, function: Callable, fixed: tuple, chunks: Iterable) -> list:
     """Return function(*fixed, chunk) of each chunk, in the chunks' order."""
     futures = [engine.submit(function, *fixed, chunk) for chunk in chunks]
     return [future.result() for future in futures]

@@ -13,6 +13,22 @@ from typing import Any, ClassVar
 
 # Far above any use, and low enough that a slip of the finger is refused at once.
 MOST = 10**6
+# The published settings that tinymaml.presets has.
+PRESETS = ("finn2017-paper", "finn2017-code")
+
+# Algorithms: with an inner loop; one theta for all tasks without one; a theta for each.
+INNER_LOOP = ("maml", "fomaml", "maml-low-memory")
+SHARED = ("pretrained", "oracle")
+AVERAGED = ("averaged", "averaged-l2", "averaged-mean")
+# Options of few-shot learning that not every algorithm uses. The step size of one without
+# an inner loop is not told but tuned (finetune.py).
+USED_BY = {
+    **dict.fromkeys(("inner_steps", "alpha", "context"), INNER_LOOP),
+    "tasks": (*INNER_LOOP, *SHARED),
+    **dict.fromkeys(("iterations", "beta"), (*INNER_LOOP, *SHARED, *AVERAGED)),
+    **dict.fromkeys(("regressors", "points"), AVERAGED),
+    "pull": AVERAGED[1:],
+}
 
 
 def option(
@@ -49,7 +65,14 @@ class Config:
     setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
     anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
+    # The algorithms that use an option; one that is not here is used by all.
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    preset: str = option(
+        "none",
+        "published settings for all that is not told otherwise; see list --presets",
+        choices=("none", *PRESETS),
+    )
     iterations: int = option(1000, "outer updates in all", least=0, most=10**8)
     seed: int = option(
         0, "seed of initial values and training tasks", least=0, most=2**64 - 1
@@ -57,9 +80,10 @@ class Config:
     tasks: int = option(32, "tasks in a meta-batch", least=1, most=MOST)
     algorithm: str = option(
         "maml",
-        "exact meta-gradient, first-order, or exact with less memory",
-        "section 5.2 of the paper for first-order",
-        choices=("maml", "fomaml", "maml-low-memory"),
+        "exact meta-gradient, first-order, exact with less memory, or a baseline:"
+        " pretrained on all tasks, random initial values",
+        "section 5.2 of the paper for first-order, 5.1 for the baselines",
+        choices=(*INNER_LOOP, "pretrained", "random"),
     )
     alpha: float = option(0.01, "inner step size", least=0, most=1e9)
     inner_steps: int = option(1, "inner gradient steps in training", least=0, most=1000)
@@ -68,6 +92,13 @@ class Config:
         "outer step size, of Adam",
         "main.py of the official code",
         above=0,
+        most=1e9,
+    )
+    clip: float = option(
+        0.0,
+        "bound on every entry of the averaged meta-gradient, 0 for none",
+        "maml.py:147-148: 10, on mini-ImageNet only",
+        least=0,
         most=1e9,
     )
     activation: str = option(
@@ -91,6 +122,10 @@ class Config:
     test_steps: int = option(
         10, "gradient steps at the end", "section 5.1 of the paper", least=0, most=1000
     )
+
+    def uses(self, option: str) -> bool:
+        """Return whether the algorithm has a use for an option."""
+        return self.algorithm in self.used_by.get(option, (self.algorithm,))
 
     def with_changes(self, changes: dict[str, Any]) -> Config:
         """Return a copy with the named fields changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -10,18 +11,21 @@ from numpy.random import Generator
 
 from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import MOST, Config, option
-from tinymaml.fewshot import Episode, Problem, as_task
+from tinymaml.experiments.common import MOST, USED_BY, Config, option
+from tinymaml.fewshot import Episode, Problem, apply_alone, as_task
 from tinymaml.models import Model
 
 
 Array = np.ndarray
+
+SCALES = ("mean", "sum_over_shots")
 
 
 @dataclass(frozen=True)
 class Images(Config):
     """Tell `ways` classes of images apart after `shots` examples of each."""
 
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = USED_BY
     score: ClassVar[str] = "accuracy"
 
     ways: int = option(5, "classes of a task", "main.py:11: 5 or 20", least=2, most=MOST)
@@ -33,12 +37,32 @@ class Images(Config):
         least=0,
         most=MOST,
     )
+    test_queries: int = option(
+        0,
+        "the same at validation and test, 0 for as many as in training",
+        "main.py:249: as many as shots, where mini-ImageNet's training has 15",
+        least=0,
+        most=MOST,
+    )
     alpha: float = option(
         0.4,
-        "inner step size, on the mean cross-entropy",
+        "inner step size, on the loss that --inner-loss names",
         "main.py:11, where the loss is a sum over shots: 2.0 on the mean",
         least=0,
         most=1e9,
+    )
+    inner_loss: str = option(
+        "mean",
+        "scale of the support loss: the sum over examples, divided by their number or by"
+        " shots",
+        "utils.py:56-58 divides by shots: WAYS times the mean",
+        choices=SCALES,
+    )
+    outer_loss: str = option(
+        "mean",
+        "scale of the query loss, likewise; only --clip sees it, Adam does not",
+        "utils.py:56-58 divides by shots: WAYS * QUERIES / SHOTS times the mean",
+        choices=SCALES,
     )
     net: str = option(
         "conv",
@@ -47,6 +71,27 @@ class Images(Config):
         choices=("conv", "dense"),
     )
     filters: int = option(64, "filters of a convolution", "section 5.2", least=1, most=4096)
+    head: str = option(
+        "glorot",
+        "how the head of a convolutional net is drawn: uniform after Glorot, or N(0, 1)",
+        "maml.py: N(0, 1) on Omniglot, Glorot on mini-ImageNet",
+        choices=tuple(models.HEADS),
+    )
+    norm_eps: float = option(
+        1e-3,
+        "what batch norm adds to a variance",
+        "utils.py:41, the default of tf.contrib.layers.batch_norm (from memory)",
+        above=0,
+        most=1.0,
+    )
+    context: int = option(
+        0,
+        "free channels z beside an image's, which are then all that gradient steps move;"
+        " 0 for none",
+        "appendix C.2, which does not tell how many",
+        least=0,
+        most=4096,
+    )
     adapt_norm: bool = option(
         False,
         "let the inner loop change batch norm's offsets too",
@@ -65,48 +110,78 @@ def build(
     Raises UsageError when a split has fewer classes than ways, or a class fewer
     drawings than shots and queries.
     """
-    queries = config.queries or config.shots
+    sizes = {split: _sizes(config, split) for split in classes}
     for split, rows in classes.items():
         try:
-            fewshot.check_sizes(
-                images.shape[1], len(rows), config.ways, config.shots, queries
-            )
+            fewshot.check_sizes(images.shape[1], len(rows), *sizes[split])
         except ValueError as error:
             raise UsageError(f"split {split!r}: {error}") from error
     if config.validate_every and "val" not in classes:
         raise UsageError("this split has no validation classes: --validate-every 0")
-    model = _net(config, (*images.shape[2:4], *images.shape[4:], 1)[:3])
+    if not config.uses("alpha") and "val" not in classes:
+        raise UsageError("this split has no validation classes to tune the step size on")
+    *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
+    model = _net(config, (*size, channels + config.context))
+    if config.context:
+        model = models.with_context(model, (*size, config.context))
 
     def sample(split: str, rng: Generator) -> Episode:
         if split not in classes:
             raise UsageError(f"these data have no {split!r} classes")
-        sizes = config.ways, config.shots, queries
-        return fewshot.sample(rng, images, classes[split], *sizes, rotate, config.dtype)
+        wanted = sizes[split]
+        return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
+
+    inner, outer = (
+        partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
+        for scale in (config.inner_loss, config.outer_loss)
+    )
 
     return Problem(
         model=model,
         alpha=_step_sizes(config, model),
         sample=sample,
-        task=lambda episode: as_task(episode, model.apply, losses.cross_entropy),
+        task=lambda episode: as_task(episode, model.apply, inner, outer),
         score=lambda theta, episode: losses.accuracy(
             model.apply(theta, episode.x_query), episode.y_query
         ),
+        score_alone=lambda theta, episode: losses.accuracy(
+            apply_alone(model.apply, theta, episode), episode.y_query
+        ),
     )
+
+
+def _sizes(config: Images, split: str) -> tuple[int, int, int]:
+    """Ways, shots and queries of an episode."""
+    queries = config.queries or config.shots
+    if split != "train":
+        queries = config.test_queries or queries
+    return config.ways, config.shots, queries
 
 
 def _net(config: Images, image: tuple[int, int, int]) -> Model:
     activation = models.ACTIVATIONS[config.activation]
     if config.net == "conv":
-        return models.conv_net(image, config.ways, config.filters, activation=activation)
+        return models.conv_net(
+            image,
+            config.ways,
+            config.filters,
+            activation=activation,
+            head=models.HEADS[config.head],
+            eps=config.norm_eps,
+        )
     widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
-    return models.flat_images(models.mlp(widths, activation, batch_norm=True))
+    net = models.mlp(widths, activation, batch_norm=True, eps=config.norm_eps)
+    return models.flat_images(net)
 
 
 def _step_sizes(config: Images, model: Model) -> float | Array:
     """alpha, and zero where a parameter is learned by the outer loop only."""
-    alpha = np.full(params.count(model.shapes), config.alpha)
-    if not config.adapt_norm:
-        for name, span in params.spans(model.shapes).items():
-            if name.startswith("beta"):
-                alpha[span] = 0
-    return alpha
+    if config.context and config.adapt_norm:
+        raise UsageError("with --context gradient steps move z alone: no --adapt-norm")
+    if config.context:
+        moved = ["z"]
+    elif config.adapt_norm:
+        moved = [*model.shapes]
+    else:
+        moved = [name for name in model.shapes if not name.startswith("beta")]
+    return config.alpha * params.mask(model.shapes, moved)

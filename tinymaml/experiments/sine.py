@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinymaml import losses, models
+from numpy.random import Generator
+
+from tinymaml import losses, models, params
 from tinymaml.data import sine
-from tinymaml.experiments.common import MOST, Config, option
-from tinymaml.fewshot import Problem, as_task
+from tinymaml.experiments.common import (
+    AVERAGED,
+    INNER_LOOP,
+    MOST,
+    SHARED,
+    USED_BY,
+    Config,
+    option,
+)
+from tinymaml.fewshot import Episode, Problem, as_task
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,7 @@ class Sine(Config):
     """Regress a sine curve of unknown amplitude and phase from a few points."""
 
     name: ClassVar[str] = "sine"
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = USED_BY
     score: ClassVar[str] = "MSE"
     shown_steps: ClassVar[tuple[int, ...]] = (0, 1, 2, 5, 10)
 
@@ -37,10 +48,46 @@ class Sine(Config):
         10, "points to adapt on", "the paper: 5, 10 or 20", least=1, most=MOST
     )
     queries: int = option(
-        10, "points to be judged on", "main.py: as many as shots", least=1, most=MOST
+        0,
+        "points to be judged on, 0 for as many as shots",
+        "main.py: as many as shots",
+        least=0,
+        most=MOST,
     )
     hidden: tuple[int, ...] = option(
         (40, 40), "widths of the hidden layers", "section 5.1", least=1, most=10**4
+    )
+    algorithm: str = option(
+        "maml",
+        "exact meta-gradient, first-order, exact with less memory, or a baseline:"
+        " pretrained on all tasks, told amplitude and phase, random initial values, the"
+        " average of regressors trained apart: freely, pulled to zero or to their mean",
+        "sections 5.1 and 5.2 of the paper; appendix C.1 for the averages",
+        choices=(*INNER_LOOP, *SHARED, "random", *AVERAGED),
+    )
+    context: int = option(
+        0,
+        "free inputs z, which are then all that gradient steps move; 0 for none",
+        "appendix C.2, which does not tell how many",
+        least=0,
+        most=10**4,
+    )
+    regressors: int = option(
+        500, "nets to average, each of one task", "appendix C.1", least=2, most=10**4
+    )
+    points: int = option(
+        100,
+        "points that each of them is trained on, and as many it is judged on",
+        'appendix C.1: "a large amount"',
+        least=1,
+        most=MOST,
+    )
+    pull: float = option(
+        1e-3,
+        "strength of the pull to zero or to their mean",
+        "appendix C.1: as strong as does not deter them; ten times this does",
+        least=0,
+        most=1e9,
     )
     chunk: int = option(
         25, "tasks computed side by side; fixes the last bits", least=1, most=MOST
@@ -52,15 +99,30 @@ CONFIG = Sine
 
 def setup(config: Sine) -> Problem:
     """Return the problem: an MLP with relu on curves drawn from the whole range."""
-    model = models.mlp((1, *config.hidden, 1), models.ACTIVATIONS[config.activation])
+    queries = config.queries or config.shots
+    oracle, averaged = config.algorithm == "oracle", config.algorithm in AVERAGED
+    inputs = 3 if oracle else 1 + config.context
+    activation = models.ACTIVATIONS[config.activation]
+    model, alpha = models.mlp((inputs, *config.hidden, 1), activation), config.alpha
+    if config.context:
+        model = models.with_context(model, (config.context,))
+        alpha = alpha * params.mask(model.shapes, ["z"])
+    draw = sine.sample_told if oracle else sine.sample
+
+    def sample(split: str, rng: Generator) -> Episode:
+        own = averaged and split == "train"
+        sizes = (config.points,) * 2 if own else (config.shots, queries)
+        return draw(rng, *sizes, config.dtype)
+
     return Problem(
         model=model,
-        alpha=config.alpha,
-        sample=lambda _, rng: sine.sample(rng, config.shots, config.queries, config.dtype),
+        alpha=alpha,
+        sample=sample,
         task=lambda episode: as_task(episode, model.apply, losses.mse),
         score=lambda theta, episode: losses.squared_error(
             model.apply(theta, episode.x_query), episode.y_query
         ),
+        regressors=config.regressors if averaged else 1,
     )
 
 

@@ -1,0 +1,126 @@
+"""Published figures: as they were told, and beside the right runs."""
+
+import pytest
+
+from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.omniglot import Omniglot
+from tinymaml.experiments.sine import Sine
+from tinymaml.published import FIGURES, is_method, matching
+
+
+SETTINGS = {
+    "5w1s": {"ways": 5, "shots": 1},
+    "5w5s": {"ways": 5, "shots": 5},
+    "20w1s": {"ways": 20, "shots": 1},
+    "20w5s": {"ways": 20, "shots": 5},
+}
+
+
+def told(experiment, method, source, **setting):
+    """The values of one method in one setting; fails when there is not exactly one."""
+    found = [
+        figure.values
+        for figure in FIGURES
+        if (figure.experiment, figure.method) == (experiment, method)
+        and figure.source.startswith(source)
+        and setting.items() <= figure.setting.items()
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("net", "setting", "value"),
+    [
+        ("conv", "5w1s", (3, 98.7, 0.4)),
+        ("conv", "5w5s", (3, 99.9, 0.1)),
+        ("conv", "20w1s", (5, 95.8, 0.3)),
+        ("conv", "20w5s", (5, 98.9, 0.2)),
+        ("dense", "5w1s", (3, 89.7, 1.1)),
+        ("dense", "5w5s", (3, 97.5, 0.6)),
+    ],
+)
+def test_the_papers_omniglot(net, setting, value):
+    """Rejects a figure in another column, and test steps of another number of ways."""
+    found = told("omniglot", "MAML", "Finn", net=net, **SETTINGS[setting])
+    assert found == (value,)
+
+
+@pytest.mark.parametrize(
+    ("method", "shots", "value"),
+    [
+        ("MAML", 1, (10, 48.7, 1.84)),
+        ("MAML", 5, (10, 63.11, 0.92)),
+        ("first-order MAML", 1, (10, 48.07, 1.75)),
+        ("first-order MAML", 5, (10, 63.15, 0.91)),
+    ],
+)
+def test_the_papers_mini_imagenet(method, shots, value):
+    """Rejects a figure in another column or of the other algorithm."""
+    assert told("miniimagenet", method, "Finn", ways=5, shots=shots) == (value,)
+
+
+def test_the_papers_table_2():
+    """Rejects a row or column exchanged for another."""
+    rows = {
+        f.algorithm: [v for _, v, _ in f.values]
+        for f in FIGURES
+        if f.setting == {"shots": 5}
+    }
+    assert rows == {
+        "maml": [0.67, 0.38, 0.35],
+        "pretrained": [2.41, 2.23, 2.19],
+        "averaged": [4.19, 3.85, 3.69],
+        "averaged-l2": [7.18, 5.69, 5.60],
+        "averaged-mean": [2.91, 2.72, 2.71],
+    }
+
+
+OTHERS = [
+    ("context vector", "Finn", {"5w1s": 94.9, "5w5s": 97.7}),
+    ("MAML++", "its", {"5w1s": 99.47, "5w5s": 99.93, "20w1s": 97.65, "20w5s": 99.33}),
+    ("MAML", "ANIL", {"20w1s": 93.7, "20w5s": 96.4}),
+    ("ANIL", "its", {"20w1s": 96.2, "20w5s": 98.0}),
+    ("Reptile, transductive", "its", {"5w1s": 97.68, "20w1s": 89.43, "20w5s": 97.12}),
+    ("iMAML", "READMEs", {"5w1s": 99.16, "5w5s": 99.67, "20w1s": 94.46, "20w5s": 98.69}),
+    ("MAML", "oscarknagg", {"5w1s": 98.1, "5w5s": 99.8, "20w1s": 91.6, "20w5s": 95.9}),
+    ("MAML", "katerakelly", {"5w1s": 98.9, "20w1s": 92.0}),
+    ("MAML", "jik0730", {"5w1s": 99.4, "20w1s": 92.8}),
+    ("MAML", "pytorch-maml", {"5w1s": 99.6, "5w5s": 99.9}),
+]
+
+
+@pytest.mark.parametrize(("method", "source", "values"), OTHERS)
+def test_what_others_tell(method, source, values):
+    """Rejects a figure in another column."""
+    for setting, value in values.items():
+        [(_, mean, _)] = told("omniglot", method, source, net="conv", **SETTINGS[setting])
+        assert mean == value
+
+
+def test_figures_are_of_the_same_problem():
+    """Rejects 5-way figures beside a 20-way run, conv beside dense, test beside val."""
+    assert {f.setting["ways"] for f in matching(Omniglot(ways=20), "test")} == {20}
+    assert {f.setting["net"] for f in matching(Omniglot(net="dense"), "test")} == {"dense"}
+    assert matching(Omniglot(), "val") == []
+    assert matching(Omniglot(ways=7), "test") == []
+    assert matching(Sine(shots=10), "test") == []
+    assert len(matching(Sine(shots=5), "test")) == 5
+    assert matching(Glyphs(), "test") == []
+
+
+@pytest.mark.parametrize(
+    ("config", "first", "others"),
+    [
+        (Sine(shots=5), "MAML", 4),
+        (Sine(shots=5, algorithm="averaged-l2"), "the same, pulled to zero", 4),
+        (Sine(shots=5, algorithm="maml-low-memory"), "MAML", 4),
+        (Omniglot(context=3), "context vector", 9),
+    ],
+)
+def test_ones_own_method_is_told_first(config, first, others):
+    """Rejects the figures of exact MAML beside another method's as if they were its own."""
+    found = matching(config, "test")
+    own = [is_method(figure, config) for figure in found]
+    assert found[0].method == first
+    assert own == [True] + [False] * others

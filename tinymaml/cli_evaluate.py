@@ -1,0 +1,142 @@
+"""`tinymaml evaluate` and `tinymaml export`: a run's theta judged, or given away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinymaml import report, results, runs, thetas
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments.common import MOST, Config
+from tinymaml.options import QUIET, WORKERS, Number, Text, Widths
+from tinymaml.results import Result
+from tinymaml.thetas import Kept
+from tinymaml.workers import engine
+
+
+ALONE = ("last", "all", "none")
+LAST = click.Option(
+    ["--last"], is_flag=True, help="the last theta, not the best on validation tasks"
+)
+DATA = click.Option(["--data"], type=Text(), help="data file, when it has moved")
+
+
+@click.command(params=[DATA, LAST, WORKERS, QUIET])
+@click.argument("run", nargs=-1, required=True)
+@click.option("--tasks", type=Number(int, least=2, most=MOST), help="held-out tasks")
+@click.option("--steps", type=Number(int, least=0, most=1000), help="gradient steps")
+@click.option(
+    "--shots",
+    type=Widths(Number(int, least=1, most=MOST)),
+    metavar="K,K,...",
+    help="examples to adapt on, when they are others than in training",
+)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test")
+@click.option(
+    "--alone",
+    type=click.Choice(ALONE),
+    default="last",
+    show_default=True,
+    help="steps after which every query example is judged on its own as well, where"
+    " batch norm lets it see the others",
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--markdown", "as_markdown", is_flag=True, help="print Markdown")
+def evaluate(
+    run: tuple[str, ...], as_json: bool, as_markdown: bool, quiet: bool, **asked: Any
+) -> None:
+    """Score runs on held-out tasks after each gradient step.
+
+    Runs that differ in their seeds only are told together. kept:NAME is one that comes
+    with the package.
+
+    \b
+    tinymaml evaluate runs/omniglot-1
+    tinymaml evaluate runs/sine-1 --shots 5,10,20
+    """
+    del quiet  # it prints its result only
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown do not go together")
+    paths = [path for name in run for path in runs.members(thetas.locate(name))]
+    chosen = [opened(path, asked["data"], asked["last"]) for path in paths]
+    groups: dict[Config, list[tuple[Config, Kept]]] = {}
+    for config, theta in chosen:
+        groups.setdefault(_but_for_its_seed(config), []).append((config, theta))
+    with engine(asked["workers"]) as pool:
+        told = [judged(group, asked, pool) for group in groups.values()]
+    if as_json:
+        click.echo(report.as_json([result for group in told for result in group]), nl=False)
+    elif as_markdown:
+        click.echo("\n".join(map(report.as_markdown, told)), nl=False)
+    else:
+        click.echo("\n\n".join(f"{report.title(one[0])}\n{_text(one)}" for one in told))
+
+
+def _text(told: list[Result]) -> str:
+    return report.as_text(told, range(told[0].scores.shape[1]))
+
+
+def opened(path: Path, data: str | None, last: bool) -> tuple[Config, Kept]:
+    """Return a run's configuration, with its data file if it has moved, and its theta."""
+    config = runs.read_config(path)
+    if data is not None:
+        if not hasattr(config, "data"):
+            raise UsageError(f"a run of {config.name} has no data file")
+        config = config.with_changes({"data": data})
+    return config, thetas.load(path, config, last)
+
+
+def _but_for_its_seed(config: Config) -> Config:
+    """What is the same for runs that are told together."""
+    changes: dict[str, Any] = {"seed": 0, "replay": True}
+    if hasattr(config, "data"):
+        changes["data"] = ""
+    return config.with_changes(changes)
+
+
+def judged(group: list[tuple[Config, Kept]], asked: dict[str, Any], pool) -> list[Result]:
+    """Return the pooled result of runs of several seeds, for each number of shots."""
+    first, _ = group[0]
+    tasks = first.test_tasks if asked["tasks"] is None else asked["tasks"]
+    steps = first.test_steps if asked["steps"] is None else asked["steps"]
+    alone = {"last": [steps], "all": range(steps + 1), "none": []}[asked["alone"]]
+    if asked["shots"] and not hasattr(first, "shots"):
+        raise UsageError(f"--shots means nothing to {first.name}")
+    told = []
+    for shots in asked["shots"] or [None]:
+        changes = {} if shots is None else {"shots": shots}
+        each = [
+            results.judge(
+                config.with_changes(changes),
+                theta,
+                asked["split"],
+                tasks,
+                steps,
+                alone,
+                pool,
+            )
+            for config, theta in group
+        ]
+        told.append(results.pooled(each))
+    return told
+
+
+@click.command(params=[LAST])
+@click.argument("run")
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(run: str, folder: Path, last: bool) -> None:
+    """Write a run's theta, without all that going on would need, into a new folder.
+
+    That is the theta that validation tasks chose, or else the last; evaluate takes the
+    folder as it takes a run.
+
+    Example: tinymaml export runs/omniglot-1 omniglot-5w1s
+    """
+    config, theta = opened(thetas.locate(run), None, last)
+    if (folder / runs.CONFIG).exists():
+        raise WorldError(f"{str(folder)!r} already holds a run")
+    folder.mkdir(parents=True, exist_ok=True)
+    thetas.export(folder, config, theta)
+    click.echo(folder)

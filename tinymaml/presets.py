@@ -1,0 +1,218 @@
+"""The published settings of Finn, Abbeel & Levine 2017: of the paper, and of its code.
+
+Every row has an option's value in the text and in the official code (cbfinn/maml), each
+with its source; lines are those of its files. Where the text is silent on something that a
+run needs, its value is the code's and the source says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tinymaml.errors import UsageError
+from tinymaml.experiments.common import Config
+
+
+class Row(NamedTuple):
+    """An option as the paper and as the code has it."""
+
+    option: str
+    paper: Any
+    paper_source: str
+    code: Any
+    code_source: str
+
+
+class Part(NamedTuple):
+    """What holds when the options in `when` have these values; always, if it is empty."""
+
+    when: dict[str, Any]
+    rows: tuple[Row, ...]
+
+
+class Published(NamedTuple):
+    """The settings that were published for an experiment, and what they consist of."""
+
+    settings: tuple[dict[str, Any], ...]
+    parts: tuple[Part, ...]
+
+
+SILENT = "not in the paper; as the code"
+EVAL = "main.py, main(): test_num_updates = 10 at test"
+
+# ----- Common to several -----
+
+OUTER_RATE = Row("beta", 1e-3, SILENT, 1e-3, "main.py, flag meta_lr")
+TEST_TASKS = Row("test_tasks", 600, SILENT, 600, "main.py, NUM_TEST_POINTS")
+EARLY_STOPPING = "not in the paper; issue 8 of the code tells of early stopping"
+NO_SELECTION = Row("validate_every", 0, EARLY_STOPPING, 0, "not in the code")
+MEANS = "section 5.2: the cross-entropy, read as a mean, as by ports; equation 3 is a sum"
+CLASSIFICATION = (
+    Row("activation", "relu", "section 5.2", "relu", "maml.py, tf.nn.relu"),
+    Row("norm_eps", 1e-3, SILENT, 1e-3, "utils.py:41, tf.contrib's default (from memory)"),
+    Row("adapt_norm", False, SILENT, False, "utils.py:41: offsets are not in `weights`"),
+    Row("inner_loss", "mean", MEANS, "sum_over_shots", "utils.py:56-58, tf.gradients sums"),
+    Row("outer_loss", "mean", MEANS, "sum_over_shots", "utils.py:56-58, tf.gradients sums"),
+    OUTER_RATE,
+    TEST_TASKS,
+    NO_SELECTION,
+)
+
+# ----- Sine regression -----
+
+SINE = Published(
+    settings=tuple(
+        {"algorithm": algorithm, "shots": shots}
+        for algorithm in ("maml", "pretrained", "oracle")
+        for shots in (5, 10, 20)
+    ),
+    parts=(
+        Part(
+            {},
+            (
+                Row("iterations", 70000, SILENT, 70000, "main.py:4"),
+                Row("tasks", 25, SILENT, 25, "main.py, flag meta_batch_size"),
+                Row("queries", 0, SILENT, 0, "main.py, main(): as many as shots"),
+                Row("alpha", 0.01, "section 5.1", 1e-3, "main.py:52, a flag's default"),
+                Row("inner_steps", 1, "section 5.1", 1, "main.py, flag num_updates"),
+                Row("test_steps", 10, "section 5.1, figure 3", 10, EVAL),
+                Row("hidden", (40, 40), "section 5.1", (40, 40), "maml.py, dim_hidden"),
+                Row("activation", "relu", "section 5.1", "relu", "maml.py, tf.nn.relu"),
+                Row("clip", 0.0, "not in the paper", 0.0, "maml.py:147-148: not on sine"),
+                OUTER_RATE,
+                TEST_TASKS,
+                NO_SELECTION,
+            ),
+        ),
+    ),
+)
+
+# ----- Omniglot -----
+
+SPLIT_PAPER = "section 5.2: 1200 characters to train on, the others to test"
+SPLIT_CODE = "data_generator.py:46-54: 1100/100/423, in the file system's order"
+OMNIGLOT = Published(
+    settings=(
+        *(
+            {"algorithm": "maml", "net": "conv", "ways": ways, "shots": shots}
+            for ways in (5, 20)
+            for shots in (1, 5)
+        ),
+        *(
+            {"algorithm": "maml", "net": "dense", "ways": 5, "shots": shots}
+            for shots in (1, 5)
+        ),
+    ),
+    parts=(
+        Part(
+            {},
+            (
+                Row("iterations", 60000, "appendix A.1", 60000, "main.py:11, :14"),
+                Row("queries", 0, SILENT, 0, "main.py, main(): as many as shots"),
+                Row("test_queries", 0, SILENT, 0, "main.py, main(): as many as shots"),
+                Row("clip", 0.0, "not in the paper", 0.0, "maml.py:147-148: not here"),
+                Row("split", "finn", SPLIT_PAPER, "finn", SPLIT_CODE),
+                Row("rotate", True, "section 5.2", True, "data_generator.py, rotations"),
+                *CLASSIFICATION,
+            ),
+        ),
+        Part(
+            {"net": "conv"},
+            (
+                Row("filters", 64, "section 5.2", 64, "main.py, flag num_filters"),
+                Row("head", "normal", SILENT, "normal", "maml.py, tf.random_normal"),
+            ),
+        ),
+        Part(
+            {"ways": 5},
+            (
+                Row("tasks", 32, "appendix A.1", 32, "main.py:11"),
+                Row("alpha", 0.4, "appendix A.1", 0.4, "main.py:11; 2.0 on the mean"),
+                Row("inner_steps", 1, "appendix A.1", 1, "main.py:11"),
+                Row("test_steps", 3, "appendix A.1", 10, EVAL),
+            ),
+        ),
+        Part(
+            {"ways": 20},
+            (
+                Row("tasks", 16, "appendix A.1", 16, "main.py:14"),
+                Row("alpha", 0.1, "appendix A.1", 0.1, "main.py:14; 2.0 on the mean"),
+                Row("inner_steps", 5, "appendix A.1", 5, "main.py:14"),
+                Row("test_steps", 5, "appendix A.1", 10, EVAL),
+            ),
+        ),
+    ),
+)
+
+# ----- mini-ImageNet -----
+
+MINIIMAGENET = Published(
+    settings=tuple(
+        {"algorithm": algorithm, "net": "pooled", "ways": 5, "shots": shots}
+        for algorithm in ("maml", "fomaml")
+        for shots in (1, 5)
+    ),
+    parts=(
+        Part(
+            {},
+            (
+                Row("iterations", 60000, "appendix A.1", 60000, "main.py:17, :20"),
+                Row("queries", 15, "appendix A.1", 15, "main.py:247"),
+                Row("alpha", 0.01, "appendix A.1", 0.01, "main.py:17; 0.05 on the mean"),
+                Row("inner_steps", 5, "appendix A.1", 5, "main.py:17, :20"),
+                Row("test_steps", 10, "appendix A.1", 10, EVAL),
+                Row(
+                    "clip", 0.0, "not in the paper", 10.0, "maml.py:147-148, after scaling"
+                ),
+                Row("filters", 32, "section 5.2", 32, "main.py:17, :20"),
+                Row("head", "glorot", SILENT, "glorot", "maml.py, xavier_initializer"),
+                *CLASSIFICATION,
+            ),
+        ),
+        Part(
+            {"shots": 1},
+            (
+                Row("tasks", 4, "appendix A.1", 4, "main.py:17"),
+                Row("test_queries", 15, "as in training", 1, "main.py:249: K, not 15"),
+            ),
+        ),
+        Part(
+            {"shots": 5},
+            (
+                Row("tasks", 2, "appendix A.1", 4, "main.py:20"),
+                Row("test_queries", 15, "as in training", 5, "main.py:249: K, not 15"),
+            ),
+        ),
+    ),
+)
+
+PUBLISHED = {"sine": SINE, "omniglot": OMNIGLOT, "miniimagenet": MINIIMAGENET}
+
+
+def values(config: Config) -> dict[str, Any]:
+    """Return the options that config's preset has for its experiment and setting.
+
+    Of these, the ones that config's algorithm has a use for. Raises UsageError when that
+    setting was not published.
+    """
+    if config.preset == "none":
+        return {}
+    if config.name not in PUBLISHED:
+        having = ", ".join(PUBLISHED)
+        raise UsageError(f"--preset: {config.name} has none; there are: {having}")
+    settings, parts = PUBLISHED[config.name]
+    if not any(_fits(config, setting) for setting in settings):
+        having = "; ".join(map(flags, settings))
+        raise UsageError(f"--preset {config.preset} has, for {config.name}: {having}")
+    column = config.preset.rpartition("-")[2]  # paper or code
+    rows = (row for part in parts if _fits(config, part.when) for row in part.rows)
+    return {row.option: getattr(row, column) for row in rows if config.uses(row.option)}
+
+
+def flags(setting: dict[str, Any]) -> str:
+    """Return a setting as one would type it."""
+    return " ".join(f"--{name.replace('_', '-')} {x}" for name, x in setting.items())
+
+
+def _fits(config: Config, setting: dict[str, Any]) -> bool:
+    return all(getattr(config, name) == value for name, value in setting.items())

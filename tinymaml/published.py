@@ -1,0 +1,152 @@
+"""Published results, to stand beside ours where the setting is the same.
+
+Accuracies are in per cent with 95 % intervals where they were told; errors are mean
+squared. "From memory" was not checked against its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tinymaml.experiments.common import Config
+
+
+class Figure(NamedTuple):
+    """What was published of a method on a problem.
+
+    algorithm: the one of ours that it is, None where it is another
+    setting: the options of ours that make the problem
+    values: (gradient steps at test, mean, half of the 95 % interval) each; None where the
+        steps or the half are not told
+    """
+
+    method: str
+    algorithm: str | None
+    experiment: str
+    setting: dict[str, Any]
+    values: tuple[tuple[int | None, float, float | None], ...]
+    source: str
+
+
+Told = tuple[float, float] | float | None  # a mean with its half-width, or without, or none
+
+PAPER = "Finn et al. 2017"
+CONV, DENSE = (
+    [{"ways": n, "shots": k, "net": net} for n, k in ((5, 1), (5, 5), (20, 1), (20, 5))]
+    for net in ("conv", "dense")
+)
+MINI = [{"ways": 5, "shots": 1}, {"ways": 5, "shots": 5}]
+
+
+def _omniglot(
+    method: str,
+    source: str,
+    *told: Told,
+    algorithm: str | None = None,
+    settings: Sequence[dict] = CONV,
+) -> list[Figure]:
+    """Accuracies 5-way 1-shot, 5-way 5-shot, 20-way 1-shot, 20-way 5-shot."""
+    # The paper tests after 3 steps with 5 ways, after 5 with 20 (appendix A.1).
+    steps = (3, 3, 5, 5) if source.startswith(PAPER) else [None] * 4
+    row = zip(settings, steps, told, strict=True)
+    return [_figure(method, algorithm, "omniglot", *one, source) for one in row if one[2]]
+
+
+def _mini(
+    method: str, source: str, *told: Told, algorithm: str | None = None
+) -> list[Figure]:
+    """Accuracies 5-way 1-shot and 5-way 5-shot."""
+    steps = 10 if source.startswith(PAPER) else None  # appendix A.1
+    row = zip(MINI, told, strict=True)
+    return [
+        _figure(method, algorithm, "miniimagenet", setting, steps, value, source)
+        for setting, value in row
+        if value
+    ]
+
+
+def _figure(method, algorithm, experiment, setting, steps, value, source) -> Figure:
+    mean, half = value if isinstance(value, tuple) else (value, None)
+    return Figure(method, algorithm, experiment, setting, ((steps, mean, half),), source)
+
+
+def _table_2(method: str, algorithm: str, *told: float) -> Figure:
+    """Errors of 5-shot regression after 1, 5 and 10 steps."""
+    values = tuple((k, value, None) for k, value in zip((1, 5, 10), told, strict=True))
+    source = f"{PAPER}, table 2"
+    return Figure(method, algorithm, "sine", {"shots": 5}, values, source)
+
+
+TABLE_1 = f"{PAPER}, table 1"
+FIGURES: tuple[Figure, ...] = (
+    # ----- sine -----
+    _table_2("MAML", "maml", 0.67, 0.38, 0.35),
+    _table_2("pretrained on all tasks", "pretrained", 2.41, 2.23, 2.19),
+    _table_2("average of 500 regressors", "averaged", 4.19, 3.85, 3.69),
+    _table_2("the same, pulled to zero", "averaged-l2", 7.18, 5.69, 5.60),
+    _table_2("the same, pulled to their mean", "averaged-mean", 2.91, 2.72, 2.71),
+    # ----- Omniglot -----
+    *_omniglot(
+        *("MAML", TABLE_1, (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2)),
+        algorithm="maml",
+    ),
+    *_omniglot(
+        *("MAML", TABLE_1, (89.7, 1.1), (97.5, 0.6), None, None),
+        algorithm="maml",
+        settings=DENSE,
+    ),
+    *_omniglot(
+        *("context vector", f"{PAPER}, appendix C.2", 94.9, 97.7, None, None),
+        algorithm="context",
+    ),
+    *_omniglot("MAML++", "its paper (from memory)", 99.47, 99.93, 97.65, 99.33),
+    *_omniglot(
+        "MAML", "ANIL paper", None, None, (93.7, 0.7), (96.4, 0.1), algorithm="maml"
+    ),
+    *_omniglot("ANIL", "its paper", None, None, (96.2, 0.5), (98.0, 0.3)),
+    *_omniglot("Reptile, transductive", "its paper", 97.68, 99.48, 89.43, 97.12),
+    *_omniglot("iMAML", "READMEs of its peers", 99.16, 99.67, 94.46, 98.69),
+    *_omniglot("MAML", "learn2learn", 99.1, None, None, None, algorithm="maml"),
+    *_omniglot(
+        *("MAML", "learn2learn", 88.9, None, None, None), algorithm="maml", settings=DENSE
+    ),
+    *_omniglot("MAML", "pytorch-maml", 99.6, 99.9, None, None, algorithm="maml"),
+    *_omniglot("MAML", "oscarknagg", 98.1, 99.8, 91.6, 95.9, algorithm="maml"),
+    *_omniglot("MAML", "katerakelly", 98.9, None, 92.0, None, algorithm="maml"),
+    *_omniglot("MAML", "jik0730", 99.4, None, 92.8, None, algorithm="maml"),
+    # ----- mini-ImageNet -----
+    *_mini("MAML", TABLE_1, (48.70, 1.84), (63.11, 0.92), algorithm="maml"),
+    *_mini("first-order MAML", TABLE_1, (48.07, 1.75), (63.15, 0.91), algorithm="fomaml"),
+    *_mini("MAML++", "its paper", (52.15, 0.26), (68.32, 0.44)),
+    *_mini("MAML", "ANIL paper", (46.9, 0.2), (63.1, 0.4), algorithm="maml"),
+    *_mini("ANIL", "its paper", (46.7, 0.4), (61.5, 0.5)),
+    *_mini("Reptile, transductive", "its paper", (49.97, 0.32), (65.99, 0.58)),
+    *_mini("iMAML", "READMEs of its peers", (49.30, 1.88), None),
+    *_mini("MAML", "learn2learn", 48.3, 65.4, algorithm="maml"),
+    *_mini("MAML", "oscarknagg", 47.5, 64.7, algorithm="maml"),
+    *_mini("MAML", "jik0730", 48.4, 64.8, algorithm="maml"),
+    *_mini("first-order MAML", "dragen1860", 46.2, 60.3, algorithm="fomaml"),
+)
+
+
+def matching(config: Config, split: str) -> list[Figure]:
+    """Return the figures of config's problem, those of its own method first.
+
+    All are of test tasks, so that there are none for another split.
+    """
+    if split != "test":
+        return []
+    found = [
+        figure
+        for figure in FIGURES
+        if figure.experiment == config.name
+        and all(getattr(config, name) == x for name, x in figure.setting.items())
+    ]
+    return sorted(found, key=lambda figure: not is_method(figure, config))
+
+
+def is_method(figure: Figure, config: Config) -> bool:
+    """Return whether a figure is of the method that config trains with."""
+    method = "context" if getattr(config, "context", 0) else config.algorithm
+    return figure.algorithm == method.removesuffix("-low-memory")

@@ -1,0 +1,124 @@
+"""What is found about a run, or several with the same options, on held-out tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import numpy as np
+
+from tinymaml.evaluation import evaluate, evaluate_alone, fingerprint, interval
+from tinymaml.experiments import problem
+from tinymaml.experiments.common import Config
+from tinymaml.finetune import remarks, tuned
+from tinymaml.thetas import Kept
+
+
+Array = np.ndarray
+
+# The two-sided 95 % of Student's t with 1, 2, ... 30 degrees of freedom, from its tables.
+STUDENT_95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+
+class Result(NamedTuple):
+    """How one or several runs with the same options do on the same held-out tasks.
+
+    config: of the first run, as it adapted
+    seeds, iterations, validations: of each run; a validation is nan where the theta was
+        not chosen by validation tasks
+    tasks_sha256: what `fingerprint` gives
+    scores: (runs, steps + 1, tasks) after 0, 1, ..., steps gradient steps
+    alone: (runs, len(alone_steps), tasks), each query example judged on its own, after
+        alone_steps steps; None for a model to which that makes no difference
+    remarks: what else is to be told, a line each
+    """
+
+    config: Config
+    split: str
+    seeds: tuple[int, ...]
+    iterations: tuple[int, ...]
+    validations: tuple[float, ...]
+    tasks_sha256: str
+    scores: Array
+    alone: Array | None
+    alone_steps: tuple[int, ...]
+    remarks: tuple[str, ...]
+
+
+def judge(
+    config: Config,
+    kept: Kept,
+    split: str,
+    tasks: int,
+    steps: int,
+    alone_steps: Iterable[int],
+    engine: Executor,
+) -> Result:
+    """Return the result of one theta on the first `tasks` fixed tasks of a split.
+
+    alone_steps: after which of the `steps` steps each query example is judged alone too
+    """
+    config = tuned(config, kept.theta, steps, engine)
+    scores = evaluate(config, kept.theta, split, tasks, steps, engine)
+    alone, alone_steps = None, tuple(alone_steps)
+    if alone_steps and problem(config).score_alone:
+        alone = evaluate_alone(config, kept.theta, split, tasks, alone_steps, engine)[None]
+    return Result(
+        config=config,
+        split=split,
+        seeds=(config.seed,),
+        iterations=(kept.iteration,),
+        validations=(kept.validation,),
+        tasks_sha256=fingerprint(config, split, tasks, engine),
+        scores=scores[None],
+        alone=alone,
+        alone_steps=alone_steps,
+        remarks=tuple(remarks(config, kept.theta, steps)),
+    )
+
+
+def pooled(results: Sequence[Result]) -> Result:
+    """Return the result of several runs from that of each.
+
+    Raises ValueError when they are not of the same tasks.
+    """
+    if len({result.tasks_sha256 for result in results}) > 1:
+        raise ValueError("these results are of different tasks")
+
+    def joined(name: str) -> tuple:
+        return sum((getattr(result, name) for result in results), ())
+
+    alone = [result.alone for result in results]
+    return results[0]._replace(
+        seeds=joined("seeds"),
+        iterations=joined("iterations"),
+        validations=joined("validations"),
+        scores=np.concatenate([result.scores for result in results]),
+        alone=None if alone[0] is None else np.concatenate(alone),
+        remarks=joined("remarks"),
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def over_tasks(scores: Array) -> tuple[Array, Array]:
+    """Return mean and half the 95 % interval over tasks of scores (runs, k, tasks): (k,).
+
+    Every task counts once, with its mean over the runs.
+    """
+    return interval(scores.astype(float).mean(axis=0))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def over_seeds(scores: Array) -> Array:
+    """Return half the 95 % interval over runs of their means: (runs, k, tasks) -> (k,).
+
+    Runs are few, so that Student's t tells the width. There must be at least two.
+    """
+    means = scores.astype(float).mean(axis=-1)
+    t = STUDENT_95[min(len(means) - 1, len(STUDENT_95)) - 1]
+    return t * means.std(axis=0, ddof=1) / np.sqrt(len(means))
