@@ -204,9 +204,9 @@ def test_the_table_is_printed_and_passes(monkeypatch):
 
 
 WRONG = {
-    "lvc for loaded_dice": ("loaded_dice", lvc, "loaded_dice, K = 1"),
-    "naive for lvc": ("lvc", naive, "lvc, horizon 1, K = 3"),
-    "loaded_dice for naive": ("naive", loaded_dice, "naive, K = 3: its bias"),
+    "lvc-for-loaded_dice": ("loaded_dice", lvc, "loaded_dice, K = 1"),
+    "naive-for-lvc": ("lvc", naive, "lvc, horizon 1, K = 3"),
+    "loaded_dice-for-naive": ("naive", loaded_dice, "naive, K = 3: its bias"),
 }
 
 

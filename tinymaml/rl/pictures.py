@@ -97,22 +97,20 @@ def still(found: list[Walks], file: Path) -> Path:
 
 PANEL, MARGIN = 140, 24  # pixels
 SHARP = 2  # drawn so many times larger, then made smaller: smooth lines
-STRIDE, PAUSE = 4, 6  # time steps a frame, and frames that a finished step stands
-FRAME_MS = 80
+STRIDE = 4  # time steps a frame
+FRAME_MS, PAUSE_MS = 80, 900  # how long a frame stands, and the last one of a step
 
 
 def animation(found: list[Walks], file: Path) -> Path:
     """Draw the same over time, one gradient step after the other, as an animated GIF."""
-    frames = []
+    frames, durations = [], []
     for step, _, color, label in STEPS:
         longest = max(len(w) for run in found for g in run.paths[step] for w in g)
-        times = [*range(1, longest + 1, STRIDE)]
-        times += [longest] * PAUSE
+        times = [*range(1, longest, STRIDE), longest]
         frames += [_frame(found, step, time, color, label) for time in times]
+        durations += [FRAME_MS] * (len(times) - 1) + [PAUSE_MS]
     first, *others = frames
-    first.save(
-        file, save_all=True, append_images=others, duration=FRAME_MS, loop=0, optimize=True
-    )
+    first.save(file, save_all=True, append_images=others, duration=durations, loop=0)
     return file
 
 

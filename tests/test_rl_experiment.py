@@ -1,0 +1,245 @@
+"""2D navigation as an experiment: its runs, its evaluation, its pictures, its errors."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import here, one_error
+
+from tinymaml import evaluation, maml, runs, train
+from tinymaml.experiments import pointnav, problem
+from tinymaml.experiments.pointnav import PointNav
+from tinymaml.fewshot import stack, stream
+from tinymaml.rl import pictures
+from tinymaml.workers import Here, engine
+
+
+SMALL = PointNav(
+    iterations=4,
+    tasks=5,
+    trajectories=4,
+    horizon=8,
+    hidden=(6,),
+    chunk=2,
+    checkpoint_every=2,
+    test_tasks=5,
+    test_trajectories=3,
+    test_steps=3,
+)
+
+
+def begin(path, config=SMALL, pool=None):
+    path.mkdir(exist_ok=True)
+    runs.write_config(path, config, {})
+    return train.train(path, config, pool or Here(), lambda *_: None)
+
+
+def results(path):
+    return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The folder of a run in one go."""
+    path = tmp_path_factory.mktemp("straight")
+    begin(path)
+    return path
+
+
+# ----- Runs -----
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam"])
+def test_going_on_gives_the_bytes_of_one_go(tmp_path, straight, outer):
+    """Rejects trajectories that depend on what was drawn before."""
+    config = SMALL.with_changes({"outer": outer})
+    begin(tmp_path / "whole", config)
+    begin(tmp_path / "parts", config.with_changes({"iterations": 3}))
+    begin(tmp_path / "parts", config)
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    assert (results(straight) == results(tmp_path / "whole")) == (outer == "trpo")
+
+
+def test_workers_do_not_change_a_bit(tmp_path, straight):
+    """Rejects sums in order of arrival, and trajectories kept by one worker only."""
+    theta = runs.last_state(straight, SMALL).theta
+    alone = evaluation.evaluate(SMALL, theta, "test", 5, 2, Here())
+    with engine(2) as pool:
+        begin(tmp_path, pool=pool)
+        scores = evaluation.evaluate(SMALL, theta, "test", 5, 2, pool)
+    assert results(tmp_path) == results(straight)
+    assert scores.tobytes() == alone.tobytes()
+
+
+def test_every_diagnostic_is_recorded(straight):
+    """Rejects a run of which one cannot tell why it failed."""
+    records = runs.read_metrics(straight)
+    assert len(records) == 4
+    for record in records:
+        assert list(record) == [
+            *("iteration", "loss", "return_before", "return_after", "improvement", "kl"),
+            *("backtracks", "refused", "std", "second_order"),
+        ]
+        assert record["kl"] <= SMALL.max_kl
+    assert {record["iteration"] for record in records} == {1, 2, 3, 4}
+
+
+def test_a_seed_is_another_run(tmp_path, straight):
+    """Rejects a seed that nothing uses, and tasks that are the same in each iteration."""
+    begin(tmp_path, SMALL.with_changes({"seed": 1}))
+    assert results(tmp_path) != results(straight)
+    family = problem(SMALL)
+    goals = [
+        family.sample("train", stream(seed, "train", iteration, task)).goals.tolist()
+        for seed, iteration, task in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
+    ]
+    assert len({*map(tuple, goals)}) == 4
+
+
+def test_it_learns(tmp_path):
+    """Rejects a sign, a scale or a step with which returns after adapting do not rise."""
+    config = PointNav(iterations=15, tasks=10, trajectories=10, horizon=50, hidden=(32, 32))
+    begin(tmp_path, config)
+    records = runs.read_metrics(tmp_path)
+    after = [record["return_after"] for record in records]
+    before = [record["return_before"] for record in records]
+    assert np.mean(after[:2]) < -24  # about as far off as standing still: -19
+    assert np.mean(after[-3:]) > -14
+    assert np.mean(after[-3:]) > np.mean(before[-3:]) + 4
+
+
+# ----- Evaluation -----
+
+
+def drawn(config=SMALL):
+    """Two held-out tasks and the first theta for each."""
+    family = problem(config)
+    theta = np.tile(train.initial_state(config).theta, (2, 1))
+    return (
+        family,
+        stack([family.sample("test", stream(0, "test", 0, i)) for i in (0, 1)]),
+        theta,
+    )
+
+
+def test_step_sizes_when_tested():
+    """Rejects a first step that is halved (CAVIA's), and steps that shrink on."""
+    assert pointnav.halved(0.2, 4).ravel().tolist() == [0.2, 0.1, 0.1, 0.1]
+    assert pointnav.halved(0.2, 1).ravel().tolist() == [0.2]
+    assert pointnav.halved(0.2, 0).shape == (0, 1, 1)
+
+
+def test_evaluation_adapts_as_the_paper_does():
+    """Rejects training's step sizes, and the number of trajectories of training."""
+    family, draws, theta = drawn()
+    path = []
+    thetas = maml.path(theta, family.task(draws, path), pointnav.halved(0.1, 3), 3)
+    expected = [family.score(theta_k, draws) for theta_k in thetas]
+    theta_0 = train.initial_state(SMALL).theta
+    scores = evaluation.evaluate(SMALL, theta_0, "test", 2, 3, Here())
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    assert [met.actions.shape[1] for met in path] == [SMALL.test_trajectories] * 3
+
+
+def test_scores_are_undiscounted_returns_of_fresh_trajectories():
+    """Rejects a score on what was adapted on, a discounted one, a sum over trajectories."""
+    family, draws, theta = drawn()
+    path = []
+    family.task(draws, path).support(theta)
+    far = family.score(theta, draws)
+    assert (np.abs(far - path[0].returns) > 1e-3).all()
+    assert path[0].returns == pytest.approx(path[0].rewards.sum(axis=2).mean(axis=1))
+    free = problem(SMALL.with_changes({"discount": 0.0})).score(theta, draws)
+    assert free.tolist() == far.tolist()
+
+
+def test_the_report_has_anchors(straight, tmp_path, monkeypatch):
+    """Rejects a return that nobody can compare with anything."""
+    monkeypatch.chdir(tmp_path)
+    told = here("evaluate", straight)
+    assert told.code == 0
+    for line in ("standing still   -38.26", "clairvoyant   -0.51"):
+        assert line in told.out
+    found = json.loads(here("evaluate", straight, "--json").out)
+    assert found["anchors"] == PointNav.anchors
+    assert len(found["mean"]) == len(found["half_width_95"]) == 4
+    assert found["score"] == "return"
+
+
+# ----- Pictures -----
+
+
+def test_pictures(straight, tmp_path):
+    """Rejects a blank picture, one frame only, and a second run that is not drawn."""
+    other = tmp_path / "other"
+    begin(other, SMALL.with_changes({"algorithm": "pretrained"}))
+    told = here("plot", straight, "--beside", other)
+    assert told.code == 0, told
+    names = [straight / name for name in ("curve.png", "walks.png", "walks.gif")]
+    assert told.out.split() == [*map(str, names)]
+    with Image.open(names[1]) as picture:
+        assert len(picture.convert("RGB").getcolors(10**6)) > 20
+    with Image.open(names[2]) as moving:
+        assert moving.n_frames >= 2 * len(pictures.STEPS)
+        height = moving.size[1]
+        first = moving.convert("RGB").tobytes()
+        moving.seek(moving.n_frames - 1)
+        assert moving.convert("RGB").tobytes() != first
+    assert height == 2 * pictures.PANEL + pictures.MARGIN
+
+
+def test_walks_are_the_adapted_policies(straight):
+    """Rejects steps in another order, other goals, and steps after the end."""
+    found = pictures.walks(straight)
+    family = problem(SMALL)
+    rngs = [stream(evaluation.TASK_SEED, "test", 0, i) for i in range(pictures.GOALS)]
+    draws = stack([family.sample("test", rng) for rng in rngs])
+    assert found.goals.tolist() == draws.goals.tolist()
+    path = []
+    theta = np.tile(runs.last_state(straight, SMALL).theta, (pictures.GOALS, 1))
+    task = family.task(draws, path)
+    maml.path(theta, task, pointnav.halved(SMALL.alpha, 3), 3)
+    for step, met in enumerate(path):
+        for goal in range(pictures.GOALS):
+            for n in range(pictures.WALKS):
+                walk = found.paths[step][goal][n]
+                length = int((met.weights[goal, n] > 0).sum())
+                np.testing.assert_allclose(
+                    walk, met.observations[goal, n, :length], atol=1e-5
+                )
+    assert len(found.paths) == 4
+
+
+# ----- What goes wrong -----
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--discount", "1.01"),
+        ("--discount", "-0.1"),
+        ("--horizon", "0"),
+        ("--trajectories", "0"),
+        ("--max-kl", "0"),
+        ("--surrogate", "dice"),
+        ("--reward", "distance"),
+        ("--fisher-stride", "0"),
+    ],
+)
+def test_options_out_of_range_write_nothing(tmp_path, monkeypatch, given):
+    """Rejects a run that begins with what cannot be."""
+    monkeypatch.chdir(tmp_path)
+    told = here("train", "pointnav", *given)
+    assert told.code == 2
+    assert given[1] in told.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_divergence_is_told_in_one_line(tmp_path, monkeypatch):
+    """Rejects a traceback, and a policy of nan that is trained on."""
+    monkeypatch.chdir(tmp_path)
+    few = ("--tasks", "2", "--trajectories", "2", "--horizon", "3", "--iterations", "2")
+    told = here("train", "pointnav", *few, "--alpha", "1e9", "--outer", "adam")
+    assert told.code == 1
+    assert "diverged" in one_error(told)

@@ -1,0 +1,301 @@
+"""The outer update: its gradient, its metric, its step, and the steps that it refuses."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinymaml import maml, train
+from tinymaml.errors import WorldError
+from tinymaml.experiments import problem
+from tinymaml.experiments.pointnav import PointNav
+from tinymaml.fewshot import stack, stream
+from tinymaml.rl import trpo
+from tinymaml.workers import Here
+
+
+SMALL = PointNav(
+    tasks=3,
+    trajectories=4,
+    horizon=6,
+    hidden=(5,),
+    activation="tanh",
+    dtype="float64",
+    fisher_stride=1,
+    chunk=2,
+    alpha=0.3,
+)
+steps = pytest.mark.parametrize("steps", [1, 2, 3])
+
+
+def generic(config):
+    """A run's state off the initial zeros."""
+    state = train.initial_state(config)
+    rng = np.random.default_rng(0)
+    theta = state.theta + 0.2 * rng.standard_normal(state.theta.shape)
+    return state._replace(theta=theta.astype(config.dtype))
+
+
+def collected(config, state=None):
+    """What one chunk of all the tasks brings."""
+    state = state or generic(config)
+    return trpo.collect(config, state.theta, 0, range(config.tasks)), state.theta
+
+
+def task_of(config):
+    """The tasks of the first iteration, and their number."""
+    family = problem(config)
+    rngs = [stream(config.seed, "train", 0, i) for i in range(config.tasks)]
+    return family.task(stack([family.sample("train", rng) for rng in rngs]))
+
+
+# ----- The gradient -----
+
+
+@steps
+@pytest.mark.parametrize("name", ["maml", "fomaml", "maml-low-memory"])
+def test_the_gradient_is_that_of_the_chain(name, steps):
+    """Rejects a slope kept from another theta, and a chain of RL's own."""
+    config = SMALL.with_changes({"algorithm": name, "inner_steps": steps})
+    found, theta = collected(config)
+    start = np.tile(theta, (3, 1))
+    loss, v = trpo.ALGORITHMS[name](start, task_of(config), config.alpha, steps)
+    np.testing.assert_allclose(found.loss, loss, atol=1e-12)
+    np.testing.assert_allclose(found.gradient, v.sum(axis=0), rtol=1e-9, atol=1e-12)
+    _, first = maml.first_order(start, task_of(config), config.alpha, steps)
+    expected = (first**2).sum(), ((v - first) ** 2).sum()
+    np.testing.assert_allclose(found.squares, expected, rtol=1e-8, atol=1e-14)
+    assert (found.squares[1] == 0) == (name == "fomaml")
+
+
+def test_the_path_is_that_of_the_inner_loop():
+    """Rejects steps that all act with theta_0, or adapt on data of another step."""
+    config = SMALL.with_changes({"inner_steps": 2})
+    found, theta = collected(config)
+    first, second, third = found.path
+    assert (first.theta == theta).all()
+    for before, after in ((first, second), (second, third)):
+        loss = trpo.inner_losses(config, [before])[0]
+        g = maml.grad(loss)(before.theta)
+        np.testing.assert_allclose(after.theta, before.theta - 0.3 * g, atol=1e-12)
+    noises = [(x.actions - x.mean) / np.exp(x.log_std)[:, None] for x in found.path]
+    assert not np.isclose(noises[0], noises[1]).any()
+    assert not np.isclose(noises[1], noises[2]).any()
+
+
+@pytest.mark.parametrize("name", ["pretrained", "oracle"])
+def test_pretraining_takes_no_inner_step(name):
+    """Rejects a baseline that is trained to adapt, and one that is told what it may not."""
+    config = SMALL.with_changes({"algorithm": name, "inner_steps": 2})
+    found, theta = collected(config)
+    (only,) = found.path
+    assert (only.theta == theta).all()
+    assert only.observations.shape[-1] == (4 if name == "oracle" else 2)
+    v = maml.grad(trpo.inner_losses(config, [only])[0])(only.theta)
+    np.testing.assert_allclose(found.gradient, v.sum(axis=0), atol=1e-12)
+    assert found.squares[1] == 0
+
+
+# ----- The metric -----
+
+
+@steps
+@pytest.mark.parametrize("surrogate", ["naive", "lvc", "loaded_dice"])
+def test_the_metric_is_the_hessian_of_the_adapted_kl(surrogate, steps):
+    """Rejects J for the identity, J F J, J' of another order, and a KL before adapting."""
+    config = SMALL.with_changes({"surrogate": surrogate, "inner_steps": steps})
+    found, theta = collected(config)
+    rng = np.random.default_rng(1)
+    u, v = rng.standard_normal((2, theta.size)) / np.sqrt(theta.size)
+
+    def kl(at):
+        return float(trpo.trial(config, at, found.path)[1])
+
+    assert kl(theta) == pytest.approx(0, abs=1e-14)
+    h = 1e-3
+
+    def second(way):  # fourth order: two central differences, extrapolated
+        coarse = kl(theta + 2 * h * way) + kl(theta - 2 * h * way)
+        fine = kl(theta + h * way) + kl(theta - h * way)
+        return (16 * fine - coarse) / (12 * h * h)
+
+    au, av = (trpo.curvature(config, way, found.path) for way in (u, v))
+    assert u @ au == pytest.approx(second(u), rel=1e-5)
+    assert u @ av == pytest.approx((second(u + v) - second(u - v)) / 4, rel=1e-5)
+    assert u @ av == pytest.approx(v @ au, rel=1e-9)
+
+
+def test_first_order_takes_the_jacobian_for_the_identity():
+    """Rejects second derivatives in the metric of an algorithm that has none."""
+    config = SMALL.with_changes({"algorithm": "fomaml"})
+    found, theta = collected(config)
+    v = np.random.default_rng(1).standard_normal(theta.size)
+    exact = SMALL.with_changes({"alpha": 0.0})
+    expected = trpo.curvature(exact, v, found.path)
+    np.testing.assert_allclose(
+        trpo.curvature(config, v, found.path), expected, rtol=1e-9, atol=1e-12
+    )
+
+
+@given(st.integers(1, 8), st.integers(0, 2**32))
+def test_conjugate_gradients_solve(size, seed):
+    """Rejects a wrong direction or residual; what is left is b - A x, solved or not."""
+    rng = np.random.default_rng(seed)
+    root = rng.standard_normal((size, size))
+    a, b = root @ root.T + np.eye(size), rng.standard_normal(size)
+    x, rest = trpo.conjugate_gradients(lambda v: a @ v, b)
+    np.testing.assert_allclose(a @ x + rest, b, atol=1e-9)
+    np.testing.assert_allclose(x, np.linalg.solve(a, b), atol=1e-3)
+
+
+def test_conjugate_gradients_stop():
+    """Rejects products after the solution is found, and more than ten of them."""
+    calls = []
+
+    def product(v):
+        calls.append(1)
+        return np.arange(1.0, 51.0) * v
+
+    trpo.conjugate_gradients(lambda v: calls.append(1) or 2 * v, np.ones(3))
+    assert len(calls) == 1
+    x, rest = trpo.conjugate_gradients(product, np.ones(50))
+    assert len(calls) == 1 + 10
+    np.testing.assert_allclose(np.arange(1.0, 51.0) * x + rest, 1)
+    assert not trpo.conjugate_gradients(product, np.zeros(50))[0].any()
+
+
+def test_the_step_is_as_long_as_the_kl_allows():
+    """Rejects a length without its 2, or in the metric without the damping."""
+    config = SMALL.with_changes({"max_kl": 1e-4})
+    found, theta = collected(config)
+    g = found.gradient / 3
+    step = trpo.natural_step(config, g, [found.path], Here())
+    image = trpo.curvature(config, step, found.path) / 3 + trpo.DAMPING * step
+    assert 0.5 * step @ image == pytest.approx(1e-4, rel=1e-3)
+    assert g @ step > 0
+    loss, kl = trpo.judge(config, theta - 1e-2 * step, [found.path], Here())
+    assert kl == pytest.approx(1e-4 * 1e-4, rel=0.05)
+    assert loss < found.loss / 3
+
+
+def test_a_thin_metric_is_that_of_fewer_steps():
+    """Rejects a stride that reaches the gradient or the line search."""
+    thin = SMALL.with_changes({"fisher_stride": 3})
+    (whole, theta), (found, _) = collected(SMALL), collected(thin)
+    assert (found.gradient == whole.gradient).all()
+    trials = [trpo.trial(c, theta + 0.01, whole.path) for c in (SMALL, thin)]
+    assert trials[0] == trials[1]
+    steps = [
+        trpo.natural_step(c, whole.gradient, [whole.path], Here()) for c in (SMALL, thin)
+    ]
+    cosine = steps[0] @ steps[1] / np.linalg.norm(steps[0]) / np.linalg.norm(steps[1])
+    assert 0.3 < cosine < 0.999
+
+
+# ----- The line search -----
+
+
+def search(monkeypatch, answers):
+    """Search where the trials give these losses and KLs; return it, and where it looked."""
+    told, seen = iter(answers), []
+
+    def judge(config, theta, paths, engine):
+        seen.append(theta)
+        return next(told)
+
+    monkeypatch.setattr(trpo, "judge", judge)
+    theta, step = np.ones(2, "float32"), np.array([1.0, -2.0])
+    return trpo.search(SMALL, theta, step, 0.0, [], Here()), seen
+
+
+BAD = [(0.1, 0.001), (0.0, 0.001), (-1.0, 0.0101), (np.nan, 0.001), (-np.inf, 0.001)]
+BAD += [(-1.0, np.nan), (np.inf, 0.0)]
+
+
+def test_the_first_good_step_is_taken(monkeypatch):
+    """Rejects a step that gains nothing, leaves the region, or is not a number."""
+    (theta, tries, loss, kl), seen = search(monkeypatch, [*BAD, (-1.0, 0.01), (-2.0, 0.0)])
+    assert (tries, loss, kl) == (7, -1.0, 0.01)
+    assert theta is seen[-1]
+    assert theta.dtype == np.float32
+    expected = [[1 - 0.8**k, 1 + 2 * 0.8**k] for k in range(8)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_no_good_step_is_refused(monkeypatch):
+    """Rejects taking the last trial when the line search fails."""
+    (theta, tries, loss, kl), seen = search(monkeypatch, [BAD[0]] * 15)
+    assert len(seen) == trpo.TRIES == 15
+    assert tries is None
+    assert (theta == 1).all()
+    assert (loss, kl) == (0.0, 0.0)
+
+
+def test_refusals_are_counted(monkeypatch):
+    """Rejects a refused step that is silent, or moves theta."""
+    monkeypatch.setattr(trpo, "judge", lambda *_: (1.0, 0.0))
+    state = generic(SMALL)
+    after, record = trpo.iterate(SMALL, state, Here())
+    assert (record["refused"], record["backtracks"]) == (1, None)
+    assert (after.theta == state.theta).all()
+    assert after.iteration == 1
+
+
+# ----- One iteration -----
+
+
+def test_an_iteration_keeps_its_promises():
+    """Rejects a step without gain or beyond the limit, and figures of other data."""
+    state = generic(SMALL)
+    after, record = trpo.iterate(SMALL, state, Here())
+    assert 0 < record["kl"] <= SMALL.max_kl
+    assert record["improvement"] > 0
+    assert record["refused"] == 0
+    (found, _) = collected(SMALL)
+    first, last = found.path[0], found.path[-1]
+    assert record["return_before"] == pytest.approx(first.rewards.sum(-1).mean())
+    assert record["return_after"] == pytest.approx(last.rewards.sum(-1).mean())
+    assert record["std"] == pytest.approx(np.exp(state.theta[-2:]).mean())
+    share = np.sqrt(found.squares[1] / found.squares[0])
+    assert record["second_order"] == pytest.approx(share)
+    loss, kl = trpo.judge(SMALL, after.theta, [found.path], Here())
+    assert record["kl"] == pytest.approx(kl)
+    assert record["loss"] - record["improvement"] == pytest.approx(loss)
+
+
+def test_adam_is_the_simple_outer_update():
+    """Rejects an option that is not heard, or moments that are not kept."""
+    config = SMALL.with_changes({"outer": "adam", "beta": 0.02})
+    state = generic(config)
+    after, record = trpo.iterate(config, state, Here())
+    moved = np.abs(after.theta - state.theta)
+    np.testing.assert_allclose(moved.max(), 0.02, rtol=1e-3)
+    assert after.moments.m.any()
+    assert record["kl"] > 0
+    assert "refused" in record
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_replay_and_chunks_change_no_task(dtype):
+    """Rejects a replay with other bits, and streams keyed by a place in a chunk."""
+    config = SMALL.with_changes({"dtype": dtype, "fisher_stride": 2})
+    state = generic(config)
+    results = [
+        trpo.iterate(config.with_changes(changes), state, Here())
+        for changes in ({}, {"replay": False}, {"chunk": 1}, {"chunk": 9})
+    ]
+    (first, told), (eager, said), *others = results
+    assert first.theta.dtype == dtype
+    assert first.theta.tobytes() == eager.theta.tobytes()
+    assert told == said
+    for after, _ in others:
+        atol = 1e-4 if dtype == "float32" else 1e-9
+        np.testing.assert_allclose(after.theta, first.theta, atol=atol)
+
+
+def test_a_policy_that_diverges_is_told():
+    """Rejects an update from rewards that are not numbers."""
+    state = generic(SMALL)
+    state = state._replace(theta=np.full_like(state.theta, 1e300))
+    with pytest.raises(WorldError, match="not finite: the policy has diverged"):
+        trpo.iterate(SMALL, state, Here())
