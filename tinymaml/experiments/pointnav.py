@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import models
-from tinymaml.experiments.common import MOST, Config, option
+from tinymaml.experiments.common import INNER_LOOP, MOST, SHARED, Config, option
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Task
 from tinymaml.rl import pointnav, policy, rollout, surrogates
@@ -31,6 +31,11 @@ class PointNav(Config):
     name: ClassVar[str] = "pointnav"
     score: ClassVar[str] = "return"
     setting: ClassVar[str] = "rl"
+    # A baseline's step size is tuned on validation goals.
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("alpha", "inner_steps"), INNER_LOOP),
+        **dict.fromkeys(("iterations", "tasks", "outer", "beta"), (*INNER_LOOP, *SHARED)),
+    }
     anchors: ClassVar[dict[str, float]] = {"standing still": -38.26, "clairvoyant": -0.51}
 
     iterations: int = option(500, "outer updates in all", "A.2", least=0, most=10**8)
@@ -38,9 +43,9 @@ class PointNav(Config):
     algorithm: str = option(
         "maml",
         "exact, first-order, exact with less memory; or a baseline, trained without inner"
-        " step: pretrained on all tasks, or the oracle, which sees the goal",
+        " step: pretrained on all tasks, shown the goal, random initial values",
         "sections 5.2 and 5.3",
-        choices=("maml", "fomaml", "maml-low-memory", "pretrained", "oracle"),
+        choices=(*INNER_LOOP, *SHARED, "random"),
     )
     surrogate: str = option(
         "lvc",

@@ -32,7 +32,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stack, stream
 from tinymaml.maml import Loss, Task
-from tinymaml.optim import adam
+from tinymaml.optim import adam, clip
 from tinymaml.replay import recorded
 from tinymaml.rl import policy
 from tinymaml.rl.rollout import Experience, flat, gaussian, surrogate_loss
@@ -85,6 +85,7 @@ def iterate(config: Config, state: Any, engine: Executor) -> tuple[Any, dict]:
     loss, gradient, squares = (
         sum(parts) / config.tasks for parts in zip(*(c[:3] for c in chunks), strict=True)
     )
+    gradient = clip(gradient, config.clip)
     paths = [chunk.path for chunk in chunks]
     state = state._replace(iteration=state.iteration + 1)
     if config.outer == "adam":
