@@ -11,6 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import models
+from tinymaml.errors import UsageError
 from tinymaml.experiments.common import INNER_LOOP, MOST, SHARED, Config, option
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Task
@@ -21,6 +22,7 @@ from tinymaml.rl.surrogates import PolicyLoss, Surrogate
 
 Array = np.ndarray
 
+ADAPTED = (*INNER_LOOP, "e-maml")
 SCORE = 2**31  # the number of the noise that no inner step uses
 
 
@@ -33,8 +35,8 @@ class PointNav(Config):
     setting: ClassVar[str] = "rl"
     # A baseline's step size is tuned on validation goals.
     used_by: ClassVar[dict[str, tuple[str, ...]]] = {
-        **dict.fromkeys(("alpha", "inner_steps"), INNER_LOOP),
-        **dict.fromkeys(("iterations", "tasks", "outer", "beta"), (*INNER_LOOP, *SHARED)),
+        **dict.fromkeys(("alpha", "inner_steps"), ADAPTED),
+        **dict.fromkeys(("iterations", "tasks", "outer", "beta"), (*ADAPTED, *SHARED)),
     }
     anchors: ClassVar[dict[str, float]] = {"standing still": -38.26, "clairvoyant": -0.51}
 
@@ -42,10 +44,11 @@ class PointNav(Config):
     tasks: int = option(20, "goals in a meta-batch", "A.2", least=1, most=MOST)
     algorithm: str = option(
         "maml",
-        "exact, first-order, exact with less memory; or a baseline, trained without inner"
-        " step: pretrained on all tasks, shown the goal, random initial values",
+        "exact, first-order, exact with less memory, with E-MAML's score term (noisy); or a"
+        " baseline, trained without inner step: pretrained on all tasks, shown the goal,"
+        " random initial values",
         "sections 5.2 and 5.3",
-        choices=(*INNER_LOOP, *SHARED, "random"),
+        choices=(*ADAPTED, *SHARED, "random"),
     )
     surrogate: str = option(
         "lvc",
@@ -123,8 +126,11 @@ class Draws(NamedTuple):
 def setup(config: PointNav) -> Problem:
     """Return the problem: its tasks act in the world with the theta that they get.
 
-    task(draws, path) appends what each theta met to the list `path`.
+    task(draws, path) appends what each theta met to the list `path`. Raises UsageError
+    when the surrogate is not the algorithm's.
     """
+    if config.algorithm == "e-maml" and config.surrogate != "naive":
+        raise UsageError("--algorithm e-maml is right with --surrogate naive only")
     world = pointnav.PointNav(config.reward, config.algorithm == "oracle")
     widths = (world.observed, *config.hidden, pointnav.ACTIONS)
     model = policy.gaussian_mlp(widths, models.ACTIVATIONS[config.activation])

@@ -36,7 +36,7 @@ from tinymaml.optim import adam, clip
 from tinymaml.replay import recorded
 from tinymaml.rl import policy
 from tinymaml.rl.rollout import Experience, flat, gaussian, surrogate_loss
-from tinymaml.rl.surrogates import SURROGATES, lvc
+from tinymaml.rl.surrogates import SURROGATES, PolicyLoss, e_maml, lvc
 from tinymaml.workers import gather, spans
 
 
@@ -59,6 +59,7 @@ ALGORITHMS = {
     "maml": maml.meta_gradient,
     "fomaml": maml.first_order,
     "maml-low-memory": maml.meta_gradient_low_memory,
+    "e-maml": e_maml,
     "pretrained": pretrained,
     "oracle": pretrained,
 }
@@ -126,11 +127,13 @@ def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Colle
     task = family.task(draws, path)
     slopes: list[Array] = []
 
-    def query(at: Array) -> Loss:
+    def query(at: Array) -> PolicyLoss:
         # The chain asks for the value and the slope at `at` only; the slope is kept.
-        loss, slope = maml.value_and_gradient(task.query(at), at)
+        judged = task.query(at)
+        loss, slope = maml.value_and_gradient(judged, at)
         slopes.append(slope)
-        return lambda theta: loss + (slope * (theta - at)).sum()
+        tangent = lambda theta, _: loss + (slope * (theta - at)).sum()  # noqa: E731
+        return judged._replace(surrogate=tangent, log_prob=lambda theta: theta)
 
     start = np.broadcast_to(theta, (len(tasks), *theta.shape))
     loss, v = ALGORITHMS[config.algorithm](
