@@ -159,7 +159,7 @@ def test_the_report_has_anchors(straight, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = here("evaluate", straight)
     assert told.code == 0
-    for line in ("standing still   -38.26", "clairvoyant   -0.51"):
+    for line in ("standing still: -38.26", "clairvoyant: -0.51"):
         assert line in told.out
     found = json.loads(here("evaluate", straight, "--json").out)
     assert found["anchors"] == PointNav.anchors

@@ -1,8 +1,8 @@
 """The published settings of Finn, Abbeel & Levine 2017: of the paper, and of its code.
 
-Every row has an option's value in the text and in the official code (cbfinn/maml), each
-with its source; lines are those of its files. Where the text is silent on something that a
-run needs, its value is the code's and the source says so.
+Every row has an option's value in the text and in the official code (cbfinn/maml and
+maml_rl), each with its source; lines are those of its files. Where the text is silent on
+something that a run needs, its value is the code's and the source says so.
 """
 
 from __future__ import annotations
@@ -186,7 +186,52 @@ MINIIMAGENET = Published(
     ),
 )
 
-PUBLISHED = {"sine": SINE, "omniglot": OMNIGLOT, "miniimagenet": MINIIMAGENET}
+# ----- 2D navigation; files of cbfinn/maml_rl -----
+
+POINT = "maml_trpo_point.py"
+TRPO = "conjugate_gradient_optimizer.py"
+POINTNAV = Published(
+    settings=tuple({"algorithm": name} for name in ("maml", "pretrained", "oracle")),
+    parts=(
+        Part(
+            {},
+            (
+                Row("iterations", 500, "appendix A.2: up to 500", 100, f"{POINT}, n_itr"),
+                Row("tasks", 20, "appendix A.2", 40, f"{POINT}:20"),
+                Row("trajectories", 20, "appendix A.2", 20, f"{POINT}:19"),
+                Row("horizon", 100, "appendix A.2", 100, f"{POINT}:21"),
+                Row(
+                    *("reward", "negative_squared_distance", "section 5.3"),
+                    *("negative_distance", "point_env_randgoal.py:39-42"),
+                ),
+                Row("alpha", 0.1, "appendix A.2", 0.5, f"{POINT}:17"),
+                Row("inner_steps", 1, "appendix A.2", 1, f"{POINT}:22"),
+                Row("surrogate", "naive", "equation 4", "naive", "maml_npo.py:98-102"),
+                Row("hidden", (100, 100), "section 5.3", (100, 100), f"{POINT}:37-38"),
+                Row("activation", "relu", "section 5.3", "relu", f"{POINT}:37-38"),
+                Row("discount", 0.99, SILENT, 0.99, f"{POINT}, discount"),
+                Row("outer", "trpo", "section 5.3", "trpo", f"{POINT}, MAMLTRPO"),
+                Row("max_kl", 0.01, SILENT, 0.01, f"{POINT}, step_size"),
+                Row("fisher_stride", 1, SILENT, 1, f"{TRPO}: subsample_factor 1"),
+                Row("clip", 0.0, "not in the paper", 0.0, "not in the code"),
+                Row("test_tasks", 40, SILENT, 40, "test_maml_point.py, goals"),
+                Row("test_steps", 3, "section 5.3, figure 5", 4, "icml/*.pkl: five rows"),
+                Row(
+                    *("test_trajectories", 40, SILENT, 40),
+                    "test_maml_point.py, batch_size 4000",
+                ),
+                NO_SELECTION,
+            ),
+        ),
+    ),
+)
+
+PUBLISHED = {
+    "sine": SINE,
+    "omniglot": OMNIGLOT,
+    "miniimagenet": MINIIMAGENET,
+    "pointnav": POINTNAV,
+}
 
 
 def values(config: Config) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import models
-from tinymaml.experiments.common import MOST, Config, option
+from tinymaml.errors import UsageError
+from tinymaml.experiments.common import INNER_LOOP, MOST, SHARED, Config, option
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Task
 from tinymaml.rl import pointnav, policy, rollout, surrogates
@@ -21,6 +22,7 @@ from tinymaml.rl.surrogates import PolicyLoss, Surrogate
 
 Array = np.ndarray
 
+ADAPTED = (*INNER_LOOP, "e-maml")
 SCORE = 2**31  # the number of the noise that no inner step uses
 
 
@@ -31,16 +33,22 @@ class PointNav(Config):
     name: ClassVar[str] = "pointnav"
     score: ClassVar[str] = "return"
     setting: ClassVar[str] = "rl"
+    # A baseline's step size is tuned on validation goals.
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("alpha", "inner_steps"), ADAPTED),
+        **dict.fromkeys(("iterations", "tasks", "outer", "beta"), (*ADAPTED, *SHARED)),
+    }
     anchors: ClassVar[dict[str, float]] = {"standing still": -38.26, "clairvoyant": -0.51}
 
     iterations: int = option(500, "outer updates in all", "A.2", least=0, most=10**8)
     tasks: int = option(20, "goals in a meta-batch", "A.2", least=1, most=MOST)
     algorithm: str = option(
         "maml",
-        "exact, first-order, exact with less memory; or a baseline, trained without inner"
-        " step: pretrained on all tasks, or the oracle, which sees the goal",
+        "exact, first-order, exact with less memory, with E-MAML's score term (noisy); or a"
+        " baseline, trained without inner step: pretrained on all tasks, shown the goal,"
+        " random initial values",
         "sections 5.2 and 5.3",
-        choices=("maml", "fomaml", "maml-low-memory", "pretrained", "oracle"),
+        choices=(*ADAPTED, *SHARED, "random"),
     )
     surrogate: str = option(
         "lvc",
@@ -118,8 +126,11 @@ class Draws(NamedTuple):
 def setup(config: PointNav) -> Problem:
     """Return the problem: its tasks act in the world with the theta that they get.
 
-    task(draws, path) appends what each theta met to the list `path`.
+    task(draws, path) appends what each theta met to the list `path`. Raises UsageError
+    when the surrogate is not the algorithm's.
     """
+    if config.algorithm == "e-maml" and config.surrogate != "naive":
+        raise UsageError("--algorithm e-maml is right with --surrogate naive only")
     world = pointnav.PointNav(config.reward, config.algorithm == "oracle")
     widths = (world.observed, *config.hidden, pointnav.ACTIONS)
     model = policy.gaussian_mlp(widths, models.ACTIVATIONS[config.activation])

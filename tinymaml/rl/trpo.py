@@ -32,11 +32,11 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stack, stream
 from tinymaml.maml import Loss, Task
-from tinymaml.optim import adam
+from tinymaml.optim import adam, clip
 from tinymaml.replay import recorded
 from tinymaml.rl import policy
 from tinymaml.rl.rollout import Experience, flat, gaussian, surrogate_loss
-from tinymaml.rl.surrogates import SURROGATES, lvc
+from tinymaml.rl.surrogates import SURROGATES, PolicyLoss, e_maml, lvc
 from tinymaml.workers import gather, spans
 
 
@@ -59,6 +59,7 @@ ALGORITHMS = {
     "maml": maml.meta_gradient,
     "fomaml": maml.first_order,
     "maml-low-memory": maml.meta_gradient_low_memory,
+    "e-maml": e_maml,
     "pretrained": pretrained,
     "oracle": pretrained,
 }
@@ -85,6 +86,7 @@ def iterate(config: Config, state: Any, engine: Executor) -> tuple[Any, dict]:
     loss, gradient, squares = (
         sum(parts) / config.tasks for parts in zip(*(c[:3] for c in chunks), strict=True)
     )
+    gradient = clip(gradient, config.clip)
     paths = [chunk.path for chunk in chunks]
     state = state._replace(iteration=state.iteration + 1)
     if config.outer == "adam":
@@ -125,11 +127,13 @@ def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Colle
     task = family.task(draws, path)
     slopes: list[Array] = []
 
-    def query(at: Array) -> Loss:
+    def query(at: Array) -> PolicyLoss:
         # The chain asks for the value and the slope at `at` only; the slope is kept.
-        loss, slope = maml.value_and_gradient(task.query(at), at)
+        judged = task.query(at)
+        loss, slope = maml.value_and_gradient(judged, at)
         slopes.append(slope)
-        return lambda theta: loss + (slope * (theta - at)).sum()
+        tangent = lambda theta, _: loss + (slope * (theta - at)).sum()  # noqa: E731
+        return judged._replace(surrogate=tangent, log_prob=lambda theta: theta)
 
     start = np.broadcast_to(theta, (len(tasks), *theta.shape))
     loss, v = ALGORITHMS[config.algorithm](
