@@ -104,8 +104,9 @@ def from_pickles(
         told.append(f"sha256 of {path.name}: {digest}")
     for split, path in paths.items():
         with naming(path):
+            file = stack.enter_context(path.open("rb"))
             try:
-                classes, pixels = read_classes(path, stack)
+                classes, pixels = read_classes(file, stack)
             except (ValueError, MemoryError) as error:
                 raise failure(path, f"not a pickle of mini-ImageNet: {error}") from error
         splits[split] = [*classes]
@@ -124,13 +125,12 @@ def from_pickles(
     return Source(splits, equal(paths["train"].parent, sizes), read, told)
 
 
-def read_classes(path: Path, stack: ExitStack) -> tuple[Classes, Pixels]:
+def read_classes(file: BinaryIO, stack: ExitStack) -> tuple[Classes, Pixels]:
     """Return {class name: indices of its images}, and the images, of one pickle.
 
-    stack: what closes the files that the images are left in
+    stack: what closes the file that the images are moved to, if they have to be
     Raises ValueError when it is neither form, OSError when it cannot be read.
     """
-    file = stack.enter_context(path.open("rb"))
     content = load(file)
     if type(content) is not dict:
         raise ValueError("it is not a dict")

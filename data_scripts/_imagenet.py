@@ -15,7 +15,6 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -75,7 +74,7 @@ def _by_name(source: Path, table: Table, splits: dict[str, str]) -> Places:
     if True not in nested:
         raise failure(
             source,
-            f"no {names[0]}, here or in {' or '.join(folders[1:])}/;"
+            f"no {names[0]}, here or in {folders[1]}/ or {folders[2]}/;"
             f" no {label}/{label}_N.JPEG, no {label}.tar and no pickles either",
         )
     places, wrong = {}, []
@@ -141,55 +140,54 @@ def _tar(path: Path, label: str) -> Numbered:
     if not path.is_file():
         return {}
     with naming(path), path.open("rb") as file:
-        return _images_of(file, path, 0, label)
+        return _images_of(file, Place(path, 0, 0, str(path)), label)
 
 
 def _tar_of_tars(path: Path, table: Table) -> dict[str, Numbered]:
     """Return the images of the classes in `table`; other classes are passed over."""
     classes: dict[str, Numbered] = {}
-    with naming(path), path.open("rb") as file, _opened(file, path) as tar:
-        for member in _members(tar, path):
+    with naming(path), path.open("rb") as file:
+        for tar, member in _members(file, str(path)):
+            name = f"{path}: {member.name!r:.99}"
             label = member.name.removeprefix("./").removesuffix(".tar")
             if not member.name.endswith(".tar") or "/" in label or label in classes:
-                raise failure(path, f"{member.name!r:.99}", "expected one CLASS.tar each")
+                raise failure(name, "expected one CLASS.tar each")
             if label in table:
                 inner = tar.extractfile(member)  # a view of the file: nothing is unpacked
-                classes[label] = _images_of(inner, path, member.offset_data, label)
+                place = Place(path, member.offset_data, member.size, name)
+                classes[label] = _images_of(inner, place, label)
     return classes
 
 
-def _images_of(file: BinaryIO, path: Path, start: int, label: str) -> Numbered:
-    """Return the images of the class's tar that begins at `start` of the file `path`."""
+def _images_of(file: BinaryIO, tar: Place, label: str) -> Numbered:
+    """Return the images of a class's tar, which lies at `tar` and is read from `file`."""
     files: Numbered = {}
-    with _opened(file, path) as tar:
-        for member in _members(tar, path):
-            name = f"{path}: {member.name!r:.99}"
-            number = _number(
-                label, member.name.removeprefix("./").removeprefix(f"{label}/")
-            )
-            if number is None:
-                raise failure(name, f"expected {label}_N.JPEG")
-            _add(files, number, Place(path, start + member.offset_data, member.size, name))
+    for _, member in _members(file, tar.name):
+        name = f"{tar.name}: {member.name!r:.99}"
+        number = _number(label, member.name.removeprefix("./").removeprefix(f"{label}/"))
+        if number is None:
+            raise failure(name, f"expected {label}_N.JPEG")
+        start = tar.start + member.offset_data
+        _add(files, number, Place(tar.path, start, member.size, name))
     return files
 
 
-@contextmanager
-def _opened(file: BinaryIO, path: Path) -> Iterator[tarfile.TarFile]:
-    """Yield an uncompressed tar; whatever is wrong with it becomes one line."""
+def _members(
+    file: BinaryIO, name: str
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield an uncompressed tar with each of its regular files; folders are left out.
+
+    Refuses links and whatever else there is, and too many; `name` is for people.
+    """
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            yield tar
+            for count, member in enumerate(tar):
+                if count == MEMBERS:
+                    raise failure(name, f"more than {MEMBERS} members")
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse() or member.size < 0:
+                    raise failure(name, f"{member.name!r:.99}", "a link or special file")
+                yield tar, member
     except (tarfile.TarError, MemoryError, OverflowError, *DATA_ERRORS) as error:
-        raise failure(path, f"not a readable tar: {error}") from error
-
-
-def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files, folders left out; refuse anything else, and too many."""
-    for count, member in enumerate(tar):
-        if count == MEMBERS:
-            raise failure(path, f"a tar in it has more than {MEMBERS} members")
-        if member.isdir():
-            continue
-        if not member.isreg() or member.issparse() or member.size < 0:
-            raise failure(path, f"{member.name!r:.99}", "a link or special file")
-        yield member
+        raise failure(name, f"not a readable tar: {error}") from error

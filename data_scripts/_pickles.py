@@ -16,7 +16,7 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 
-OPCODES = 10**6  # more than ten times those of the largest of the shared files
+OPCODES = 200_000  # the largest of the shared files has one for each of 38,400 images
 SHORT = 200  # bytes of the longest string that is read
 
 
