@@ -53,6 +53,7 @@ def test_what_is_kept_is_what_happened(seed):
     """Rejects clipped actions, observations after the step, rewards that are shifted."""
     x, goals = met(seed)
     live = live_of(x)
+    assert np.abs(x.actions).max() > 1
     moves = np.clip(0.1 * x.actions, -0.1, 0.1)
     places = np.cumsum(moves, axis=2)
     before = np.concatenate([np.zeros_like(places[:, :, :1]), places[:, :, :-1]], axis=2)
