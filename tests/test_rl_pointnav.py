@@ -92,8 +92,10 @@ def test_anchors_are_what_standing_still_and_knowing_the_goal_bring():
     """Rejects a table whose anchors are of another world."""
     still = run(lambda positions, _: np.zeros_like(positions))
     known = run(lambda positions, goals: 10 * (goals - positions))
-    assert still == pytest.approx(Options.anchors["standing still"], abs=1)
-    assert known == pytest.approx(Options.anchors["clairvoyant"], abs=0.03)
+    assert still == pytest.approx(Options().anchors["standing still"], abs=1)
+    assert not Options(horizon=99).anchors
+    assert not Options(reward="negative_squared_distance").anchors
+    assert known == pytest.approx(Options().anchors["clairvoyant"], abs=0.03)
 
 
 @pytest.mark.parametrize("oracle", [False, True])

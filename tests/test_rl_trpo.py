@@ -1,5 +1,7 @@
 """The outer update: its gradient, its metric, its step, and the steps that it refuses."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,6 +97,17 @@ def test_pretraining_takes_no_inner_step(name):
     v = maml.grad(trpo.inner_losses(config, [only])[0])(only.theta)
     np.testing.assert_allclose(found.gradient, v.sum(axis=0), atol=1e-12)
     assert found.squares[1] == 0
+
+
+def test_tasks_are_keyed_by_seed_iteration_and_number():
+    """Rejects goals or noise that two iterations, seeds or tasks share."""
+    theta = generic(SMALL).theta
+    other = SMALL.with_changes({"seed": 1})
+    keys = (SMALL, 0, 0), (SMALL, 0, 1), (SMALL, 1, 0), (other, 0, 0)
+    found = [trpo.collect(c, theta, i, range(n, n + 1)).path[0] for c, i, n in keys]
+    for one, two in itertools.combinations(found, 2):
+        assert not np.isclose(one.actions, two.actions).any()
+        assert not np.isclose(one.rewards, two.rewards).all()
 
 
 # ----- The metric -----

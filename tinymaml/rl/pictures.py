@@ -16,7 +16,9 @@ from tinymaml import maml, plots, runs
 from tinymaml.evaluation import TASK_SEED
 from tinymaml.experiments import problem
 from tinymaml.fewshot import stack, stream
+from tinymaml.finetune import tuned
 from tinymaml.plots import BLACK, BLUE, GREEN, ORANGE
+from tinymaml.workers import Here
 
 
 Array = np.ndarray
@@ -49,13 +51,14 @@ def draw(paths: list[Path]) -> list[Path]:
 
 def walks(path: Path) -> Walks:
     """Return how the policy of a run walks to the first held-out goals, after each step."""
-    config = runs.read_config(path)
-    theta, family = runs.last_state(path, config).theta, problem(config)
+    config, steps = runs.read_config(path), STEPS[-1][0]
+    theta = runs.last_state(path, config).theta
+    config = tuned(config, theta, steps, Here())
+    family = problem(config)
     rngs = [stream(TASK_SEED, "test", 0, task) for task in range(GOALS)]
     draws = stack([family.sample("test", rng) for rng in rngs])
     met: list = []
     task = family.task(draws, met)
-    steps = STEPS[-1][0]
     start = np.tile(theta, (GOALS, 1))
     last = maml.adapt(start, task, family.test_alpha(steps), steps)
     task.support(last)

@@ -54,7 +54,8 @@ class Experience(NamedTuple):
 
     def every(self, stride: int) -> Experience:
         """Return the same at every so-manieth time step only; a task's weights sum to 1."""
-        thin = [x[:, :, stride // 2 :: stride] for x in self[2:]]
+        first = min(stride, self.weights.shape[2]) // 2
+        thin = [x[:, :, first::stride] for x in self[2:]]
         weights = thin[-2].sum(axis=(1, 2), keepdims=True)
         thin[-2] = thin[-2] / np.where(weights, weights, 1)
         return Experience(self.theta, self.log_std, *thin)
