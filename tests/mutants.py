@@ -188,8 +188,8 @@ MUTATIONS = [
     Mutation(
         "a random stream that ignores the iteration",
         "fewshot.py",
-        "key = (STREAMS.index(split), iteration, task)",
-        "key = (STREAMS.index(split), 0, task)",
+        "key = (STREAMS.index(split), iteration, number)",
+        "key = (STREAMS.index(split), 0, number)",
         "test_fewshot.py",
     ),
     Mutation(
@@ -331,8 +331,8 @@ MUTATIONS = [
     Mutation(
         "every chunk computes the first tasks",
         "train.py",
-        '"train", iteration, task)) for task in tasks]',
-        '"train", iteration, task)) for task in range(len(tasks))]',
+        'config.seed, "train", iteration, tasks)',
+        'config.seed, "train", iteration, range(len(tasks)))',
         "test_train.py test_workers.py test_experiments.py",
     ),
     Mutation(
@@ -407,8 +407,8 @@ MUTATIONS = [
     Mutation(
         "the oracle told another curve's amplitude",
         "data/sine.py",
-        "    curve = draw_curve(rng)\n    episode = _points(curve",
-        "    curve = draw_curve(rng)\n    episode = _points(draw_curve(rng)",
+        "    curves = draw_curves(streams, tasks)\n    x_support",
+        "    curves = draw_curves(lambda _: streams(1), tasks)\n    x_support",
         "test_data_sine.py",
     ),
     Mutation(
@@ -527,22 +527,22 @@ MUTATIONS = [
     Mutation(
         "test tasks drawn from training classes",
         "evaluation.py",
-        "draw(split, stream(TASK_SEED, split, 0, task))",
-        'draw("train", stream(TASK_SEED, split, 0, task))',
+        "drawn(problem(config), TASK_SEED, split, 0, tasks)",
+        'drawn(problem(config), TASK_SEED, "train", 0, tasks)',
         "test_evaluation.py test_data_omniglot.py",
     ),
     Mutation(
         "a hash of the support sets only",
         "evaluation.py",
-        "for array in map(np.asarray, episode):",
-        "for array in map(np.asarray, episode[:2]):",
+        "for array in map(np.asarray, arrays):",
+        "for array in map(np.asarray, arrays[:2]):",
         "test_evaluation.py",
     ),
     Mutation(
         "a hash of the chunks, not of the tasks",
         "evaluation.py",
-        'return b"".join(_digest(episode) for episode in _drawn(config, split, tasks))',
-        "return _digest(stack(_drawn(config, split, tasks)))",
+        'return b"".join(_digest(arrays) for arrays in zip(*episodes, strict=True))',
+        "return _digest(episodes)",
         "test_evaluation.py",
     ),
     Mutation(
@@ -816,8 +816,8 @@ MUTATIONS = [
     Mutation(
         "the same goals in every iteration",
         "rl/trpo.py",
-        'stream(config.seed, "train", iteration, i)',
-        'stream(config.seed, "train", 0, i)',
+        'config.seed, "train", iteration, tasks)',
+        'config.seed, "train", 0, tasks)',
         "test_rl_trpo.py",
     ),
     Mutation(

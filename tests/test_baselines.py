@@ -11,7 +11,7 @@ from tinymaml.baselines import AVERAGES, own_gradients, own_tasks, support_gradi
 from tinymaml.differences import directions, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
-from tinymaml.fewshot import Episode, as_task, stream
+from tinymaml.fewshot import Episode, as_task, drawn
 from tinymaml.workers import Here, engine
 
 
@@ -57,9 +57,10 @@ def test_the_update_is_the_average_of_the_support_gradients(algorithm):
     state = train.initial_state(config)
     loss, gradient = train.outer_gradient(config, state, Here())
     family = problem(config)
-    alone = [family.sample("train", stream(0, "train", 0, task)) for task in range(4)]
+    alone = zip(*drawn(family, 0, "train", 0, range(4)), strict=True)
     terms = [
-        support_gradient(state.theta, family.task(episode), 0.01, 2) for episode in alone
+        support_gradient(state.theta, family.task(Episode(*arrays)), 0.01, 2)
+        for arrays in alone
     ]
     assert loss == pytest.approx(np.mean([one for one, _ in terms]), rel=1e-12)
     expected = np.mean([one for _, one in terms], axis=0)
@@ -74,9 +75,9 @@ def objective(config: Sine, theta: np.ndarray, wave: list[int]) -> float:
     model = models.mlp((1, 3, 1), models.ACTIVATIONS["tanh"])
     thetas = theta.reshape(config.regressors, params.count(model.shapes))
     total = 0.0
+    x_all, y_all, *_ = drawn(problem(config), 0, "train", 0, range(7))
     for i in wave:
-        x, y = problem(config).sample("train", stream(0, "train", 0, i))[:2]
-        total += np.mean((model.apply(thetas[i], x) - y) ** 2)
+        total += np.mean((model.apply(thetas[i], x_all[i]) - y_all[i]) ** 2)
         if config.algorithm == "averaged-l2":
             total += config.pull * np.sum(thetas[i] ** 2)
         if config.algorithm == "averaged-mean" and wave[0] > 0:
@@ -150,8 +151,8 @@ def test_a_regressor_has_many_points_of_one_curve():
         unseen = np.concatenate([np.sin(x_query), np.cos(x_query)], axis=1)
         np.testing.assert_allclose(unseen @ a_b, y_query, atol=1e-10)
     assert len(np.unique(np.round(drawn, 6), axis=0)) == 7
-    held_out = problem(config).sample("test", stream(0, "test", 0, 0))
-    assert len(held_out.x_support) == 10
+    held_out = drawn(problem(config), 0, "test", 0, range(1))
+    assert held_out.x_support.shape == (1, 10, 1)
 
 
 def test_fitted_counts_the_regressors_below_the_bound(monkeypatch):

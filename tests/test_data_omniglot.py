@@ -13,7 +13,7 @@ from tinymaml.data.omniglot import PARTS, load
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.omniglot import Omniglot
-from tinymaml.fewshot import sample, stream
+from tinymaml.fewshot import drawn, sample, stream
 from tinymaml.runs import read_metrics
 from tinymaml.workers import Here
 
@@ -226,7 +226,7 @@ def test_real_file_has_the_published_splits(omniglot_npz, split, sizes):
 def test_real_episode_of_twenty_ways(omniglot_npz):
     """Rejects a sampler or a file that fails at the size of the paper's harder task."""
     config = Omniglot(data=str(omniglot_npz), ways=20, shots=5)
-    episode = problem(config).sample("test", stream(0, "test", 0, 0))
+    episode = [array[0] for array in drawn(problem(config), 0, "test", 0, range(1))]
     for x, y in (episode[:2], episode[2:]):
         assert x.shape == (100, 28, 28, 1)
         assert x.dtype == np.float32

@@ -1,5 +1,7 @@
 """Sine tasks: the formula, the ranges and the distributions (section 5.1 of the paper)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,13 +9,14 @@ from hypothesis import strategies as st
 
 from tinymaml.data import sine
 from tinymaml.data.sine import Curve
+from tinymaml.fewshot import stream
 
 
 SEEDS = st.integers(0, 2**64 - 1)
 
 
-def rng_of(seed):
-    return np.random.default_rng(seed)
+def streams_of(seed):
+    return partial(stream, seed, "train", 0)
 
 
 def test_curve_is_the_published_formula():
@@ -27,55 +30,72 @@ def test_curve_is_the_published_formula():
 @given(st.floats(0, np.pi), st.integers(0, 2**32 - 1))
 def test_zero_amplitude_is_zero(phase, seed):
     """Rejects an offset added to the curve."""
-    assert (Curve(0.0, phase)(rng_of(seed).uniform(-5, 5, 20)) == 0).all()
+    assert (Curve(0.0, phase)(np.random.default_rng(seed).uniform(-5, 5, 20)) == 0).all()
 
 
-@given(SEEDS, st.integers(1, 20), st.integers(1, 20))
-def test_points_lie_on_the_curve_of_the_stream(seed, shots, queries):
+TASKS = st.builds(lambda start, n: range(start, start + n), *[st.integers(1, 9)] * 2)
+
+
+@given(SEEDS, TASKS, st.integers(1, 20), st.integers(1, 20))
+def test_points_lie_on_the_curve_of_their_task(seed, tasks, shots, queries):
     """Rejects noise, one curve for the support and another for the query, wrong ranges.
 
     Exactly equal in float64: the same operations on the same numbers.
     """
-    curve = sine.draw_curve(rng_of(seed))
-    assert 0.1 <= curve.amplitude <= 5
-    assert 0 <= curve.phase <= np.pi
-    episode = sine.sample(rng_of(seed), shots, queries, "float64")
+    amplitude, phase = sine.draw_curves(streams_of(seed), tasks)
+    assert amplitude.shape == phase.shape == (len(tasks), 1, 1)
+    assert ((amplitude >= 0.1) & (amplitude <= 5)).all()
+    assert ((phase >= 0) & (phase <= np.pi)).all()
+    episode = sine.sample(streams_of(seed), tasks, shots, queries, "float64")
     for x, y, count in (
         (episode.x_support, episode.y_support, shots),
         (episode.x_query, episode.y_query, queries),
     ):
-        assert x.shape == y.shape == (count, 1)
+        assert x.shape == y.shape == (len(tasks), count, 1)
         assert (np.abs(x) <= 5).all()
-        np.testing.assert_array_equal(
-            y, curve.amplitude * np.sin(x - curve.phase), strict=True
-        )
-    # Disjoint: continuous draws never agree.
-    assert not np.isin(episode.x_support, episode.x_query).any()
+        np.testing.assert_array_equal(y, amplitude * np.sin(x - phase), strict=True)
+    # Disjoint, between tasks too: continuous draws never agree.
+    every = np.concatenate([episode.x_support, episode.x_query], axis=1)
+    assert len(np.unique(every)) == every.size
 
 
-@given(SEEDS)
-def test_single_precision_is_the_double_rounded(seed):
+@given(SEEDS, TASKS, st.integers(1, 20), st.integers(1, 20))
+def test_curves_do_not_depend_on_the_number_of_points(seed, tasks, shots, queries):
+    """Rejects curves and points in one stream: K = 5, 10 and 20 would then be evaluated
+    on different curves."""
+    curves = sine.draw_curves(streams_of(seed), tasks)
+    episode = sine.sample(streams_of(seed), tasks, shots, queries, "float64")
+    np.testing.assert_array_equal(episode.y_support, curves(episode.x_support))
+    other = sine.sample(streams_of(seed), tasks, shots + 3, queries + 1, "float64")
+    np.testing.assert_array_equal(other.y_query, curves(other.x_query))
+
+
+@given(SEEDS, TASKS)
+def test_single_precision_is_the_double_rounded(seed, tasks):
     """Rejects a draw that depends on the precision, or a result of another dtype."""
-    single = sine.sample(rng_of(seed), 10, 5, "float32")
-    double = sine.sample(rng_of(seed), 10, 5, "float64")
+    single = sine.sample(streams_of(seed), tasks, 10, 5, "float32")
+    double = sine.sample(streams_of(seed), tasks, 10, 5, "float64")
     for a, b in zip(single, double, strict=True):
         assert a.dtype == np.float32
         np.testing.assert_array_equal(a, b.astype(np.float32))
 
 
-@given(SEEDS, st.sampled_from(["float32", "float64"]))
-def test_the_oracle_is_told_amplitude_and_phase(seed, dtype):
+@given(SEEDS, TASKS, st.sampled_from(["float32", "float64"]))
+def test_the_oracle_is_told_amplitude_and_phase(seed, tasks, dtype):
     """Rejects another curve's amplitude and phase, their order, other points than the
     others have, and the answer itself among the inputs."""
-    plain = sine.sample(rng_of(seed), 10, 5, dtype)
-    told = sine.sample_told(rng_of(seed), 10, 5, dtype)
-    curve = sine.draw_curve(rng_of(seed))
+    plain = sine.sample(streams_of(seed), tasks, 10, 5, dtype)
+    told = sine.sample_told(streams_of(seed), tasks, 10, 5, dtype)
+    curves = np.array(sine.draw_curves(streams_of(seed), tasks), dtype)[..., 0, 0]
     pairs = plain[::2], plain[1::2], told[::2], told[1::2]
     for x, y, x_told, y_told in zip(*pairs, strict=True):
         np.testing.assert_array_equal(y_told, y)
-        expected = [[value, *np.array(curve, dtype)] for value in x[:, 0]]
+        expected = [
+            [[value, *curve] for value in row[:, 0]]
+            for row, curve in zip(x, curves.T, strict=True)
+        ]
         np.testing.assert_array_equal(x_told, np.array(expected, dtype), strict=True)
-        amplitude, phase = x_told[:, 1:2], x_told[:, 2:3]
+        amplitude, phase = x_told[..., 1:2], x_told[..., 2:3]
         np.testing.assert_allclose(amplitude * np.sin(x - phase), y, atol=1e-5)
 
 
@@ -93,13 +113,12 @@ def test_amplitudes_phases_and_inputs_are_uniform():
 
     Bound: 1.95 / sqrt(n), the 99.9 % point of Kolmogorov's distance; the seed is fixed.
     """
-    n, rng = 2000, rng_of(0)
-    curves = [sine.draw_curve(rng) for _ in range(n)]
-    x = np.concatenate([sine.sample(rng, 1, 1, "float64").x_query for _ in range(n)])
-    bound = 1.95 / np.sqrt(n)
-    assert ks_distance([curve.amplitude for curve in curves], 0.1, 5.0) < bound
-    assert ks_distance([curve.phase for curve in curves], 0, np.pi) < bound
-    assert ks_distance(x[:, 0], -5, 5) < bound
-    amplitude, phase = np.transpose(curves)
-    # Independent: the correlation of n pairs has standard deviation 1 / sqrt(n).
-    assert abs(np.corrcoef(amplitude, phase)[0, 1]) < 5 / np.sqrt(n)
+    n = 2000
+    amplitude, phase = np.reshape(sine.draw_curves(streams_of(0), range(n)), (2, n))
+    x = np.ravel(sine.sample(streams_of(0), range(n), 1, 1, "float64")[::2])
+    assert ks_distance(amplitude, 0.1, 5.0) < 1.95 / np.sqrt(n)
+    assert ks_distance(phase, 0, np.pi) < 1.95 / np.sqrt(n)
+    assert ks_distance(x, -5, 5) < 1.95 / np.sqrt(2 * n)
+    # Independent: a correlation of n pairs has standard deviation 1 / sqrt(n).
+    told = np.corrcoef([amplitude, phase, *x.reshape(2, n)])
+    assert np.abs(told - np.eye(4)).max() < 5 / np.sqrt(n)

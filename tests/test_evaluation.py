@@ -1,6 +1,7 @@
 """Evaluation: the interval, the fixed tasks and their hash, the scores after each step."""
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tinymaml.evaluation import evaluate, evaluate_alone, fingerprint, interval
 from tinymaml.experiments import problem
 from tinymaml.experiments.images import Images, build
 from tinymaml.experiments.sine import Sine
-from tinymaml.fewshot import apply_alone, stack, stream
+from tinymaml.fewshot import apply_alone, drawn, stream
 from tinymaml.workers import Here
 
 
@@ -64,10 +65,12 @@ def test_interval_of_single_precision_is_computed_in_double():
 
 
 def by_hand(theta, split, task, steps):
-    """One task's scores, from its own stream, one at a time, loss and step in full."""
+    """One task's scores, one at a time, loss and step in full."""
     family = problem(CONFIG)
-    rng = stream(0, split, 0, task)
-    x, y, x_query, y_query = curves.sample(rng, 5, 3, "float64")
+    one = curves.sample(
+        partial(stream, 0, split, 0), range(task, task + 1), 5, 3, "float64"
+    )
+    x, y, x_query, y_query = (array[0] for array in one)
     told = []
     for _ in range(steps + 1):
         residual = family.model.apply(theta, x_query) - y_query
@@ -83,13 +86,13 @@ def test_tasks_are_of_the_split_asked_for(theta, split, monkeypatch):
     asked = []
     family = problem(CONFIG)
 
-    def noting(split, rng):
-        asked.append(split)
-        return family.sample(split, rng)
+    def noting(split, streams, tasks):
+        asked.append((split, tasks))
+        return family.sample(split, streams, tasks)
 
     monkeypatch.setattr(evaluation, "problem", lambda _: family._replace(sample=noting))
     evaluate(CONFIG, theta, split, 3, 1, Here())
-    assert asked == [split] * 3
+    assert asked == [(split, range(3))]
 
 
 def test_scores_are_those_of_each_task_alone(theta):
@@ -148,9 +151,10 @@ def test_hash_is_that_of_every_array_of_every_task():
     The sha256 of the tasks' sha256s, each of dtype, shape and bytes of its four arrays.
     """
     told = []
-    for task in range(23):
+    episodes = drawn(problem(CONFIG), 0, "test", 0, range(23))
+    for arrays in zip(*episodes, strict=True):
         one = hashlib.sha256()
-        for array in problem(CONFIG).sample("test", stream(0, "test", 0, task)):
+        for array in arrays:
             one.update(f"{array.dtype.str} {array.shape}\n".encode() + array.tobytes())
         told.append(one.digest())
     expected = hashlib.sha256(b"".join(told)).hexdigest()
@@ -204,7 +208,7 @@ def test_alone_is_each_query_with_the_support_only(images, monkeypatch):
     told = evaluate_alone(config, theta, "test", 23, (0, 2), Here())
     assert told.shape == (2, 23)
     for task in range(23):
-        episode = stack([family.sample("test", stream(0, "test", 0, task))])
+        episode = drawn(family, 0, "test", 0, range(task, task + 1))
         path = maml.path(theta[None], family.task(episode), family.alpha, 2)
         for row, theta_k in zip(told, (path[0], path[2]), strict=True):
             right = []
@@ -220,7 +224,7 @@ def test_alone_is_each_query_with_the_support_only(images, monkeypatch):
 def test_a_query_alone_does_not_see_the_others(images):
     """Rejects any way from one query example to another's answer."""
     _, family, theta = images
-    episode = stack([family.sample("test", stream(0, "test", 0, t)) for t in range(2)])
+    episode = drawn(family, 0, "test", 0, range(2))
     theta = np.stack([theta, theta])
     before = apply_alone(family.model.apply, theta, episode)
     x = episode.x_query.copy()

@@ -8,6 +8,8 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinymaml import evaluation, experiments, maml, params, train
 from tinymaml.data import glyphs as drawing
@@ -18,8 +20,9 @@ from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
+from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.fewshot import Episode, stack, stream
+from tinymaml.fewshot import Episode, drawn, stream
 from tinymaml.runs import read_metrics
 from tinymaml.workers import Here
 
@@ -157,7 +160,7 @@ OFFLINE = [
 def test_parts_of_a_problem_agree(config, split):
     """Rejects a sample, a task and a score that differ in shapes or in precision."""
     family = problem(config)
-    episodes = stack([family.sample(split, stream(0, split, 0, i)) for i in range(3)])
+    episodes = drawn(family, 0, split, 0, range(3))
     theta = family.model.init(stream(0, "init", 0, 0)).astype(config.dtype)
     assert theta.shape == (params.count(family.model.shapes),)
     assert np.shape(family.alpha) in ((), theta.shape)
@@ -173,11 +176,36 @@ def test_parts_of_a_problem_agree(config, split):
     assert episodes.x_support.dtype == config.dtype
 
 
+@pytest.mark.parametrize(
+    "config",
+    [Sine(), Sine(algorithm="oracle"), Glyphs(filters=1), PointNav(test_trajectories=3)],
+    ids=lambda config: f"{config.name}-{config.algorithm}",
+)
+@given(
+    split=st.sampled_from(["train", "val", "test"]),
+    seed=st.integers(0, 2**64 - 1),
+    iteration=st.integers(0, 10**8),
+    start=st.integers(0, 6),
+    number=st.integers(1, 6),
+)
+def test_a_task_is_the_same_in_any_range(config, split, seed, iteration, start, number):
+    """Rejects tasks keyed by their place in a chunk, drawn after the tasks before them in
+    one stream that a chunk begins anew, or repeated: chunks would change the training."""
+    family, tasks = problem(config), range(start, start + number)
+    whole = drawn(family, seed, split, iteration, range(12))
+    part = drawn(family, seed, split, iteration, tasks)
+    assert type(part) is type(whole)
+    for all_of_them, some in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(some, all_of_them[start : tasks.stop], strict=True)
+    told = zip(*(array.reshape(12, -1) for array in whole[::2]), strict=True)
+    assert len({b"".join(map(bytes, row)) for row in told}) == 12
+
+
 def test_task_adapts_on_the_support_and_is_judged_on_the_query():
     """Rejects a score on the support: its accuracy is 100 % where the query's is not."""
     config = Glyphs(filters=4, alpha=5.0, dtype="float64")
     family = problem(config)
-    episode = stack([family.sample("test", stream(0, "test", 0, i)) for i in range(10)])
+    episode = drawn(family, 0, "test", 0, range(10))
     theta = np.tile(family.model.init(stream(0, "init", 0, 0)), (10, 1))
     adapted = maml.adapt(theta, family.task(episode), family.alpha, 20)
     learned = Episode(*episode[:2], *episode[:2])
@@ -196,7 +224,7 @@ def test_only_offsets_of_batch_norm_are_not_adapted(net):
     assert family.alpha.shape == (params.count(family.model.shapes),)
     for name, span in spans.items():
         assert (family.alpha[span] == (0 if name in offsets else 0.4)).all()
-    episode = stack([family.sample("train", stream(0, "train", 0, 0))])
+    episode = drawn(family, 0, "train", 0, range(1))
     theta = family.model.init(stream(0, "init", 0, 0))[None]
     step = maml.adapt(theta, family.task(episode), family.alpha, 1) - theta
     for name, span in spans.items():
@@ -257,9 +285,9 @@ def test_tuning_needs_validation_classes(small_omniglot, algorithm):
 def test_no_queries_means_as_many_as_shots(queries, expected):
     """Rejects an empty query set."""
     family = problem(Glyphs(filters=2, shots=3, queries=queries))
-    episode = family.sample("train", stream(0, "train", 0, 0))
-    assert len(episode.x_query) == len(episode.y_query) == 5 * expected
-    assert len(episode.x_support) == 5 * 3
+    episode = drawn(family, 0, "train", 0, range(1))
+    assert len(episode.x_query[0]) == len(episode.y_query[0]) == 5 * expected
+    assert len(episode.x_support[0]) == 5 * 3
 
 
 @pytest.mark.parametrize(("test_queries", "expected"), [(0, 3), (1, 1), (7, 7)])
@@ -268,9 +296,9 @@ def test_queries_at_test_may_be_another_number(test_queries, expected):
     config = Glyphs(filters=2, shots=2, queries=3, test_queries=test_queries)
     family = problem(config)
     for split, queries in (("train", 3), ("val", expected), ("test", expected)):
-        episode = family.sample(split, stream(0, split, 0, 0))
-        assert len(episode.x_query) == 5 * queries, split
-        assert len(episode.x_support) == 5 * 2
+        episode = drawn(family, 0, split, 0, range(1))
+        assert len(episode.x_query[0]) == 5 * queries, split
+        assert len(episode.x_support[0]) == 5 * 2
     with pytest.raises(UsageError, match="split 'val': 2 shots and 19 queries"):
         problem(config.with_changes({"test_queries": 19}))
 
@@ -278,10 +306,9 @@ def test_queries_at_test_may_be_another_number(test_queries, expected):
 def test_sine_has_as_many_queries_as_shots():
     """Rejects ten points to be judged on whatever the shots are."""
     for shots, queries, expected in ((20, 0, 20), (5, 0, 5), (5, 3, 3)):
-        episode = problem(Sine(shots=shots, queries=queries)).sample(
-            "test", stream(0, "test", 0, 0)
-        )
-        assert (len(episode.x_support), len(episode.x_query)) == (shots, expected)
+        family = problem(Sine(shots=shots, queries=queries))
+        x, _, x_query, _ = drawn(family, 0, "test", 0, range(2))
+        assert (x.shape, x_query.shape) == ((2, shots, 1), (2, expected, 1))
 
 
 def test_head_and_eps_reach_the_nets():
@@ -317,7 +344,7 @@ def test_sizes_beyond_the_data_are_wrong_options(changes, told):
 def test_sizes_of_all_the_data_are_accepted():
     """Rejects a check that is off by one: 50 ways, 20 drawings."""
     family = problem(Glyphs(ways=50, shots=10, filters=1))
-    assert len(family.sample("val", stream(0, "val", 0, 0)).x_query) == 500
+    assert drawn(family, 0, "val", 0, range(1)).x_query.shape[1] == 500
 
 
 @pytest.mark.parametrize(("rotate", "corners"), [(True, 4), (False, 1)])
@@ -326,8 +353,8 @@ def test_omniglot_turns_characters_when_asked(small_omniglot, rotate, corners):
     family = problem(Omniglot(data="some.npz", filters=1, rotate=rotate))
     seen = {
         np.flatnonzero(image).tobytes()
-        for task in range(20)
-        for image in family.sample("test", stream(0, "test", 0, task)).x_support
+        for images in drawn(family, 0, "test", 0, range(20)).x_support
+        for image in images
     }
     assert len(seen) == corners
 
@@ -336,9 +363,9 @@ def test_split_without_validation_is_told(small_omniglot):
     """Rejects a KeyError when lake's validation part is asked for, which it lacks."""
     config = Omniglot(data="some.npz", split="lake", filters=1)
     family = problem(config)
-    family.sample("test", stream(0, "test", 0, 0))
+    drawn(family, 0, "test", 0, range(1))
     with pytest.raises(UsageError, match="no 'val' classes"):
-        family.sample("val", stream(0, "val", 0, 0))
+        drawn(family, 0, "val", 0, range(1))
     with pytest.raises(UsageError, match="validate-every 0"):
         problem(config.with_changes({"validate_every": 10}))
 
@@ -357,8 +384,7 @@ NETS = [
 def generic(config, tasks=2):
     """The problem, the episodes of some tasks and a theta off the zeros for each."""
     family, rng = problem(config), stream(0, "init", 0, 0)
-    streams = [stream(0, "train", 0, task) for task in range(tasks)]
-    episodes = stack([family.sample("train", one) for one in streams])
+    episodes = drawn(family, 0, "train", 0, range(tasks))
     theta = np.stack([family.model.init(rng) for _ in range(tasks)])
     return family, episodes, theta + 0.1 * rng.standard_normal(theta.shape)
 

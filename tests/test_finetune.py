@@ -92,9 +92,9 @@ def test_the_choice_on_real_tasks(algorithm, monkeypatch):
     def noting(config):
         family = problem(config)
 
-        def sample(split, rng):
+        def sample(split, streams, tasks):
             asked.append(split)
-            return family.sample(split, rng)
+            return family.sample(split, streams, tasks)
 
         return family._replace(sample=sample)
 

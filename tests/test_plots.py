@@ -100,8 +100,7 @@ def test_fit_shows_one_task_before_and_after(trained, drawn):
     np.testing.assert_allclose(np.interp(points[:, 0], *truth.T), points[:, 1], atol=2e-3)
     theta = runs.load(trained, CONFIG, 25).theta
     scores = evaluation.evaluate(CONFIG, theta, "test", 1, 10, Here())[:, 0]
-    task = evaluation.stream(evaluation.TASK_SEED, "test", 0, 0)
-    x, y = evaluation.problem(CONFIG).sample("test", task)[2:]
+    *_, (x,), (y,) = evaluation.held_out(CONFIG, "test", range(1))
     for step, label in ((0, "before"), (1, "after 1 step"), (10, "after 10 steps")):
         shown = np.interp(x[:, 0], *lines[label].T)
         # Piecewise linear in x: wrong only next to the eight kinks.
@@ -154,8 +153,7 @@ def test_fit_of_a_baseline(tmp_path, monkeypatch, algorithm):
     tuned = finetune.tuned(config, theta, 10, Here())
     scores = evaluation.evaluate(tuned, theta, "test", 1, 10, Here())[:, 0]
     assert scores[10] != pytest.approx(scores[0], rel=0.04)
-    task = evaluation.stream(evaluation.TASK_SEED, "test", 0, 0)
-    x, y = evaluation.problem(tuned).sample("test", task)[2:]
+    *_, (x,), (y,) = evaluation.held_out(tuned, "test", range(1))
     for step, label in ((0, "before"), (1, "after 1 step"), (10, "after 10 steps")):
         shown = np.interp(x[:, 0], *lines[label].T)
         assert np.mean((shown - y[:, 0]) ** 2) == pytest.approx(scores[step], rel=0.02)

@@ -14,7 +14,7 @@ from tinymaml import losses, maml, params, presets, runs
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, images, problem
 from tinymaml.experiments.common import PRESETS
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import drawn, stream
 from tinymaml.options import types_of
 
 
@@ -231,7 +231,7 @@ def test_no_preset_changes_nothing():
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def loaded_noise(monkeypatch):
     """Omniglot and mini-ImageNet without their files: 60 classes of noise each."""
     classes = dict(zip(("train", "val", "test"), np.arange(60).reshape(3, 20), strict=True))
     for name, size in (("omniglot", (28, 28)), ("miniimagenet", (84, 84, 3))):
@@ -248,7 +248,7 @@ def one_step(config):
     """A theta, and what one inner step makes of it, and the mean loss's plain step."""
     config = config.with_changes({"dtype": "float64", "filters": 3})
     family = problem(config)
-    episode = stack([family.sample("train", stream(0, "train", 0, 0))])
+    episode = drawn(family, 0, "train", 0, range(1))
     theta = family.model.init(stream(0, "init", 0, 0))[None]
     after = maml.adapt(theta, family.task(episode), family.alpha, 1)
 
@@ -276,7 +276,7 @@ def one_step(config):
         (CODE, "miniimagenet", {"shots": 5}, 0.05),
     ],
 )
-def test_effective_inner_rate(drawn, preset, name, setting, rate):
+def test_effective_inner_rate(loaded_noise, preset, name, setting, rate):
     """Rejects 0.4 on the mean where the code's is 2.0, and offsets that are adapted."""
     if name not in KINDS:
         pytest.skip(f"no experiment {name} yet")
@@ -310,7 +310,7 @@ def test_a_sum_over_shots_is_a_mean_with_n_times_the_rate(
     told = []
     for config in (summed, meant):
         family = images.build(config, noise, {"train": np.arange(4)}, rotate=False)
-        episode = stack([family.sample("train", stream(seed, "train", 0, 0))])
+        episode = drawn(family, seed, "train", 0, range(1))
         theta = family.model.init(stream(seed, "init", 0, 0))[None]
         task = family.task(episode)
         adapted = maml.adapt(theta, task, family.alpha, 2)
@@ -350,7 +350,7 @@ def test_command_line_and_file_win_over_the_preset(monkeypatch, tmp_path):
     assert written["options"]["preset"] == CODE
 
 
-def test_typed_options_choose_the_setting(monkeypatch, tmp_path, drawn):
+def test_typed_options_choose_the_setting(monkeypatch, tmp_path, loaded_noise):
     """Rejects the 5-way values for a 20-way run."""
     arguments = ("omniglot", "--preset", CODE, "--ways", "20", "--data", "drawn")
     config = trained(monkeypatch, tmp_path, *arguments, "--filters", "2")

@@ -15,7 +15,7 @@ from tinymaml.check import Report
 from tinymaml.cli_check import check_group
 from tinymaml.differences import difference
 from tinymaml.experiments import problem
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import drawn
 from tinymaml.maml import Task
 from tinymaml.rl import exact, mdp, policy, proof, rollout, surrogates
 from tinymaml.rl.surrogates import SURROGATES, loaded_dice, lvc, naive
@@ -232,7 +232,7 @@ def test_the_experiment_adapts_alike_with_every_surrogate(steps):
     adapted = []
     for surrogate in SURROGATES:
         family = problem(replace(proof.SMALL, surrogate=surrogate))
-        draws = stack([family.sample("train", stream(0, "train", 0, i)) for i in (0, 1)])
+        draws = drawn(family, 0, "train", 0, range(2))
         theta = family.model.init(np.random.default_rng(0))[None].repeat(2, 0)
         adapted.append(maml.adapt(theta, family.task(draws), family.alpha, steps))
     assert np.abs(adapted[0] - theta).max() > 1e-3

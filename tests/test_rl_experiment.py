@@ -10,7 +10,6 @@ from processes import here, one_error
 from tinymaml import evaluation, maml, runs, train
 from tinymaml.experiments import pointnav, problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.fewshot import stack, stream
 from tinymaml.rl import pictures
 from tinymaml.workers import Here, engine
 
@@ -112,7 +111,7 @@ def drawn(config=SMALL):
     theta = np.tile(train.initial_state(config).theta, (2, 1))
     return (
         family,
-        stack([family.sample("test", stream(0, "test", 0, i)) for i in (0, 1)]),
+        evaluation.held_out(config, "test", range(2)),
         theta,
     )
 
@@ -200,8 +199,7 @@ def test_walks_are_the_adapted_policies(straight):
     """Rejects steps in another order, other goals, and steps after the end."""
     found = pictures.walks(straight)
     family = problem(SMALL)
-    rngs = [stream(evaluation.TASK_SEED, "test", 0, i) for i in range(pictures.GOALS)]
-    draws = stack([family.sample("test", rng) for rng in rngs])
+    draws = evaluation.held_out(SMALL, "test", range(pictures.GOALS))
     assert found.goals.tolist() == draws.goals.tolist()
     path = []
     theta = np.tile(runs.last_state(straight, SMALL).theta, (pictures.GOALS, 1))

@@ -11,7 +11,7 @@ from tinymaml import maml, train
 from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import drawn
 from tinymaml.rl import trpo
 from tinymaml.workers import Here
 
@@ -47,8 +47,7 @@ def collected(config, state=None):
 def task_of(config):
     """The tasks of the first iteration, and their number."""
     family = problem(config)
-    rngs = [stream(config.seed, "train", 0, i) for i in range(config.tasks)]
-    return family.task(stack([family.sample("train", rng) for rng in rngs]))
+    return family.task(drawn(family, config.seed, "train", 0, range(config.tasks)))
 
 
 # ----- The gradient -----

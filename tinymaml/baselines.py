@@ -25,7 +25,7 @@ import numpy as np
 from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Episode, stack, stream
+from tinymaml.fewshot import Episode, drawn
 from tinymaml.maml import Task
 from tinymaml.replay import recorded
 from tinymaml.workers import gather, spans
@@ -125,8 +125,7 @@ def chunk_gradients(config: Config, chunk: tuple[range, Array]) -> tuple[float, 
 def own_tasks(config: Config) -> Episode:
     """Return the regressors' tasks (R, ...): the first iteration's of the training."""
     family = problem(config)
-    streams = [stream(config.seed, "train", 0, i) for i in range(family.regressors)]
-    return stack([family.sample("train", rng) for rng in streams])
+    return drawn(family, config.seed, "train", 0, range(family.regressors))
 
 
 @lru_cache(maxsize=2)

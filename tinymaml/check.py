@@ -23,7 +23,7 @@ from tinymaml.differences import (
 )
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Problem, stack, stream
+from tinymaml.fewshot import Problem, drawn, stream
 from tinymaml.maml import Task
 from tinymaml.params import Shapes, spans
 
@@ -124,8 +124,7 @@ class Case(NamedTuple):
 
 def case_of(problem: Problem, tasks: int, steps: int) -> Case:
     """Return a problem's first training tasks of seed 0, at a generic theta (tasks, P)."""
-    rngs = [stream(0, "train", 0, task) for task in range(tasks)]
-    episodes = stack([problem.sample("train", rng) for rng in rngs])
+    episodes = drawn(problem, 0, "train", 0, range(tasks))
     init = stream(0, "init", 0, 0)
     theta = np.stack([problem.model.init(init) for _ in range(tasks)])
     # Off the zeros, where mistakes could hide.

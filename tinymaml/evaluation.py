@@ -15,7 +15,7 @@ import numpy as np
 from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Episode, stack, stream
+from tinymaml.fewshot import Episode, drawn
 from tinymaml.workers import gather, spans
 
 
@@ -80,7 +80,7 @@ def _adapted(
     config: Config, theta: Array, split: str, steps: int, tasks: range
 ) -> tuple[Episode, list[Array]]:
     family = problem(config)
-    episodes = stack(_drawn(config, split, tasks))
+    episodes = held_out(config, split, tasks)
     theta = np.tile(theta, (len(tasks), 1))
     alpha = family.test_alpha(steps) if family.test_alpha else family.alpha
     # A task on which the steps diverge is told by its score.
@@ -88,9 +88,9 @@ def _adapted(
         return episodes, maml.path(theta, family.task(episodes), alpha, steps)
 
 
-def _drawn(config: Config, split: str, tasks: range) -> list[Episode]:
-    draw = problem(config).sample
-    return [draw(split, stream(TASK_SEED, split, 0, task)) for task in tasks]
+def held_out(config: Config, split: str, tasks: range) -> Episode:
+    """Return some of the fixed tasks of a split, stacked."""
+    return drawn(problem(config), TASK_SEED, split, 0, tasks)
 
 
 # ----- Are these the same tasks? -----
@@ -111,12 +111,13 @@ def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str
 
 def chunk_digests(config: Config, split: str, tasks: range) -> bytes:
     """Return the sha256 of each of some of the fixed tasks, end to end."""
-    return b"".join(_digest(episode) for episode in _drawn(config, split, tasks))
+    episodes = held_out(config, split, tasks)
+    return b"".join(_digest(arrays) for arrays in zip(*episodes, strict=True))
 
 
-def _digest(episode: Episode) -> bytes:
+def _digest(arrays: Sequence[Array]) -> bytes:
     found = hashlib.sha256()
-    for array in map(np.asarray, episode):
+    for array in map(np.asarray, arrays):
         found.update(f"{array.dtype.str} {array.shape}\n".encode())
         found.update(np.ascontiguousarray(array))
     return found.digest()

@@ -6,6 +6,7 @@ Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from tinymaml.models import Model
 
 
 Array = np.ndarray
+# Of one split and iteration: a number -> the random stream with that number.
+Streams = Callable[[int], Generator]
 
 # What random streams are for, in the order that keys them: tasks of the three splits, and
 # the initial parameters.
@@ -35,8 +38,9 @@ class Episode(NamedTuple):
 class Problem(NamedTuple):
     """A family of few-shot tasks and the model that meta-learns it.
 
-    sample(split, rng) draws the episode of one task; task(episodes) gives the losses of
-    stacked ones; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
+    sample(split, streams, tasks) draws the stacked episodes of consecutive tasks, each of
+    them the same whatever others are drawn with it (call it by `drawn`); task(episodes)
+    gives their losses; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
     the inner step size, as `maml.path` takes it; test_alpha(steps) those of a test, where
     they differ. score_alone is score with every query example judged on its own, for a
     model in which the examples of a batch see each other. regressors is the number R of
@@ -46,7 +50,7 @@ class Problem(NamedTuple):
 
     model: Model
     alpha: float | Array
-    sample: Callable[[str, Generator], Episode]
+    sample: Callable[[str, Streams, range], Episode]
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
     test_alpha: Callable[[int], Array] | None = None
@@ -72,10 +76,30 @@ def stack(episodes: Sequence[Episode]) -> Episode:
     return type(episodes[0])(*map(np.stack, zip(*episodes, strict=True)))
 
 
-def stream(seed: int, split: str, iteration: int, task: int) -> Generator:
-    """Return the random stream of one task, the same whatever was drawn before it."""
-    key = (STREAMS.index(split), iteration, task)
+def stream(seed: int, split: str, iteration: int, number: int) -> Generator:
+    """Return one random stream, the same whatever was drawn before it."""
+    key = (STREAMS.index(split), iteration, number)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def drawn(problem: Problem, seed: int, split: str, iteration: int, tasks: range) -> Episode:
+    """Return the episodes of consecutive tasks, stacked: the same in any range they are in.
+
+    So neither chunks nor workers change a task.
+    """
+    return problem.sample(split, partial(stream, seed, split, iteration), tasks)
+
+
+def each(
+    draw: Callable[[str, Generator], Episode],
+) -> Callable[[str, Streams, range], Episode]:
+    """Return a problem's `sample` that draws every task from a stream of its own.
+
+    draw(split, rng): the episode of one task
+    """
+    return lambda split, streams, tasks: stack(
+        [draw(split, streams(task)) for task in tasks]
+    )
 
 
 def as_task(

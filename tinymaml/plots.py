@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import numpy as np
 from tinymaml import maml, runs
 from tinymaml.data import sine
 from tinymaml.errors import WorldError
-from tinymaml.evaluation import TASK_SEED
+from tinymaml.evaluation import TASK_SEED, held_out
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import stream
 from tinymaml.finetune import tuned
 from tinymaml.workers import Here
 
@@ -93,19 +94,17 @@ def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
     steps = max(step for step, *_ in FIT_STEPS)
     config = tuned(config, state.theta, steps, Here())
     family = problem(config)
-    # The curve is the first thing that a task's stream yields.
-    curve = sine.draw_curve(stream(TASK_SEED, "test", 0, task))
-    episode = stack([family.sample("test", stream(TASK_SEED, "test", 0, task))])
-    x = np.linspace(*sine.INPUTS, 200).astype(config.dtype)[:, None]
+    one = range(task, task + 1)
+    curve = sine.draw_curves(partial(stream, TASK_SEED, "test", 0), one)
+    episode = held_out(config, "test", one)
+    x = np.linspace(*sine.INPUTS, 200).astype(config.dtype)[None, :, None]
     seen = sine.told(curve, x) if config.algorithm == "oracle" else x
     theta = family.start(state.theta)[None]
     with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
         thetas = maml.path(theta, family.task(episode), family.alpha, steps)
-        fits = {
-            step: family.model.apply(thetas[step], seen[None])[0] for step, *_ in FIT_STEPS
-        }
+        fits = {step: family.model.apply(thetas[step], seen)[0] for step, *_ in FIT_STEPS}
     figure, axes = _figure("x", "y")
-    axes.plot(x, curve(x), color=BLACK, linewidth=1.2, label="truth")
+    axes.plot(x[0], curve(x)[0], color=BLACK, linewidth=1.2, label="truth")
     axes.plot(
         episode.x_support[0],
         episode.y_support[0],
@@ -116,7 +115,7 @@ def sine_fit(path: Path, config: Config, task: int = 0) -> Path:
     )
     for step, dashes, color in FIT_STEPS:
         label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
-        axes.plot(x, fits[step], dashes, color=color, linewidth=2, label=label)
+        axes.plot(x[0], fits[step], dashes, color=color, linewidth=2, label=label)
     # A net whose steps diverge must not hide the others; no true curve is so large.
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -Y_LIMIT), min(high, Y_LIMIT))

@@ -1,7 +1,7 @@
 """The one loop: iterate, record, save; and an iteration on few-shot tasks.
 
-Nothing random is kept between iterations: every task has a stream of its own, keyed by
-seed, iteration and task. A run that was interrupted and goes on gives the same bytes.
+Nothing random is kept between iterations: an iteration has streams of its own, keyed by
+seed and iteration. A run that was interrupted and goes on gives the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinymaml.errors import Interrupted, WorldError
 from tinymaml.evaluation import evaluate
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Episode, stack, stream
+from tinymaml.fewshot import Episode, drawn, stream
 from tinymaml.finetune import tuned
 from tinymaml.optim import Moments, adam, clip
 from tinymaml.replay import recorded
@@ -142,10 +142,7 @@ def chunk_gradient(
     config: Config, theta: Array, iteration: int, tasks: range
 ) -> tuple[float, Array]:
     """Return the loss and meta-gradient (P,), summed over some of a meta-batch's tasks."""
-    draw = problem(config).sample
-    episodes = stack(
-        [draw("train", stream(config.seed, "train", iteration, task)) for task in tasks]
-    )
+    episodes = drawn(problem(config), config.seed, "train", iteration, tasks)
     side_by_side = np.broadcast_to(theta, (len(tasks), *theta.shape))
     return sum_of_gradients(config)(side_by_side, *episodes)
 

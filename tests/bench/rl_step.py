@@ -25,7 +25,7 @@ import torch
 from tinymaml import machine
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import drawn
 from tinymaml.rl import rollout, trpo
 from tinymaml.runs import State
 from tinymaml.train import initial_state
@@ -45,8 +45,7 @@ def ours(config: PointNav, state: State, pool: Executor) -> Callable[[], object]
 def peer(config: PointNav, state: State, group: int) -> Callable[[], tuple]:
     """Return the same of PyTorch's, on the same goals and noise."""
     family = problem(config)
-    rngs = [stream(config.seed, "train", state.iteration, i) for i in range(config.tasks)]
-    draws = stack([family.sample("train", rng) for rng in rngs])
+    draws = drawn(family, config.seed, "train", state.iteration, range(config.tasks))
     shape = config.trajectories, config.horizon, 2
     noise = [
         torch.tensor(rollout.noise(draws.seeds, k, shape, config.dtype)) for k in (0, 1)

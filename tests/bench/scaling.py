@@ -37,7 +37,7 @@ from tinymaml.experiments import problem  # noqa: E402
 from tinymaml.experiments.common import Config  # noqa: E402
 from tinymaml.experiments.glyphs import Glyphs  # noqa: E402
 from tinymaml.experiments.sine import Sine  # noqa: E402
-from tinymaml.fewshot import stack, stream  # noqa: E402
+from tinymaml.fewshot import drawn  # noqa: E402
 
 
 # Small, so that the whole takes a minute; chunks small enough for two workers.
@@ -128,7 +128,7 @@ def bare_step(config: Config, state: runs.State) -> Callable[[], Any]:
     """Return a function that computes the meta-gradient of tasks already drawn."""
     family = problem(config)
     parts = [
-        stack([family.sample("train", stream(config.seed, "train", 0, t)) for t in tasks])
+        drawn(family, config.seed, "train", 0, tasks)
         for tasks in train.spans(config.tasks, config.chunk)
     ]
     gradients = train.sum_of_gradients(config)

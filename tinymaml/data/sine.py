@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml.fewshot import Episode
+from tinymaml.fewshot import Episode, Streams
 
 
 Array = np.ndarray
@@ -22,44 +22,62 @@ INPUTS = (-5.0, 5.0)
 
 
 class Curve(NamedTuple):
-    """One task: amplitude in [0.1, 5], phase in [0, pi]."""
+    """One task, or arrays of n (n, 1, 1): amplitudes in [0.1, 5], phases in [0, pi]."""
 
-    amplitude: float
-    phase: float
+    amplitude: float | Array
+    phase: float | Array
 
     def __call__(self, x: Array) -> Array:
         """Return A sin(x - phase), elementwise."""
         return self.amplitude * np.sin(x - self.phase)
 
 
-def draw_curve(rng: Generator) -> Curve:
-    """Draw a task uniformly."""
-    return Curve(rng.uniform(*AMPLITUDES), rng.uniform(*PHASES))
+def draw_curves(streams: Streams, tasks: range) -> Curve:
+    """Draw n consecutive tasks uniformly, from stream 0: arrays (n, 1, 1)."""
+    amplitude, phase = _rows(streams(0), tasks, 2).T[..., None, None]
+    return Curve(_between(AMPLITUDES, amplitude), _between(PHASES, phase))
 
 
-def sample(rng: Generator, shots: int, queries: int, dtype: str = "float32") -> Episode:
-    """Draw a task and its points: x and y (shots, 1) and (queries, 1), x in [-5, 5]."""
-    return _points(draw_curve(rng), rng, shots, queries, dtype)
+def sample(
+    streams: Streams, tasks: range, shots: int, queries: int, dtype: str = "float32"
+) -> Episode:
+    """Draw n consecutive tasks, and their points from stream 1.
+
+    Returns x and y (n, shots, 1) and (n, queries, 1), x in [-5, 5]. A task is the same
+    whatever others are drawn with it, and its curve whatever the number of points.
+    """
+    x = _between(INPUTS, _rows(streams(1), tasks, shots + queries)[..., None])
+    y = draw_curves(streams, tasks)(x)
+    parts = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
+    # Copies: a product with a slice of an array takes several times as long.
+    return Episode(*(part.astype(dtype) for part in parts))
 
 
-def sample_told(rng: Generator, shots: int, queries: int, dtype: str) -> Episode:
-    """Draw what `sample` does, for the oracle: x (n, 3) as `told` makes it."""
-    curve = draw_curve(rng)
-    episode = _points(curve, rng, shots, queries, dtype)
-    x_support, x_query = (told(curve, x) for x in (episode.x_support, episode.x_query))
+def sample_told(
+    streams: Streams, tasks: range, shots: int, queries: int, dtype: str
+) -> Episode:
+    """Draw what `sample` does, for the oracle: x (n, points, 3) as `told` makes it."""
+    episode = sample(streams, tasks, shots, queries, dtype)
+    curves = draw_curves(streams, tasks)
+    x_support, x_query = (told(curves, x) for x in (episode.x_support, episode.x_query))
     return episode._replace(x_support=x_support, x_query=x_query)
 
 
-def told(curve: Curve, x: Array) -> Array:
-    """Return x (n, 1) with amplitude and phase in every row (n, 3).
+def told(curves: Curve, x: Array) -> Array:
+    """Return x (n, points, 1) with amplitude and phase in every row (n, points, 3).
 
     Source: the paper's oracle (section 5.1); main.py of the official code concatenates
     them to the input.
     """
-    return np.concatenate([x, np.tile(np.array(curve, x.dtype), (len(x), 1))], axis=1)
+    columns = [np.broadcast_to(each, x.shape).astype(x.dtype) for each in curves]
+    return np.concatenate([x, *columns], axis=-1)
 
 
-def _points(curve: Curve, rng: Generator, shots: int, queries: int, dtype: str) -> Episode:
-    x = rng.uniform(*INPUTS, (shots + queries, 1))
-    x, y = x.astype(dtype), curve(x).astype(dtype)
-    return Episode(x[:shots], y[:shots], x[shots:], y[shots:])
+def _rows(rng: Generator, tasks: range, columns: int) -> Array:
+    """Return a row in [0, 1) for each task. Row i does not depend on how many follow it."""
+    return rng.random((tasks.stop, columns))[tasks.start :]
+
+
+def _between(ends: tuple[float, float], share: Array) -> Array:
+    low, high = ends
+    return low + (high - low) * share

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
 from tinymaml.experiments.common import MOST, USED_BY, Config, option
-from tinymaml.fewshot import Episode, Problem, apply_alone, as_task
+from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.models import Model
 
 
@@ -125,7 +125,7 @@ def build(
     if config.context:
         model = models.with_context(model, (*size, config.context))
 
-    def sample(split: str, rng: Generator) -> Episode:
+    def draw(split: str, rng: Generator) -> Episode:
         if split not in classes:
             raise UsageError(f"these data have no {split!r} classes")
         wanted = sizes[split]
@@ -139,7 +139,7 @@ def build(
     return Problem(
         model=model,
         alpha=_step_sizes(config, model),
-        sample=sample,
+        sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),
         score=lambda theta, episode: losses.accuracy(
             model.apply(theta, episode.x_query), episode.y_query

@@ -13,7 +13,7 @@ from numpy.random import Generator
 from tinymaml import models
 from tinymaml.errors import UsageError
 from tinymaml.experiments.common import INNER_LOOP, MOST, SHARED, Config, option
-from tinymaml.fewshot import Problem
+from tinymaml.fewshot import Problem, each
 from tinymaml.maml import Task
 from tinymaml.rl import pointnav, policy, rollout, surrogates
 from tinymaml.rl.rollout import Experience
@@ -141,7 +141,7 @@ def setup(config: PointNav) -> Problem:
     model = policy.gaussian_mlp(widths, models.ACTIVATIONS[config.activation])
     inner = surrogates.SURROGATES[config.surrogate]
 
-    def sample(split: str, rng: Generator) -> Draws:
+    def draw(split: str, rng: Generator) -> Draws:
         n = config.trajectories if split == "train" else config.test_trajectories
         return Draws(world.draw(rng), rng.integers(2**63), np.int64(n))
 
@@ -166,7 +166,7 @@ def setup(config: PointNav) -> Problem:
     return Problem(
         model=model,
         alpha=config.alpha,
-        sample=sample,
+        sample=each(draw),
         task=task,
         score=lambda theta, draws: act(theta, draws, SCORE).returns,
         test_alpha=partial(halved, config.alpha),

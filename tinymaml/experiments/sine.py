@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numpy.random import Generator
-
 from tinymaml import losses, models, params
 from tinymaml.data import sine
 from tinymaml.experiments.common import (
@@ -18,7 +16,7 @@ from tinymaml.experiments.common import (
     Config,
     option,
 )
-from tinymaml.fewshot import Episode, Problem, as_task
+from tinymaml.fewshot import Episode, Problem, Streams, as_task
 
 
 @dataclass(frozen=True)
@@ -117,10 +115,10 @@ def setup(config: Sine) -> Problem:
         alpha = alpha * params.mask(model.shapes, ["z"])
     draw = sine.sample_told if oracle else sine.sample
 
-    def sample(split: str, rng: Generator) -> Episode:
+    def sample(split: str, streams: Streams, tasks: range) -> Episode:
         own = averaged and split == "train"
         sizes = (config.points,) * 2 if own else (config.shots, queries)
-        return draw(rng, *sizes, config.dtype)
+        return draw(streams, tasks, *sizes, config.dtype)
 
     return Problem(
         model=model,

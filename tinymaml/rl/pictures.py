@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tinymaml import maml, plots, runs
-from tinymaml.evaluation import TASK_SEED
+from tinymaml.evaluation import held_out
 from tinymaml.experiments import problem
-from tinymaml.fewshot import stack, stream
 from tinymaml.finetune import tuned
 from tinymaml.plots import BLACK, BLUE, GREEN, ORANGE
 from tinymaml.workers import Here
@@ -55,8 +54,7 @@ def walks(path: Path) -> Walks:
     theta = runs.last_state(path, config).theta
     config = tuned(config, theta, steps, Here())
     family = problem(config)
-    rngs = [stream(TASK_SEED, "test", 0, task) for task in range(GOALS)]
-    draws = stack([family.sample("test", rng) for rng in rngs])
+    draws = held_out(config, "test", range(GOALS))
     met: list = []
     task = family.task(draws, met)
     start = np.tile(theta, (GOALS, 1))

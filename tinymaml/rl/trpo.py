@@ -30,7 +30,7 @@ import numpy as np
 from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import stack, stream
+from tinymaml.fewshot import drawn
 from tinymaml.maml import Loss, Task
 from tinymaml.optim import adam, clip
 from tinymaml.replay import recorded
@@ -120,9 +120,7 @@ def _mean(arrays: list[Array]) -> float:
 def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Collected:
     """Roll out, adapt, roll out again: the meta-gradient of some tasks, and its data."""
     family = problem(config)
-    draws = stack(
-        [family.sample("train", stream(config.seed, "train", iteration, i)) for i in tasks]
-    )
+    draws = drawn(family, config.seed, "train", iteration, tasks)
     path: Path = []
     task = family.task(draws, path)
     slopes: list[Array] = []
