@@ -412,6 +412,20 @@ MUTATIONS = [
         "test_data_sine.py",
     ),
     Mutation(
+        "sine tasks keyed by their place in a chunk",
+        "data/sine.py",
+        "rng.random((tasks.stop, columns))[tasks.start :]",
+        "rng.random((len(tasks), columns))",
+        "test_experiments.py",
+    ),
+    Mutation(
+        "points in the stream of the curves",
+        "data/sine.py",
+        "_rows(streams(1), tasks, shots + queries)",
+        "_rows(streams(0), tasks, shots + queries)",
+        "test_data_sine.py",
+    ),
+    Mutation(
         "regressors trained on their average",
         "baselines.py",
         "(part, thetas[part.start : part.stop]) for",

@@ -143,14 +143,14 @@ def test_a_regressor_has_many_points_of_one_curve():
     config = averaged("averaged", points=100)
     tasks = own_tasks(config)
     assert tasks.x_support.shape == tasks.x_query.shape == (7, 100, 1)
-    drawn = []
+    waves_of = []
     for x, y, x_query, y_query in zip(*tasks, strict=True):
         waves = np.concatenate([np.sin(x), np.cos(x)], axis=1)
         a_b, *_ = np.linalg.lstsq(waves, y, rcond=None)
-        drawn.append(a_b[:, 0])
+        waves_of.append(a_b[:, 0])
         unseen = np.concatenate([np.sin(x_query), np.cos(x_query)], axis=1)
         np.testing.assert_allclose(unseen @ a_b, y_query, atol=1e-10)
-    assert len(np.unique(np.round(drawn, 6), axis=0)) == 7
+    assert len(np.unique(np.round(waves_of, 6), axis=0)) == 7
     held_out = drawn(problem(config), 0, "test", 0, range(1))
     assert held_out.x_support.shape == (1, 10, 1)
 
@@ -191,10 +191,11 @@ def test_regressors_start_apart():
 
 def test_regressors_learn_their_own_curves(tmp_path, monkeypatch):
     """Rejects a training that learns the average curve, and a record that does not count
-    them. Measured: errors of 0.04 to 0.37 on their own curves, 6.5 on another's."""
+    them. Measured: errors of 0.01 to 0.27 on their own curves, 3 to 19 on another's."""
     monkeypatch.setattr(baselines, "FITTED", 0.1)
     options = {"regressors": 4, "points": 40, "hidden": (20, 20), "beta": 0.02}
-    config = Sine(algorithm="averaged", iterations=300, checkpoint_every=100, **options)
+    options |= {"iterations": 300, "checkpoint_every": 100, "seed": 5}
+    config = Sine(algorithm="averaged", **options)
     state = train.train(tmp_path, config, Here(), lambda *_: None)
     records = runs.read_metrics(tmp_path)
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
