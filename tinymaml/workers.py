@@ -49,8 +49,8 @@ def engine(workers: int | str) -> Iterator[Executor]:
     (extra `mpi`).
     Raises WorldError when the engine is not installed or not there, or loses its workers.
     """
+    machine.keep_freed_memory()  # a gradient comes from every chunk, wherever it was made
     if workers == 1:
-        machine.keep_freed_memory()
         yield Here()
     elif workers == "mpi":
         with _mpi_ranks() as pool:
