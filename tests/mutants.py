@@ -336,6 +336,21 @@ MUTATIONS = [
         "test_train.py test_workers.py test_experiments.py",
     ),
     Mutation(
+        "chunks summed in the order in which they arrive",
+        "workers.py",
+        "return [future.result() for future in futures]",
+        "return [f.result() for f in __import__('concurrent.futures')"
+        ".futures.as_completed(futures)]",
+        "test_engines.py",
+    ),
+    Mutation(
+        "arrays at any address in Dask's workers",
+        "workers.py",
+        "self.executor.submit(_unpickled, np.frombuffer(message, np.uint8))",
+        "self.executor.submit(function, *args, **kwargs)",
+        "test_engines.py",
+    ),
+    Mutation(
         "a replay that keeps the first inputs",
         "replay.py",
         "            call.parents[n] if n in call.parents else constant(arg)\n",

@@ -1,4 +1,4 @@
-"""Other engines: a real local Dask cluster, one of whose workers is killed, and MPI."""
+"""Engines: the same bits from all; a real local Dask cluster, a worker killed; MPI."""
 
 import os
 import shutil
@@ -7,11 +7,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from processes import digests, run
 
-from tinymaml.workers import engine
+from tinymaml.data import omniglot as prepared
+from tinymaml.experiments.common import INNER_LOOP, Config
+from tinymaml.experiments.omniglot import Omniglot
+from tinymaml.experiments.sine import Sine
+from tinymaml.runs import State
+from tinymaml.train import average_gradient, initial_state
+from tinymaml.workers import Here, engine
 
 
 pytestmark = pytest.mark.filterwarnings("default")  # Dask's own are not ours to mend
@@ -41,6 +51,77 @@ def cluster():
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     ) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def pools(cluster):
+    """Two and four processes here, and Dask's two."""
+    names = 2, 4, f"dask:{cluster.scheduler_address}"
+    with ExitStack() as stack:
+        yield [stack.enter_context(engine(name)) for name in names]
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """A file as Omniglot's, of 30 drawings of noise again and again."""
+    images = np.random.default_rng(0).integers(0, 256, (30, 20, 28, 28), np.uint8)
+    images = np.resize(images, (prepared.CHARACTERS, *images.shape[1:]))
+    rows = np.split(np.arange(prepared.CHARACTERS), (1100, 1200))
+    parts = zip(prepared.PARTS["finn"], rows, strict=True)
+    path = tmp_path_factory.mktemp("noise") / "omniglot.npz"
+    np.savez_compressed(path, images=images, **{f"finn_{part}": at for part, at in parts})
+    return str(path)
+
+
+def iterations(config: Config, state: State, pool=None) -> list[tuple[bytes, bytes]]:
+    """Return the losses and meta-gradients: recorded, proved and replayed."""
+    states = [state._replace(iteration=i) for i in range(3)]
+    found = [average_gradient(config, at, pool or Here()) for at in states]
+    return [(loss.tobytes(), gradient.tobytes()) for loss, gradient in found]
+
+
+COMMON = {
+    "seed": st.integers(0, 2**32),
+    "tasks": st.integers(1, 9),
+    "chunk": st.integers(1, 4),
+    "algorithm": st.sampled_from(INNER_LOOP),
+    "inner_steps": st.integers(0, 2),
+    "replay": st.booleans(),
+}
+SINES = st.builds(Sine, **COMMON, hidden=st.just((5, 4)), shots=st.integers(1, 4))
+DRAWINGS = st.builds(
+    Omniglot,
+    **COMMON,
+    ways=st.integers(2, 3),
+    shots=st.integers(1, 2),
+    filters=st.integers(1, 4),
+    alpha=st.just(0.05),
+)
+
+
+@settings(max_examples=8)
+@given(SINES | DRAWINGS)
+def test_every_engine_gives_the_same_bits(pools, noise, config):
+    """Rejects chunks cut by workers, sums in order of arrival, streams of a process."""
+    if isinstance(config, Omniglot):
+        config = config.with_changes({"data": noise})
+    state = initial_state(config)
+    # In a worker, since this process may have another kernel of BLAS.
+    alone = pools[0].submit(iterations, config, state).result()
+    for pool in pools:
+        assert iterations(config, state, pool) == alone
+
+
+def aligned(*arrays: np.ndarray) -> bool:
+    """Return whether all arrays lie where NumPy's own would."""
+    return all(array.flags.aligned for array in arrays)
+
+
+def test_arrays_arrive_aligned(pools):
+    """Rejects Dask's own messages, in which arrays lie at any address."""
+    for pool in pools:
+        pairs = [(np.ones(n, np.uint8), np.ones(1761, "float32")) for n in range(8)]
+        assert all(pool.map(aligned, *zip(*pairs, strict=True)))
 
 
 def test_same_bytes_as_without_dask(tmp_path, cluster):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from processes import wait_for
 
+from tinymaml import machine
 from tinymaml.errors import WorldError
 from tinymaml.machine import BLAS_THREADS
 from tinymaml.workers import engine
@@ -29,6 +30,15 @@ def test_one_worker_is_this_process():
     with engine(1) as pool:
         assert pool.submit(os.getpid).result() == os.getpid()
         assert [*pool.map(divmod, (7, 9), (2, 5))] == [(3, 1), (1, 4)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_root_keeps_freed_memory(monkeypatch, workers):
+    """Rejects faulting every worker's gradient in anew, which doubles the root's work."""
+    called = []
+    monkeypatch.setattr(machine, "keep_freed_memory", lambda: called.append(workers))
+    with engine(workers):
+        assert called
 
 
 def test_workers_have_one_blas_thread_and_hear_no_signals(monkeypatch):
