@@ -560,6 +560,36 @@ MUTATIONS = [
         'drawn(problem(config), TASK_SEED, "train", 0, tasks)',
         "test_evaluation.py test_data_omniglot.py",
     ),
+    # ----- data -----
+    Mutation(
+        "checksum of a mapped array not looked at",
+        "data/prepared.py",
+        "            while member.read(CHUNK):  # raises when the checksum is wrong\n"
+        "                pass\n",
+        "",
+        "test_data_miniimagenet.py",
+    ),
+    Mutation(
+        "map begun before the local header's extra field",
+        "data/prepared.py",
+        "sum(lengths)",
+        "lengths[0]",
+        "test_data_miniimagenet.py",
+    ),
+    Mutation(
+        "size of a mapped array not compared with its shape",
+        "data/prepared.py",
+        " or size != info.file_size - begin",
+        "",
+        "test_data_miniimagenet.py",
+    ),
+    Mutation(
+        "test classes that are trained on",
+        "data/prepared.py",
+        "if sorted(rows.tolist()) != list(range(total))",
+        "if not set(rows.tolist()) <= set(range(total))",
+        "test_data_omniglot.py test_data_miniimagenet.py",
+    ),
     Mutation(
         "a hash of the support sets only",
         "evaluation.py",

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from tinymaml import evaluation, experiments, maml, params, train
 from tinymaml.data import glyphs as drawing
+from tinymaml.data import miniimagenet as photographs
 from tinymaml.data import omniglot as prepared
 from tinymaml.differences import directions, slopes_error
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
@@ -124,6 +126,9 @@ def test_experiment_is_named_and_says_what_it_is(kind):
         (Omniglot, {"ways": 5, "shots": 1, "queries": 0, "tasks": 32, "inner_steps": 1}),
         (Omniglot, {"alpha": 0.4, "filters": 64, "rotate": True, "net": "conv"}),
         (Omniglot, {"split": "finn", "adapt_norm": False, "activation": "relu"}),
+        (MiniImageNet, {"ways": 5, "shots": 1, "queries": 15, "tasks": 4, "net": "pooled"}),
+        (MiniImageNet, {"alpha": 0.01, "inner_steps": 5, "test_steps": 10, "filters": 32}),
+        (MiniImageNet, {"adapt_norm": False, "activation": "relu", "test_tasks": 600}),
     ],
 )
 def test_published_values_are_the_defaults(kind, published):
@@ -152,6 +157,7 @@ OFFLINE = [
     Sine(hidden=(4, 3), algorithm="oracle"),
     Glyphs(filters=2, context=2),
     Glyphs(net="dense", context=1, dtype="float64"),
+    Glyphs(net="pooled", filters=2),
 ]
 
 
@@ -213,7 +219,7 @@ def test_task_adapts_on_the_support_and_is_judged_on_the_query():
     assert 0.2 < family.score(adapted, episode).mean() < 0.95
 
 
-@pytest.mark.parametrize("net", ["conv", "dense"])
+@pytest.mark.parametrize("net", ["conv", "pooled", "dense"])
 def test_only_offsets_of_batch_norm_are_not_adapted(net):
     """Rejects a mask on other parameters, none at all, and one that stays with
     adapt_norm."""
@@ -370,11 +376,46 @@ def test_split_without_validation_is_told(small_omniglot):
         problem(config.with_changes({"validate_every": 10}))
 
 
+@pytest.fixture
+def small_photographs(monkeypatch):
+    """mini-ImageNet without its file: 9 classes of 20 grey images, of another grey each."""
+    images = np.zeros((9, 20, 84, 84, 3), np.uint8)
+    images += np.arange(9 * 20, dtype=np.uint8).reshape(9, 20, 1, 1, 1)
+    classes = {p: np.arange(3) + 3 * i for i, p in enumerate(("train", "val", "test"))}
+    monkeypatch.setattr(photographs, "load", lambda path: (images, classes))
+    experiments.problem.cache_clear()
+    yield
+    experiments.problem.cache_clear()
+
+
+def test_photographs_are_in_colour_upright_and_of_their_split(small_photographs):
+    """Rejects channels that are lost, classes of another split, and the Omniglot net."""
+    family = problem(MiniImageNet(data="some.npz", ways=3, shots=2, queries=4))
+    for i, split in enumerate(("train", "val", "test")):
+        episode = family.sample(split, stream(0, split, 0, 0))
+        assert episode.x_support.shape == (6, 84, 84, 3)
+        assert episode.x_query.shape == (12, 84, 84, 3)
+        greys = np.unique(np.concatenate([episode.x_support, episode.x_query]) * 255)
+        assert len(greys) == 18
+        assert {int(grey.round()) // 60 for grey in greys} == {i}
+    assert params.count(family.model.shapes) == 32645 - 2 * 801
+
+
+def test_stand_in_is_small_and_in_colour():
+    """Rejects a check that reads or draws 84 x 84 pixels, and one that asks for a file."""
+    family = MODULES["miniimagenet"].stand_in(MiniImageNet(shots=2))
+    episode = family.sample("train", stream(0, "train", 0, 0))
+    assert episode.x_support.shape == episode.x_query.shape == (10, 16, 16, 3)
+    assert len(np.unique(episode.x_support)) > 50
+    assert family.model.shapes["w"] == (32, 5)
+
+
 # ----- The meta-gradient through the real nets, in float64 -----
 
 
 NETS = [
     Glyphs(filters=4, ways=3, shots=2, dtype="float64"),
+    Glyphs(net="pooled", filters=4, ways=3, shots=2, dtype="float64"),
     Glyphs(filters=3, ways=3, dtype="float64", adapt_norm=True),
     Glyphs(net="dense", ways=3, shots=2, dtype="float64"),
     Glyphs(filters=4, ways=3, shots=2, context=2, alpha=4.0, dtype="float64"),

@@ -30,6 +30,10 @@ NETS = {
         models.with_context(models.conv_net((7, 6, 3), 3, filters=4, layers=2), (7, 6, 1)),
         (7, 6, 2),
     ),
+    "pooled conv tanh": (
+        models.pooled_conv_net((9, 8, 2), 3, 4, 2, anp.tanh, models.mean_pool),
+        (9, 8, 2),
+    ),
 }
 every_net = pytest.mark.parametrize("name", NETS)
 normalised_net = pytest.mark.parametrize("name", ["mlp batch norm", "conv", "pooled conv"])
@@ -255,6 +259,20 @@ def test_context_starts_at_zero():
     theta = models.with_context(inner, (2,)).init(default_rng(0))
     assert not theta[:2].any()
     np.testing.assert_array_equal(theta[2:], inner.init(default_rng(0)))
+
+
+@given(seed=seeds)
+def test_mean_pool_is_the_mean_of_each_window(seed):
+    """Rejects a sum, windows that overlap, and an odd row or column that counts."""
+    x = default_rng(seed).standard_normal((2, 3, 5, 7, 2))
+    plain = np.zeros((2, 3, 2, 3, 2))
+    for i in range(2):
+        for j in range(3):
+            plain[..., i, j, :] = x[..., 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, :].mean(
+                (2, 3)
+            )
+    assert close(models.mean_pool(x), plain, 1e-14)
+    assert models.mean_pool(x.astype(np.float32)).dtype == np.float32
 
 
 def test_flat_images_reads_pixels_row_by_row():

@@ -45,13 +45,15 @@ def arrays(path: str | Path, names: dict[str, str], most: int) -> dict[str, Arra
 
     most: bytes that the arrays may have; a file that claims more would fill the memory
     """
+    found = {}
     with zipfile.ZipFile(path) as archive:
-        members = {f"{name}.npy" for name in names.values()}
-        claimed = [m for m in archive.infolist() if m.filename in members]
-    if (size := sum(member.file_size for member in claimed)) > most:
-        raise ValueError(f"it claims {size} bytes")
-    with np.load(path, allow_pickle=False) as file:
-        return {key: file[f"{name}.npy"] for key, name in names.items()}
+        members = {key: archive.getinfo(f"{name}.npy") for key, name in names.items()}
+        if (size := sum(member.file_size for member in members.values())) > most:
+            raise ValueError(f"it claims {size} bytes")
+        for key, member in members.items():
+            with archive.open(member) as file:
+                found[key] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
 
 
 def mapped(path: str | Path, name: str) -> Array:
@@ -69,7 +71,7 @@ def mapped(path: str | Path, name: str) -> Array:
                 raise ValueError("it has another version of NumPy's format")
             header = np.lib.format.read_array_header_1_0(member)
             begin = member.tell()
-            while member.read(CHUNK):  # raises BadZipFile when the checksum is wrong
+            while member.read(CHUNK):  # raises when the checksum is wrong
                 pass
         file.seek(info.header_offset)
         lengths = struct.unpack("<HH", file.read(LOCAL_HEADER)[LENGTHS])
