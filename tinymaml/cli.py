@@ -16,12 +16,14 @@ import click
 
 from tinymaml import plots
 from tinymaml.cli_check import check_group
-from tinymaml.cli_evaluate import evaluate, export
+from tinymaml.cli_evaluate import DATA, evaluate, export
 from tinymaml.cli_list import list_command
 from tinymaml.cli_train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
+from tinymaml.experiments.common import MOST
 from tinymaml.machine import advice, cpu, versions
-from tinymaml.options import Text
+from tinymaml.options import WORKERS, Number
+from tinymaml.workers import engine
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
@@ -54,16 +56,29 @@ main.add_command(export)
 main.add_command(list_command)
 
 
-@main.command()
-@click.argument("run")
-@click.option("--beside", type=Text(), metavar="RUN", help="another run of pointnav")
-def plot(run: str, beside: str | None) -> None:
-    """Draw a run's pictures into its folder.
+@main.command(params=[DATA, WORKERS])
+@click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--task",
+    type=Number(int, least=0, most=MOST),
+    default=0,
+    show_default=True,
+    help="the held-out task to show, by its number in the fixed list",
+)
+def plot(run: tuple[Path, ...], data: str | None, task: int, workers: int | str) -> None:
+    """Draw runs into the folder of the first.
 
-    Example: tinymaml plot runs/sine-1
+    Several runs share each picture: a line, or a row, each; those that differ in their
+    seeds only, or lie in one folder of several seeds, are one with its interval over
+    seeds. A run that was not evaluated is evaluated first.
+
+    \b
+    tinymaml plot runs/sine-1
+    tinymaml plot runs/sine-1 runs/sine-2
     """
-    for picture in plots.draw(Path(run), Path(beside) if beside else None):
-        click.echo(picture)
+    with engine(workers) as pool:
+        for picture in plots.draw(run, data, task, pool):
+            click.echo(picture)
 
 
 # ----- Errors are for people -----

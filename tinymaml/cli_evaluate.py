@@ -63,7 +63,7 @@ def evaluate(
     chosen = [opened(path, asked["data"], asked["last"]) for path in paths]
     groups: dict[Config, list[tuple[Config, Kept]]] = {}
     for config, theta in chosen:
-        groups.setdefault(_but_for_its_seed(config), []).append((config, theta))
+        groups.setdefault(results.but_for_its_seed(config), []).append((config, theta))
     with engine(asked["workers"]) as pool:
         told = [judged(group, asked, pool) for group in groups.values()]
     if as_json:
@@ -80,20 +80,8 @@ def _text(told: list[Result]) -> str:
 
 def opened(path: Path, data: str | None, last: bool) -> tuple[Config, Kept]:
     """Return a run's configuration, with its data file if it has moved, and its theta."""
-    config = runs.read_config(path)
-    if data is not None:
-        if not hasattr(config, "data"):
-            raise UsageError(f"a run of {config.name} has no data file")
-        config = config.with_changes({"data": data})
+    config = runs.read_config(path, data)
     return config, thetas.load(path, config, last)
-
-
-def _but_for_its_seed(config: Config) -> Config:
-    """What is the same for runs that are told together."""
-    changes: dict[str, Any] = {"seed": 0, "replay": True}
-    if hasattr(config, "data"):
-        changes["data"] = ""
-    return config.with_changes(changes)
 
 
 def judged(group: list[tuple[Config, Kept]], asked: dict[str, Any], pool) -> list[Result]:

@@ -34,7 +34,6 @@ from tinymaml.workers import engine
 Plan = list[tuple[Path, Config]]
 
 MOST_PARAMETERS = 10**7  # far above any use on a CPU
-EVALUATION = "evaluation.json"
 
 SEEDS = Number(int, least=1, most=1000)
 TRAIN_ONLY = (
@@ -132,7 +131,7 @@ def run_training(kind: type[Config], given: dict[str, Any]) -> None:
         together = results.pooled(told)
         click.echo(f"\n{report.title(together)}")
         click.echo(report.as_text([together], config.shown_steps))
-        runs.write(folder / EVALUATION, report.as_json([together]).encode())
+        runs.write(folder / runs.EVALUATION, report.as_json([together]).encode())
 
 
 def new_runs(
@@ -223,12 +222,12 @@ def train_and_report(
         result = results.judge(
             config, theta, "test", config.test_tasks, steps, [steps], pool
         )
-    runs.write(path / EVALUATION, report.as_json([result]).encode())
+    runs.write(path / runs.EVALUATION, report.as_json([result]).encode())
     if theta.chosen:
         click.echo(report.title(result))
     click.echo(report.as_text([result], config.shown_steps))
     try:
-        plots.draw(path)
+        plots.draw([path])
     except WorldError as error:
         click.echo(f"no pictures: {error}", err=True)
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,6 +80,14 @@ def judge(
         alone_steps=alone_steps,
         remarks=tuple(remarks(config, kept.theta, steps)),
     )
+
+
+def but_for_its_seed(config: Config) -> Config:
+    """Return what is the same for runs that are told together."""
+    changes: dict[str, Any] = {"seed": 0, "replay": True}
+    if hasattr(config, "data"):
+        changes["data"] = ""
+    return config.with_changes(changes)
 
 
 def pooled(results: Sequence[Result]) -> Result:

@@ -2,6 +2,7 @@
 
     config.json             experiment, options, versions
     metrics.jsonl           one line an iteration
+    evaluation.json         how held-out tasks went at the end
     checkpoint.npz          the state after an iteration; checkpoint.previous.npz before it
     lock                    held while a process works on the run
 
@@ -34,6 +35,7 @@ from tinymaml.options import shown, types_of
 Array = np.ndarray
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
+EVALUATION = "evaluation.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 TEMPORARY = ".tmp-"
 SEED = "seed-"  # and its number: a run among those of several seeds
@@ -146,8 +148,21 @@ def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
     write(path / CONFIG, (json.dumps(told, indent=2) + "\n").encode())
 
 
-def read_config(path: Path) -> Config:
-    """Return the configuration of a run. Raises WorldError when there is none."""
+def read_config(path: Path, data: str | None = None) -> Config:
+    """Return the configuration of a run.
+
+    data: the data file, when it has moved
+    Raises WorldError when there is none, UsageError when it has no data file.
+    """
+    config = _read_config(path)
+    if data is None:
+        return config
+    if not hasattr(config, "data"):
+        raise UsageError(f"a run of {config.name} has no data file")
+    return config.with_changes({"data": data})
+
+
+def _read_config(path: Path) -> Config:
     try:
         told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind = MODULES[told["experiment"]].CONFIG

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinymaml import baselines, maml, runs, thetas
 from tinymaml.errors import Interrupted, WorldError
-from tinymaml.evaluation import evaluate
+from tinymaml.evaluation import evaluate, interval
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn, stream
@@ -165,15 +165,16 @@ def sum_of_gradients(config: Config) -> Callable[..., tuple[float, Array]]:
 
 
 def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
-    """Return the score on validation tasks when one is due, else nothing."""
+    """Return the score on validation tasks and half its interval, when one is due."""
     due = config.validate_every and state.iteration % config.validate_every == 0
     if not due:
         return {}
     steps = max(config.inner_steps, 1)
     config = tuned(config, state.theta, steps, engine)
     tasks = config.validation_tasks
-    scores = evaluate(config, state.theta, "val", tasks, steps, engine)
-    return {"validation": float(scores[-1].mean())}
+    last = evaluate(config, state.theta, "val", tasks, steps, engine)[-1]
+    _, half = interval(last)
+    return {"validation": float(last.mean()), "validation_half_width_95": float(half)}
 
 
 def fits(config: Config, state: State) -> dict[str, int]:

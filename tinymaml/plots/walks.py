@@ -6,18 +6,19 @@ animation needs Pillow only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tinymaml import maml, plots, runs
+from tinymaml import maml
 from tinymaml.evaluation import held_out
 from tinymaml.experiments import problem
-from tinymaml.finetune import tuned
-from tinymaml.plots import BLACK, BLUE, GREEN, ORANGE
-from tinymaml.workers import Here
+from tinymaml.plots import figures
+from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION
+from tinymaml.plots.groups import Group, Judged
 
 
 Array = np.ndarray
@@ -41,23 +42,14 @@ class Walks(NamedTuple):
     paths: list[list[list[Array]]]
 
 
-def draw(paths: list[Path]) -> list[Path]:
-    """Draw runs one below the other, into the first one's folder: walks.png, walks.gif."""
-    found = [walks(path) for path in paths]
-    folder = paths[0]
-    return [still(found, folder / "walks.png"), animation(found, folder / "walks.gif")]
-
-
-def walks(path: Path) -> Walks:
-    """Return how the policy of a run walks to the first held-out goals, after each step."""
-    config, steps = runs.read_config(path), STEPS[-1][0]
-    theta = runs.last_state(path, config).theta
-    config = tuned(config, theta, steps, Here())
-    family = problem(config)
-    draws = held_out(config, "test", range(GOALS))
+def walks(group: Group, judged: Judged, task: int) -> Walks:
+    """Return how a group's first policy walks to held-out goals, after each step."""
+    family = problem(judged.config)
+    draws = held_out(judged.config, "test", range(task, task + GOALS))
     met: list = []
     task = family.task(draws, met)
-    start = np.tile(theta, (GOALS, 1))
+    steps = STEPS[-1][0]
+    start = np.tile(family.start(judged.theta), (GOALS, 1))
     last = maml.adapt(start, task, family.test_alpha(steps), steps)
     task.support(last)
     paths = [
@@ -70,12 +62,12 @@ def walks(path: Path) -> Walks:
         ]
         for m in met
     ]
-    return Walks(config.algorithm, draws.goals, paths)
+    return Walks(group.label, draws.goals, paths)
 
 
-def still(found: list[Walks], file: Path) -> Path:
+def draw(found: Sequence[Walks]):
     """Draw the walks of one run a row, one goal a column."""
-    figure = plots.new_figure((2.2 * GOALS, 2.1 * len(found) + 0.6))
+    figure = figures.new_figure(8, 2 * len(found) + 0.6)
     grid = figure.subplots(len(found), GOALS, squeeze=False, sharex=True, sharey=True)
     for row, run in zip(grid, found, strict=True):
         row[0].set_ylabel(run.title)
@@ -84,14 +76,13 @@ def still(found: list[Walks], file: Path) -> Path:
                 for i, walk in enumerate(run.paths[step][goal]):
                     name = label if i == 0 else "_"
                     axes.plot(*walk.T, dashes, color=color, linewidth=0.9, label=name)
-            axes.plot(*run.goals[goal], "*", color="red", markersize=9, label="goal")
+            axes.plot(*run.goals[goal], "*", color=VERMILLION, markersize=9, label="goal")
             axes.plot(0, 0, "o", color=BLACK, markersize=4, label="start")
             axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal")
             axes.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-    figure.savefig(file, dpi=150)
-    return file
+    return figure
 
 
 # ----- The animation -----
@@ -102,7 +93,7 @@ STRIDE = 4  # time steps a frame
 FRAME_MS, PAUSE_MS = 80, 900  # how long a frame stands, and the last one of a step
 
 
-def animation(found: list[Walks], file: Path) -> Path:
+def animate(found: Sequence[Walks], file: Path) -> Path:
     """Draw the same over time, one gradient step after the other, as an animated GIF."""
     frames, durations = [], []
     for step, _, color, label in STEPS:
@@ -115,7 +106,9 @@ def animation(found: list[Walks], file: Path) -> Path:
     return file
 
 
-def _frame(found: list[Walks], step: int, time: int, color: str, label: str) -> Image.Image:
+def _frame(
+    found: Sequence[Walks], step: int, time: int, color: str, label: str
+) -> Image.Image:
     panel, margin = PANEL * SHARP, MARGIN * SHARP
     size = GOALS * panel + margin, len(found) * panel + margin
     image = Image.new("RGB", size, "white")
@@ -154,4 +147,4 @@ def _draw_walks(pen, run: Walks, step: int, goal: int, time: int, color: str, bo
             pen.line([spot(p) for p in seen], fill=color, width=SHARP, joint="curve")
         dot(seen[-1], 2.5, fill=color)
     dot(np.zeros(2), 2, fill=BLACK)
-    dot(run.goals[goal], 5, outline="red", width=2 * SHARP)
+    dot(run.goals[goal], 5, outline=VERMILLION, width=2 * SHARP)

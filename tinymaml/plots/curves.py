@@ -1,0 +1,166 @@
+"""Curves with their 95 % intervals: learning, and held-out tasks after each step.
+
+The second is figure 3 of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinymaml import results, runs
+from tinymaml.evaluation import interval
+from tinymaml.plots import figures
+from tinymaml.plots.groups import Group, Judged, scores, title
+
+
+Array = np.ndarray
+
+# Points of a learning curve at most, and iterations of each at least.
+POINTS, SPAN = 100, 10
+# What is drawn of the records, by setting: all of it for one group, the first for several.
+TOLD = {
+    "few-shot": {"loss": ""},
+    "rl": {"return_after": "", "return_before": ", before adaptation"},
+}
+
+
+class Line(NamedTuple):
+    """Where (n,), the mean there, and half its 95 % interval, nan where there is none."""
+
+    x: Array
+    mean: Array
+    half: Array
+
+
+# ----- Learning curves -----
+
+
+def learning(groups: Sequence[Group]):
+    """Draw the loss, or returns, of training tasks, and the score of validation tasks.
+
+    Runs without metrics are left out; returns None when no run has any.
+    """
+    told = [[runs.read_metrics(run.path) for run in group.runs] for group in groups]
+    records = {
+        name: some for name, some in zip(_names(groups), told, strict=True) if all(some)
+    }
+    if not records:
+        return None
+    config = groups[0].config
+    keys = [*TOLD[config.setting].items()][: None if len(records) == 1 else 1]
+    trained = {
+        (number + i, label + more): smoothed(some, key)
+        for (number, label), some in records.items()
+        for i, (key, more) in enumerate(keys)
+    }
+    checked = {name: validations(some, config.score) for name, some in records.items()}
+    checked = {name: line for name, line in checked.items() if len(line.x)}
+    figure = figures.new_figure(8, 3.8)
+    left, *right = figure.subplots(1, 1 + bool(checked), squeeze=False)[0]
+    _draw(left, trained, marker="")
+    subject = keys[0][0].partition("_")[0]  # loss or return
+    left.set(xlabel="outer updates", ylabel=f"{subject} on training tasks")
+    for axes in right:
+        _draw(axes, checked)
+        axes.set(xlabel="outer updates", ylabel=_score(config.score, "validation tasks"))
+        axes.set_xlim(left.get_xlim())
+    figure.suptitle(title(groups))
+    alone = "iterations (left), tasks (right)" if checked else "iterations"
+    figures.legend(figure, left, _over(records.values(), alone))
+    return figure
+
+
+def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
+    """Return the means of what is told of runs over up to POINTS spans of iterations.
+
+    The interval is that of a span's mean over its iterations, each of which has tasks of
+    its own; for several runs, that of the mean over runs.
+    """
+    length = min(map(len, records))
+    iterations = np.array([record["iteration"] for record in records[0][:length]])
+    values = np.array([[record[name] for record in one[:length]] for one in records], float)
+    spans = np.array_split(np.arange(length), max(1, min(POINTS, length // SPAN)))
+    x = np.array([iterations[span].mean() for span in spans])
+    if len(records) > 1:
+        return _over_runs(x, np.stack([values[:, span].mean(1) for span in spans], 1))
+    if length == 1:
+        return Line(x, values[0], np.full(1, np.nan))
+    return Line(x, *np.array([interval(values[0, span]) for span in spans]).T)
+
+
+def validations(records: Sequence[Sequence[dict]], score: str) -> Line:
+    """Return what validation tasks scored: for one run with the interval over its tasks."""
+    told = [[record for record in one if "validation" in record] for one in records]
+    length = min(map(len, told))
+    x = np.array([record["iteration"] for record in told[0][:length]])
+    mean, half = (
+        _factor(score)
+        * np.array([[r.get(name, np.nan) for r in one[:length]] for one in told], float)
+        for name in ("validation", "validation_half_width_95")
+    )
+    return Line(x, mean[0], half[0]) if len(told) == 1 else _over_runs(x, mean)
+
+
+def _over_runs(x: Array, means: Array) -> Line:
+    """The line of several runs' means (runs, n)."""
+    return Line(x, means.mean(axis=0), results.over_seeds(means[..., None]))
+
+
+def _draw(axes, lines: dict[tuple[int, str], Line], **how) -> None:
+    """Draw lines by number, which is their style's, and label."""
+    figures.tidy(axes)
+    for (number, label), line in lines.items():
+        figures.curve(axes, *line, label, **{**figures.style(number), **how})
+    figures.fit_scale(axes, np.concatenate([line.mean for line in lines.values()]))
+
+
+# ----- Held-out tasks after each gradient step -----
+
+
+def steps(groups: Sequence[Group], judged: Sequence[Sequence[Judged]]):
+    """Draw the score of held-out tasks after 0, 1, ... gradient steps, a line a group."""
+    config = groups[0].config
+    lines = {}
+    for name, some in zip(_names(groups), judged, strict=True):
+        mean, half = (_factor(config.score) * told for told in scores(some))
+        lines[name] = Line(np.arange(len(mean)), mean, half)
+    figure = figures.new_figure(7, 4.4)
+    axes = figure.subplots()
+    _draw(axes, lines)
+    for name, value in config.anchors.items():
+        figures.level(axes, value, name)
+    if config.score == "accuracy":
+        figures.level(axes, 100 / config.ways, "chance")
+    tasks = {one.tasks for some in judged for one in some}
+    axes.set(xlabel="gradient steps", ylabel=_score(config.score, "held-out tasks"))
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=10)
+    axes.set_title(title(groups))
+    alone = f"{' or '.join(map(str, sorted(tasks)))} tasks"
+    figures.legend(figure, axes, _over(judged, alone))
+    return figure
+
+
+def _names(groups: Sequence[Group]) -> list[tuple[int, str]]:
+    """Number and label of each group's line, the same in all pictures."""
+    seeds = [len(group.runs) for group in groups]
+    return [
+        (i, f"{group.label}, {n} seeds" if n > 1 else group.label)
+        for i, (group, n) in enumerate(zip(groups, seeds, strict=True))
+    ]
+
+
+def _factor(score: str) -> int:
+    return 100 if score == "accuracy" else 1
+
+
+def _score(score: str, tasks: str) -> str:
+    return f"{score}{' (%)' if score == 'accuracy' else ''} on {tasks}"
+
+
+def _over(lines: Iterable[Sequence], alone: str) -> str:
+    """What the bands of lines are; each line is of so many runs."""
+    kinds = {"seeds" if len(some) > 1 else alone for some in lines}
+    return f"bands: 95 % intervals over {', or over '.join(sorted(kinds))}"

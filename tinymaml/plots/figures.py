@@ -1,0 +1,112 @@
+"""What all pictures share: the canvas, and lines that are told apart without colour.
+
+matplotlib's Figure API keeps no global state and needs no screen. matplotlib is imported
+where it is used: pip install '.[plot]'.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinymaml.errors import WorldError
+
+
+Array = np.ndarray
+
+# Okabe & Ito's colours, told apart by the colour-blind, without the pale ones.
+BLACK, GREY = "#000000", "#777777"
+ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
+VERMILLION, PURPLE = "#D55E00", "#CC79A7"
+# Cycles of three lengths without a common factor: 105 lines that differ.
+COLORS = (BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE, GREY)
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^")
+STEEP = 20  # from this ratio of the largest to the smallest value an axis is logarithmic
+DPI = 150
+LEGEND = (0.75, 0.075)  # inches that an entry takes, and each of its characters
+
+
+def new_figure(width: float, height: float):
+    """Return an empty figure, in inches; raise WorldError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise WorldError("pictures need matplotlib: pip install '.[plot]'") from error
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def style(number: int) -> dict[str, Any]:
+    """Return color, linestyle and marker of the line of that number, 0, 1, ..."""
+    kinds = {"color": COLORS, "linestyle": DASHES, "marker": MARKERS}
+    return {
+        name: next(islice(cycle(values), number, None)) for name, values in kinds.items()
+    }
+
+
+def tidy(axes) -> None:
+    """Leave the frame open, and put a faint grid behind the lines."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def curve(axes, x: Array, mean: Array, half: Array, label: str, **how: Any) -> None:
+    """Draw a line with the band mean +- half around it; where half is nan there is none."""
+    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, **how)
+    axes.fill_between(
+        x, mean - half, mean + half, color=how["color"], alpha=0.2, linewidth=0
+    )
+
+
+def fit_scale(axes, means: Array) -> None:
+    """Begin the y axis at 0, or make it logarithmic when means span more than STEEP.
+
+    means: all that were drawn, in one array; what is not finite does not count. An axis
+        with negative means stays as it is
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    means = means[np.isfinite(means)]
+    if len(means) == 0 or means.min() < 0:
+        return
+    if means.max() <= STEEP * means.min() or means.min() == 0:
+        axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
+        return
+    axes.set_yscale("log")
+    # A band that reaches zero would pull the axis down without end.
+    axes.set_ylim(means.min() / 2, means.max() * 1.5)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def level(axes, value: float, label: str) -> None:
+    """Draw a thin line at a value to compare with, its name at the line's end."""
+    axes.axhline(value, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+    where = axes.get_yaxis_transform()  # x as a share of the axes, y as the data
+    axes.text(1, value, label, color=GREY, ha="right", va="bottom", transform=where)
+
+
+def legend(figure, axes, title: str | None = None) -> None:
+    """Explain the lines of some axes below all: a curve may be anywhere in them."""
+    handles, labels = axes.get_legend_handles_labels()
+    entry = LEGEND[0] + LEGEND[1] * max(map(len, labels))
+    figure.legend(
+        handles,
+        labels,
+        title=title,
+        loc="outside lower center",
+        ncols=max(1, int(figure.get_figwidth() / entry)),
+        frameon=False,
+        handlelength=3,  # so that dashes show
+    )
+
+
+def save(figure, path: Path) -> Path:
+    """Write the figure as PNG."""
+    figure.savefig(path)
+    return path

@@ -1,0 +1,117 @@
+"""Sine curves, and what nets make of a few of their points: figure 2 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from tinymaml.data import sine
+from tinymaml.data.sine import INPUTS, Curve
+from tinymaml.evaluation import TASK_SEED, held_out
+from tinymaml.experiments import problem
+from tinymaml.experiments.common import Config
+from tinymaml.fewshot import Episode, stream
+from tinymaml.plots import figures
+from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE
+from tinymaml.plots.groups import Group, Judged, adapted, title
+
+
+Array = np.ndarray
+
+TASKS = ("a held-out task", "another, all its points in one half")
+STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
+LIMIT = 1.2 * sine.AMPLITUDES[1]  # no true curve is so large
+
+
+class Panel(NamedTuple):
+    """One task: its curve (n,) at x (n,), its support points (K,) each, a net's curves."""
+
+    x: Array
+    truth: Array
+    points: tuple[Array, Array]
+    fits: dict[int, Array]
+
+
+def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
+    """Draw two held-out tasks before and after 1 and 10 gradient steps, a row a group.
+
+    Of several seeds the first is drawn. All rows have the same tasks, with as many shots
+    and queries as the first group has.
+    """
+    first = groups[0].config
+    sizes = {"shots": first.shots, "queries": first.queries}
+    figure = figures.new_figure(8, 2.3 * len(groups) + 1)
+    grid = figure.subplots(len(groups), 2, squeeze=False, sharex=True, sharey=True)
+    for row, group, (one, *_) in zip(grid, groups, judged, strict=True):
+        one = one._replace(config=one.config.with_changes(sizes))
+        for axes, panel in zip(row, panels(one, task), strict=True):
+            _draw(axes, panel)
+        row[0].set_ylabel(group.label)
+    for axes, told in zip(grid[0], TASKS, strict=True):
+        axes.set_title(told, fontsize="medium")
+    # A net whose steps diverge must not hide the others.
+    low, high = grid[0, 0].get_ylim()
+    grid[0, 0].set_ylim(max(low, -LIMIT), min(high, LIMIT))
+    figure.suptitle(f"{title(groups[:1])}: the net before and after gradient steps")
+    figures.legend(figure, grid[0, 0])
+    return figure
+
+
+def panels(judged: Judged, task: int) -> list[Panel]:
+    """Return what a net makes of two held-out tasks from a number on.
+
+    The second has its support points moved into the right half of the inputs.
+    """
+    config = judged.config
+    episodes, curves = _tasks(config, task)
+    thetas = adapted(judged, episodes, max(step for step, *_ in STEPS))
+    x = np.linspace(*INPUTS, 200).astype(config.dtype)
+    seen = _seen(config, curves, np.tile(x[:, None], (len(TASKS), 1, 1)))
+    apply = problem(config).model.apply
+    with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
+        fits = {step: apply(thetas[step], seen)[..., 0] for step, *_ in STEPS}
+    truth = curves(x[:, None])[..., 0]
+    return [
+        Panel(
+            x,
+            truth[i],
+            (episodes.x_support[i, :, 0], episodes.y_support[i, :, 0]),
+            {step: fit[i] for step, fit in fits.items()},
+        )
+        for i in range(len(TASKS))
+    ]
+
+
+def _tasks(config: Config, task: int) -> tuple[Episode, Curve]:
+    """The tasks of a row, the second with its support points in the right half."""
+    tasks = range(task, task + len(TASKS))
+    episodes = held_out(config, "test", tasks)
+    curves = sine.draw_curves(partial(stream, TASK_SEED, "test", 0), tasks)
+    x = episodes.x_support[..., :1].copy()
+    x[1] = (x[1] + INPUTS[1]) / 2
+    y = curves(x).astype(x.dtype)
+    return episodes._replace(x_support=_seen(config, curves, x), y_support=y), curves
+
+
+def _seen(config: Config, curves: Curve, x: Array) -> Array:
+    return sine.told(curves, x) if config.algorithm == "oracle" else x
+
+
+def _draw(axes, panel: Panel) -> None:
+    figures.tidy(axes)
+    axes.plot(panel.x, panel.truth, color=BLACK, linewidth=1.2, label="truth")
+    points = f"{len(panel.points[0])} support points"
+    axes.plot(*panel.points, "^", color=BLACK, zorder=3, label=points)  # before the curves
+    for step, dashes, color in STEPS:
+        label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
+        axes.plot(
+            panel.x,
+            panel.fits[step],
+            color=color,
+            linestyle=dashes,
+            linewidth=2,
+            label=label,
+        )

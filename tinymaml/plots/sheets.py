@@ -1,0 +1,167 @@
+"""A task sheet: the images of a held-out task, and the classes that nets take them for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import NamedTuple
+
+import numpy as np
+
+from tinymaml.evaluation import held_out
+from tinymaml.experiments import problem
+from tinymaml.plots import figures
+from tinymaml.plots.figures import VERMILLION
+from tinymaml.plots.groups import Group, Judged, adapted, title
+
+
+Array = np.ndarray
+
+COLUMNS, ROWS = 20, 5  # classes, and images of each, that fit on a sheet
+# Inches: all images side by side, the largest one, a line of text, a character.
+WIDTH, LARGEST, LINE, CHARACTER = 7.0, 1.0, 0.28, 0.075
+# A mistake is told by its sign, its weight and a frame, not by its colour alone.
+RIGHT, WRONG = "\N{CHECK MARK}", "\N{BALLOT X}"
+FRAME = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": VERMILLION}
+MISTAKE = {"color": VERMILLION, "weight": "bold", "bbox": FRAME}
+
+
+class Answers(NamedTuple):
+    """What a net takes the query images for, after some steps: (ways, queries) ints."""
+
+    label: str
+    steps: int
+    classes: Array
+
+
+class Sheet(NamedTuple):
+    """A task by classes: images (ways, n, h, w, c) in [0, 1], and the answers of nets."""
+
+    support: Array
+    query: Array
+    answers: list[Answers]
+
+
+def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int) -> Sheet:
+    """Return a held-out task, with the answers before and after adaptation.
+
+    Adaptation is as many gradient steps as the evaluation has. Groups whose task is
+    another than the first one's (other ways, shots, data) are left out; of several seeds
+    the first answers.
+    """
+    episode = held_out(groups[0].config, "test", range(task, task + 1))
+    ways = groups[0].config.ways
+    orders = [np.argsort(y[0], kind="stable") for y in (episode.y_support, episode.y_query)]
+    answers = []
+    for group, (one, *_) in zip(groups, judged, strict=True):
+        if not all(
+            map(
+                np.array_equal, held_out(one.config, "test", range(task, task + 1)), episode
+            )
+        ):
+            continue
+        last = one.config.test_steps
+        thetas = adapted(one, episode, last)
+        for step in sorted({0, last}):
+            logits = problem(one.config).model.apply(thetas[step], episode.x_query)
+            classes = logits[0].argmax(axis=-1)[orders[1]].reshape(ways, -1)
+            answers.append(Answers(group.label, step, classes))
+    support, query = (
+        x[0][order].reshape(ways, -1, *x.shape[2:])
+        for x, order in zip(episode[::2], orders, strict=True)
+    )
+    return Sheet(support, query, answers)
+
+
+def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
+    """Draw that sheet: a column a class, and below each query image the nets' answers."""
+    found = sheet(groups, judged, task)
+    ways = len(found.support)
+    names = ascii_uppercase if ways <= len(ascii_uppercase) else range(1, ways + 1)
+    support, query = (images[:COLUMNS, :ROWS] for images in found[:2])
+    cell = min(LARGEST, WIDTH / len(support))
+    labels, scores = _labels(found.answers), _scores(found.answers)
+    left = 0.2 + CHARACTER * max(map(len, (*labels, "support")))
+    lines = 3 + query.shape[1] * len(labels) + len(scores)
+    height = cell * (support.shape[1] + query.shape[1]) + LINE * lines
+    axes = _canvas(left, cell * len(support), height)
+    centers = cell * (np.arange(len(support)) + 0.5)
+    axes.set_title(f"{title(groups[:1])}: a held-out task", y=1 - LINE / height)
+    y = LINE
+    for x, name in zip(centers, names, strict=False):
+        _text(axes, x, y, str(name))
+    _text(axes, -0.1, y, "class", ha="right")
+    y += LINE
+    for row in range(support.shape[1]):
+        _images(axes, support[:, row], "support", cell, y)
+        y += cell
+    y += LINE / 2
+    for row in range(query.shape[1]):
+        _images(axes, query[:, row], "query", cell, y)
+        y += cell
+        for label, answers in zip(labels, found.answers, strict=True):
+            _text(axes, -0.1, y, label, ha="right")
+            for truth, (x, answer) in enumerate(
+                zip(centers, answers.classes[:, row], strict=False)
+            ):
+                how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
+                _text(axes, x, y, f"{names[answer]} {sign}", **how)
+            y += LINE
+    for told in scores:
+        _text(axes, sum(axes.get_xlim()) / 2, y, told)
+        y += LINE
+    return axes.figure
+
+
+def _labels(answers: Sequence[Answers]) -> list[str]:
+    """What stands before each line of answers; the group's name where there are several."""
+    several = len({one.label for one in answers}) > 1
+    return [
+        f"{one.label}: {_when(one)}" if several and one.steps == 0 else _when(one)
+        for one in answers
+    ]
+
+
+def _scores(answers: Sequence[Answers]) -> list[str]:
+    """A line a group: how many of all query images are right."""
+    told: dict[str, list[str]] = {}
+    for one in answers:
+        truth = np.arange(len(one.classes))[:, None]
+        right = np.count_nonzero(one.classes == truth)
+        told.setdefault(one.label, []).append(f"{right} of {one.classes.size} {_when(one)}")
+    return [f"{label}: right {', '.join(counts)}" for label, counts in told.items()]
+
+
+def _when(answers: Answers) -> str:
+    if answers.steps == 0:
+        return "before"
+    return f"after {answers.steps} step" + "s" * (answers.steps > 1)
+
+
+def _canvas(left: float, right: float, height: float):
+    """Axes in inches: x from -left to right, y downwards from 0 to height."""
+    figure = figures.new_figure(left + right + 0.1, height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-left, right + 0.1), ylim=(height, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def _text(axes, x: float, y: float, text: str, ha: str = "center", **how) -> None:
+    axes.text(x, y + LINE / 2, text, ha=ha, va="center", **how)
+
+
+def _images(axes, images: Array, label: str, cell: float, y: float) -> None:
+    """Draw images (n, h, w, c) side by side: of one channel as ink on paper."""
+    _text(axes, -0.1, y + (cell - LINE) / 2, label, ha="right")
+    for column, image in enumerate(images):
+        left, right = cell * (column + 0.03), cell * (column + 0.97)
+        axes.imshow(
+            image if image.shape[-1] == 3 else image[..., 0],
+            cmap="gray_r",
+            vmin=0,
+            vmax=1,
+            extent=(left, right, y + 0.94 * cell, y),
+            interpolation="nearest",
+            aspect="auto",
+        )
