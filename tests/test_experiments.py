@@ -392,10 +392,12 @@ def test_photographs_are_in_colour_upright_and_of_their_split(small_photographs)
     """Rejects channels that are lost, classes of another split, and the Omniglot net."""
     family = problem(MiniImageNet(data="some.npz", ways=3, shots=2, queries=4))
     for i, split in enumerate(("train", "val", "test")):
-        episode = family.sample(split, stream(0, split, 0, 0))
-        assert episode.x_support.shape == (6, 84, 84, 3)
-        assert episode.x_query.shape == (12, 84, 84, 3)
-        greys = np.unique(np.concatenate([episode.x_support, episode.x_query]) * 255)
+        episode = drawn(family, 0, split, 0, range(1))
+        assert episode.x_support.shape == (1, 6, 84, 84, 3)
+        assert episode.x_query.shape == (1, 12, 84, 84, 3)
+        greys = np.unique(
+            np.concatenate([episode.x_support, episode.x_query], axis=1) * 255
+        )
         assert len(greys) == 18
         assert {int(grey.round()) // 60 for grey in greys} == {i}
     assert params.count(family.model.shapes) == 32645 - 2 * 801
@@ -404,8 +406,8 @@ def test_photographs_are_in_colour_upright_and_of_their_split(small_photographs)
 def test_stand_in_is_small_and_in_colour():
     """Rejects a check that reads or draws 84 x 84 pixels, and one that asks for a file."""
     family = MODULES["miniimagenet"].stand_in(MiniImageNet(shots=2))
-    episode = family.sample("train", stream(0, "train", 0, 0))
-    assert episode.x_support.shape == episode.x_query.shape == (10, 16, 16, 3)
+    episode = drawn(family, 0, "train", 0, range(1))
+    assert episode.x_support.shape == episode.x_query.shape == (1, 10, 16, 16, 3)
     assert len(np.unique(episode.x_support)) > 50
     assert family.model.shapes["w"] == (32, 5)
 

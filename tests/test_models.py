@@ -31,7 +31,7 @@ NETS = {
         (7, 6, 2),
     ),
     "pooled conv tanh": (
-        models.pooled_conv_net((9, 8, 2), 3, 4, 2, anp.tanh, models.mean_pool),
+        models.pooled_conv_net((9, 8, 2), 3, 4, 2, anp.tanh, pool=models.mean_pool),
         (9, 8, 2),
     ),
 }

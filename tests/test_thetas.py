@@ -22,6 +22,7 @@ from tinymaml.workers import Here
 
 COUNT = 10  # parameters of a net with three hidden units
 CONFIG = Sine(
+    seed=1,
     iterations=20,
     tasks=3,
     hidden=(3,),
