@@ -15,7 +15,7 @@ EXTRAS = {
     "gym": ["gymnasium>=1"],
     "lint": ["ruff>=0.9"],
 }
-EXTRAS["test"] = ["pytest>=8", "hypothesis>=6.100", *EXTRAS["plot"]]
+EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", *EXTRAS["plot"]]
 
 setup(
     name="tinymaml",

@@ -941,7 +941,16 @@ def killer(mutation: Mutation) -> str:
         copy_of(mutation, Path(folder))
         tests = [f"tests/{name}" for name in mutation.tests.split()]
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", *tests],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-xq",
+                "-n0",
+                "-p",
+                "no:cacheprovider",
+                *tests,
+            ],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": folder},
             capture_output=True,
