@@ -338,9 +338,10 @@ MUTATIONS = [
     Mutation(
         "chunks summed in the order in which they arrive",
         "workers.py",
-        "return [future.result() for future in futures]",
-        "return [f.result() for f in __import__('concurrent.futures')"
-        ".futures.as_completed(futures)]",
+        "    return [*engine.map(partial(function, *fixed), chunks)]",
+        "    from concurrent.futures import as_completed\n"
+        "    futures = [engine.submit(function, *fixed, chunk) for chunk in chunks]\n"
+        "    return [future.result() for future in as_completed(futures)]",
         "test_engines.py",
     ),
     Mutation(

@@ -1,16 +1,14 @@
-"""2D navigation as an experiment: its runs, its evaluation, its pictures, its errors."""
+"""2D navigation as an experiment: its runs, its evaluation, its errors."""
 
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from processes import here, one_error
 
 from tinymaml import evaluation, maml, runs, train
 from tinymaml.experiments import pointnav, problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.rl import pictures
 from tinymaml.workers import Here, engine
 
 
@@ -171,49 +169,6 @@ def test_a_baselines_step_size_is_tuned_on_validation_goals(tmp_path, monkeypatc
     assert "the best of 12 on 2 validation tasks" in told.out
     told = here("train", "pointnav", "--algorithm", "pretrained", "--alpha", "0.1")
     assert (told.code, "means nothing" in told.err) == (2, True)
-
-
-# ----- Pictures -----
-
-
-def test_pictures(straight, tmp_path):
-    """Rejects a blank picture, one frame only, and a second run that is not drawn."""
-    other = tmp_path / "other"
-    begin(other, SMALL.with_changes({"algorithm": "pretrained"}))
-    told = here("plot", straight, "--beside", other)
-    assert told.code == 0, told
-    names = [straight / name for name in ("curve.png", "walks.png", "walks.gif")]
-    assert told.out.split() == [*map(str, names)]
-    with Image.open(names[1]) as picture:
-        assert len(picture.convert("RGB").getcolors(10**6)) > 20
-    with Image.open(names[2]) as moving:
-        assert moving.n_frames >= 2 * len(pictures.STEPS)
-        height = moving.size[1]
-        first = moving.convert("RGB").tobytes()
-        moving.seek(moving.n_frames - 1)
-        assert moving.convert("RGB").tobytes() != first
-    assert height == 2 * pictures.PANEL + pictures.MARGIN
-
-
-def test_walks_are_the_adapted_policies(straight):
-    """Rejects steps in another order, other goals, and steps after the end."""
-    found = pictures.walks(straight)
-    family = problem(SMALL)
-    draws = evaluation.held_out(SMALL, "test", range(pictures.GOALS))
-    assert found.goals.tolist() == draws.goals.tolist()
-    path = []
-    theta = np.tile(runs.last_state(straight, SMALL).theta, (pictures.GOALS, 1))
-    task = family.task(draws, path)
-    maml.path(theta, task, pointnav.halved(SMALL.alpha, 3), 3)
-    for step, met in enumerate(path):
-        for goal in range(pictures.GOALS):
-            for n in range(pictures.WALKS):
-                walk = found.paths[step][goal][n]
-                length = int((met.weights[goal, n] > 0).sum())
-                np.testing.assert_allclose(
-                    walk, met.observations[goal, n, :length], atol=1e-5
-                )
-    assert len(found.paths) == 4
 
 
 # ----- What goes wrong -----

@@ -32,8 +32,8 @@ def draw(
     Raises WorldError without matplotlib or a theta, UsageError for runs of different
     experiments.
     """
-    figures.new_figure(1, 1)  # tells that matplotlib is missing before anything is computed
     found = groups.read(folders, data)
+    figures.new_figure(1, 1)  # tells that matplotlib is missing before anything is computed
     config, into = found[0].config, folders[0]
     files = []
 

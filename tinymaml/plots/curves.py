@@ -60,11 +60,11 @@ def learning(groups: Sequence[Group]):
     checked = {name: line for name, line in checked.items() if len(line.x)}
     figure = figures.new_figure(8, 3.8)
     left, *right = figure.subplots(1, 1 + bool(checked), squeeze=False)[0]
-    _draw(left, trained, marker="")
     subject = keys[0][0].partition("_")[0]  # loss or return
+    _draw(left, subject, trained, marker="")
     left.set(xlabel="outer updates", ylabel=f"{subject} on training tasks")
     for axes in right:
-        _draw(axes, checked)
+        _draw(axes, config.score, checked)
         axes.set(xlabel="outer updates", ylabel=_score(config.score, "validation tasks"))
         axes.set_xlim(left.get_xlim())
     figure.suptitle(title(groups))
@@ -109,12 +109,13 @@ def _over_runs(x: Array, means: Array) -> Line:
     return Line(x, means.mean(axis=0), results.over_seeds(means[..., None]))
 
 
-def _draw(axes, lines: dict[tuple[int, str], Line], **how) -> None:
-    """Draw lines by number, which is their style's, and label."""
+def _draw(axes, score: str, lines: dict[tuple[int, str], Line], **how) -> None:
+    """Draw lines of a score by number, which is their style's, and label."""
     figures.tidy(axes)
     for (number, label), line in lines.items():
         figures.curve(axes, *line, label, **{**figures.style(number), **how})
-    figures.fit_scale(axes, np.concatenate([line.mean for line in lines.values()]))
+    if score != "accuracy":
+        figures.fit_scale(axes, np.concatenate([line.mean for line in lines.values()]))
 
 
 # ----- Held-out tasks after each gradient step -----
@@ -129,11 +130,12 @@ def steps(groups: Sequence[Group], judged: Sequence[Sequence[Judged]]):
         lines[name] = Line(np.arange(len(mean)), mean, half)
     figure = figures.new_figure(7, 4.4)
     axes = figure.subplots()
-    _draw(axes, lines)
+    _draw(axes, config.score, lines)
     for name, value in config.anchors.items():
         figures.level(axes, value, name)
     if config.score == "accuracy":
-        figures.level(axes, 100 / config.ways, "chance")
+        for ways in sorted({group.config.ways for group in groups}):
+            figures.level(axes, 100 / ways, f"chance, {ways}-way")
     tasks = {one.tasks for some in judged for one in some}
     axes.set(xlabel="gradient steps", ylabel=_score(config.score, "held-out tasks"))
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=10)

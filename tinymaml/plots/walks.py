@@ -47,11 +47,11 @@ def walks(group: Group, judged: Judged, task: int) -> Walks:
     family = problem(judged.config)
     draws = held_out(judged.config, "test", range(task, task + GOALS))
     met: list = []
-    task = family.task(draws, met)
+    acting = family.task(draws, met)
     steps = STEPS[-1][0]
     start = np.tile(family.start(judged.theta), (GOALS, 1))
-    last = maml.adapt(start, task, family.test_alpha(steps), steps)
-    task.support(last)
+    last = maml.adapt(start, acting, family.test_alpha(steps), steps)
+    acting.support(last)  # meets what the last one does
     paths = [
         [
             [
@@ -80,8 +80,7 @@ def draw(found: Sequence[Walks]):
             axes.plot(0, 0, "o", color=BLACK, markersize=4, label="start")
             axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal")
             axes.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    figures.legend(figure, grid[0, 0])
     return figure
 
 
