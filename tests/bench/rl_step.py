@@ -3,14 +3,16 @@
     OPENBLAS_NUM_THREADS=1 python tests/bench/rl_step.py [--rounds N] [--json FILE]
 
 Rollouts, inner step, meta-gradient, conjugate gradients and line search, on the same
-goals and noise; PyTorch has all its threads, and its noise is not timed. Before anything
-is timed the meta-gradients are compared in float64.
+goals and noise; PyTorch's noise is not timed. PyTorch runs with one thread and with as
+many as there are cores: on a busy machine its threads wait for each other. Before
+anything is timed the meta-gradients are compared in float64.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -35,6 +37,7 @@ from tinymaml.workers import Here, engine, spans
 AGREE = 1e-10  # of the meta-gradients in float64, relative
 WORKERS = 2
 GROUPS = {"PyTorch, tasks side by side": 20, "PyTorch, loop over tasks": 1}
+THREADS = sorted({1, os.cpu_count() or 1})
 
 
 def ours(config: PointNav, state: State, pool: Executor) -> Callable[[], object]:
@@ -42,7 +45,9 @@ def ours(config: PointNav, state: State, pool: Executor) -> Callable[[], object]
     return lambda: trpo.iterate(config, state, pool)
 
 
-def peer(config: PointNav, state: State, group: int) -> Callable[[], tuple]:
+def peer(
+    config: PointNav, state: State, group: int, threads: int = 1
+) -> Callable[[], tuple]:
     """Return the same of PyTorch's, on the same goals and noise."""
     family = problem(config)
     draws = drawn(family, config.seed, "train", state.iteration, range(config.tasks))
@@ -60,7 +65,12 @@ def peer(config: PointNav, state: State, group: int) -> Callable[[], tuple]:
         config.fisher_stride,
         group,
     )
-    return lambda: rl_torch.iteration(theta, goals, noise, settings)
+
+    def iteration() -> tuple:
+        torch.set_num_threads(threads)
+        return rl_torch.iteration(theta, goals, noise, settings)
+
+    return iteration
 
 
 def difference(config: PointNav, state: State) -> float:
@@ -87,6 +97,7 @@ def main() -> None:
     line = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     line.add_argument("--rounds", type=int, default=15)
     line.add_argument("--warm", type=int, default=12, help="iterations before")
+    line.add_argument("--threads", type=int, nargs="+", default=THREADS)
     line.add_argument("--json", type=Path, metavar="FILE")
     options = line.parse_args()
     machine.keep_freed_memory()
@@ -104,7 +115,9 @@ def main() -> None:
             f"tinymaml, {WORKERS} workers": ours(config, state, pool),
             "tinymaml, 1 worker": ours(config, state, Here()),
         }
-        calls |= {name: peer(config, state, group) for name, group in GROUPS.items()}
+        for name, group in GROUPS.items():
+            for n in options.threads:
+                calls[f"{name}, {n} threads"] = peer(config, state, group, n)
         times = measure.interleaved(calls, options.rounds)
     first, *_ = times
     rows = [
