@@ -539,7 +539,7 @@ def test_damaged_tars_are_refused(tmp_path, case):
     folder = miniatures.class_tars(tmp_path / "set")
     tar = folder / "n00000001.tar"
     tar.write_bytes(DAMAGE[case](tar.read_bytes()))
-    assert_refused(folder, "n00000001")
+    assert_refused(folder, f"{tar}: not a readable tar")
 
 
 @pytest.mark.parametrize("case", DAMAGE)
@@ -552,7 +552,7 @@ def test_damaged_tars_in_the_tar_are_refused(tmp_path, case):
             miniatures.add(
                 tar, f"{label}.tar", DAMAGE[case](data) if label == "n00000001" else data
             )
-    assert_refused(path, "n00000001")
+    assert_refused(path, f"{path}: 'n00000001.tar': not a readable tar")
 
 
 OUTER = {

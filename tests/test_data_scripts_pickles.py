@@ -152,6 +152,10 @@ WRONG = {
     "int8": (changed(image_data=array_of("i1", SIX)), "not uint8"),
     "float": (changed(image_data=array_of("f4", SIX)), "not uint8"),
     "objects": (changed(image_data=array_of(object, (2,))), "not uint8"),
+    "odd-uint8": (
+        pickle.dumps(miniatures.cache_of(NAMES), 2).replace(b"K\x00tq", b"K\x01tq"),
+        "not uint8",
+    ),
     "records": (changed(image_data=array_of([("a", "u1")], SIX)), "not uint8"),
     "flat": (changed(image_data=array_of("u1", (6, 21168))), "not of shape"),
     "grey": (changed(image_data=array_of("u1", (6, 84, 84))), "not of shape"),
