@@ -167,6 +167,13 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines)
 
 
+def markdown(head: str, rows: list[list[Any]]) -> str:
+    """Lay rows out as a table of Markdown; `head` has its columns between bars."""
+    rule = " | ".join(["---", *["---:"] * head.count("|")])
+    lines = [" | ".join(map(shown, row)) for row in rows]
+    return "\n".join(f"| {line} |" for line in (head, rule, *lines))
+
+
 def shown(cell: Any) -> str:
     """Write a figure with three digits, nothing as a dash."""
     if cell is None:
