@@ -269,7 +269,9 @@ def test_no_checkpoint_is_told(tmp_path, monkeypatch):
 def test_missing_matplotlib_is_told_before_anything_is_computed(tmp_path, monkeypatch):
     """Rejects an ImportError, which does not say that the pictures are an extra, and a
     long evaluation whose picture cannot be drawn."""
-    path = folder(tmp_path / "a", SMALL, LEARNED)
+    path = folder(
+        tmp_path / "a", SMALL
+    )  # no metrics: the evaluation is the first thing to do
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(WorldError, match=r"pip install '.\[plot\]'"):
         plots.draw([path])

@@ -49,16 +49,13 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
     another than the first one's (other ways, shots, data) are left out; of several seeds
     the first answers.
     """
-    episode = held_out(groups[0].config, "test", range(task, task + 1))
-    ways = groups[0].config.ways
+    tasks, ways = range(task, task + 1), groups[0].config.ways
+    episode = held_out(groups[0].config, "test", tasks)
     orders = [np.argsort(y[0], kind="stable") for y in (episode.y_support, episode.y_query)]
     answers = []
     for group, (one, *_) in zip(groups, judged, strict=True):
-        if not all(
-            map(
-                np.array_equal, held_out(one.config, "test", range(task, task + 1)), episode
-            )
-        ):
+        own = held_out(one.config, "test", tasks)
+        if not all(map(np.array_equal, own, episode)):
             continue
         last = one.config.test_steps
         thetas = adapted(one, episode, last)
