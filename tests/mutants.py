@@ -565,8 +565,8 @@ MUTATIONS = [
     Mutation(
         "bands of one standard error",
         "plots/figures.py",
-        "x, mean - half, mean + half,",
-        "x, mean - half / 1.96, mean + half / 1.96,",
+        "    low = np.maximum(mean - half, least)",
+        "    half = half / 1.96\n    low = np.maximum(mean - half, least)",
         "test_plots_curves.py",
     ),
     Mutation(

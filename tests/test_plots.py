@@ -14,6 +14,7 @@ from tinymaml import plots, report, results, runs, thetas
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
@@ -211,6 +212,11 @@ CALLED = {
         "Glyphs",
     ),
     "images": ([Omniglot(ways=20)], ["MAML, 1 inner step"], "Omniglot, 20-way 1-shot"),
+    "photographs": (
+        [MiniImageNet()],
+        ["MAML, 5 inner steps"],
+        "mini-ImageNet, 5-way 1-shot",
+    ),
     "navigation": (
         [PointNav(), PointNav(algorithm="e-maml"), PointNav(algorithm="oracle")],
         ["MAML, 1 inner step", "E-MAML, 1 inner step", "oracle"],

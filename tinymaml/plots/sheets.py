@@ -77,6 +77,7 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
     names = ascii_uppercase if ways <= len(ascii_uppercase) else range(1, ways + 1)
     support, query = (images[:COLUMNS, :ROWS] for images in found[:2])
     cell = min(LARGEST, WIDTH / len(support))
+    size = "medium" if cell > 2 * LINE else "small"
     labels, scores = _labels(found.answers), _scores(found.answers)
     left = 0.2 + CHARACTER * max(map(len, (*labels, "support")))
     lines = 3 + query.shape[1] * len(labels) + len(scores)
@@ -102,7 +103,7 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
                 zip(centers, answers.classes[:, row], strict=False)
             ):
                 how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
-                _text(axes, x, y, f"{names[answer]} {sign}", **how)
+                _text(axes, x, y, f"{names[answer]} {sign}", fontsize=size, **how)
             y += LINE
     for told in scores:
         _text(axes, sum(axes.get_xlim()) / 2, y, told)
