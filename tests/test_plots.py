@@ -14,6 +14,7 @@ from tinymaml import plots, report, results, runs, thetas
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
@@ -211,6 +212,11 @@ CALLED = {
         "Glyphs",
     ),
     "images": ([Omniglot(ways=20)], ["MAML, 1 inner step"], "Omniglot, 20-way 1-shot"),
+    "photographs": (
+        [MiniImageNet()],
+        ["MAML, 5 inner steps"],
+        "mini-ImageNet, 5-way 1-shot",
+    ),
     "navigation": (
         [PointNav(), PointNav(algorithm="e-maml"), PointNav(algorithm="oracle")],
         ["MAML, 1 inner step", "E-MAML, 1 inner step", "oracle"],
@@ -269,7 +275,9 @@ def test_no_checkpoint_is_told(tmp_path, monkeypatch):
 def test_missing_matplotlib_is_told_before_anything_is_computed(tmp_path, monkeypatch):
     """Rejects an ImportError, which does not say that the pictures are an extra, and a
     long evaluation whose picture cannot be drawn."""
-    path = folder(tmp_path / "a", SMALL, LEARNED)
+    path = folder(
+        tmp_path / "a", SMALL
+    )  # no metrics: the evaluation is the first thing to do
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(WorldError, match=r"pip install '.\[plot\]'"):
         plots.draw([path])

@@ -8,6 +8,7 @@ from tinymaml import evaluation, runs, train
 from tinymaml.data.sine import INPUTS
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
+from tinymaml.finetune import tuned
 from tinymaml.plots import fits, groups
 from tinymaml.workers import Here
 
@@ -79,7 +80,8 @@ def test_fits_have_the_errors_of_the_evaluation(trained, task):
     judged, _, rows = drawn(*trained, task=task)
     for (one,), row in zip(judged, rows, strict=True):
         lines = lines_of(row[0])
-        scores = evaluation.evaluate(one.config, one.theta, "test", 5, 10, Here())
+        config = tuned(one.config.with_changes({"alpha": 0.05}), one.theta, 10, Here())
+        scores = evaluation.evaluate(config, one.theta, "test", 5, 10, Here())
         assert scores[10, task] != pytest.approx(scores[0, task], rel=0.04)
         x, y = evaluation.held_out(one.config, "test", range(task, task + 1))[2:]
         for step, label in LABELS.items():

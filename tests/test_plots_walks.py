@@ -40,7 +40,7 @@ def test_walks_are_the_adapted_policies(walked):
     path = []
     theta = np.tile(one.theta, (GOALS, 1))
     task = family.task(draws, path)
-    maml.path(theta, task, pointnav.halved(SMALL.alpha, 3), 3)
+    task.support(maml.adapt(theta, task, pointnav.halved(SMALL.alpha, 3), 3))
     for step, met in enumerate(path):
         for goal in range(GOALS):
             for n in range(WALKS):
@@ -49,7 +49,7 @@ def test_walks_are_the_adapted_policies(walked):
                 np.testing.assert_allclose(
                     walk, met.observations[goal, n, :length], atol=1e-5
                 )
-    assert len(found.paths) == 4
+    assert len(found.paths) == len(path) == 4
 
 
 def test_a_row_a_run_a_column_a_goal(walked):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tinymaml import runs
 from tinymaml import train as loop
 from tinymaml.errors import Interrupted, WorldError
-from tinymaml.evaluation import evaluate
+from tinymaml.evaluation import evaluate, interval
 from tinymaml.experiments.sine import Sine
 from tinymaml.workers import Here, engine
 
@@ -145,12 +145,17 @@ def test_spans_cover_every_task_once(total, size):
 
 
 def test_evaluation_changes_nothing(tmp_path, straight):
-    """Rejects a validation that adapts theta in place or draws from the tasks' streams."""
+    """Rejects a validation that adapts theta in place or draws from the tasks' streams, and
+    a standard error for half its interval."""
     config = CONFIG.with_changes({"validate_every": 5, "validation_tasks": 3})
     theta = train(tmp_path, config).theta
     assert (tmp_path / runs.CHECKPOINT).read_bytes() == straight[0]
     records = runs.read_metrics(tmp_path)
     assert [r["iteration"] for r in records if "validation" in r] == [5, 10, 15, 20]
+    mean, half = interval(evaluate(config, theta, "val", 3, 2, Here())[-1])
+    last = records[-1]
+    assert last["validation"] == pytest.approx(mean)
+    assert last["validation_half_width_95"] == half
     before = theta.copy()
     first, second = (evaluate(CONFIG, theta, "test", 4, 2, Here()) for _ in range(2))
     assert first.tobytes() == second.tobytes()

@@ -20,7 +20,7 @@ Array = np.ndarray
 
 # Points of a learning curve at most, and iterations of each at least.
 POINTS, SPAN = 100, 10
-# What is drawn of the records, by setting: all of it for one group, the first for several.
+# What is drawn of the records, by setting: the second of one group that adapts.
 TOLD = {
     "few-shot": {"loss": ""},
     "rl": {"return_after": "", "return_before": ", before adaptation"},
@@ -50,7 +50,8 @@ def learning(groups: Sequence[Group]):
     if not records:
         return None
     config = groups[0].config
-    keys = [*TOLD[config.setting].items()][: None if len(records) == 1 else 1]
+    both = len(records) == 1 and config.uses("inner_steps")
+    keys = [*TOLD[config.setting].items()][: None if both else 1]
     trained = {
         (number + i, label + more): smoothed(some, key)
         for (number, label), some in records.items()
@@ -112,10 +113,15 @@ def _over_runs(x: Array, means: Array) -> Line:
 def _draw(axes, score: str, lines: dict[tuple[int, str], Line], **how) -> None:
     """Draw lines of a score by number, which is their style's, and label."""
     figures.tidy(axes)
+    means = np.concatenate([line.mean for line in lines.values()])
+    log = None if score == "accuracy" else figures.log_from(means)
     for (number, label), line in lines.items():
-        figures.curve(axes, *line, label, **{**figures.style(number), **how})
-    if score != "accuracy":
-        figures.fit_scale(axes, np.concatenate([line.mean for line in lines.values()]))
+        look = {**figures.style(number), **how}
+        figures.curve(axes, *line, label, -np.inf if log is None else log, **look)
+    if log is not None:
+        figures.make_log(axes, log)
+    elif score in ("loss", "MSE"):
+        axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
 
 
 # ----- Held-out tasks after each gradient step -----

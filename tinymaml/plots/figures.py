@@ -54,31 +54,35 @@ def tidy(axes) -> None:
     axes.set_axisbelow(True)
 
 
-def curve(axes, x: Array, mean: Array, half: Array, label: str, **how: Any) -> None:
-    """Draw a line with the band mean +- half around it; where half is nan there is none."""
-    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, **how)
-    axes.fill_between(
-        x, mean - half, mean + half, color=how["color"], alpha=0.2, linewidth=0
-    )
+def curve(
+    axes, x: Array, mean: Array, half: Array, label: str, least: float, **how: Any
+) -> None:
+    """Draw a line with the band mean +- half around it; where half is nan there is none.
 
-
-def fit_scale(axes, means: Array) -> None:
-    """Begin the y axis at 0, or make it logarithmic when means span more than STEEP.
-
-    means: all that were drawn, in one array; what is not finite does not count. An axis
-        with negative means stays as it is
+    least: where the band is cut off
     """
+    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, **how)
+    low = np.maximum(mean - half, least)
+    axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
+
+
+def log_from(means: Array) -> float | None:
+    """Return where a logarithmic axis for these means begins, None where none is due.
+
+    It is when they are positive and span more than STEEP; what is not finite does not
+    count.
+    """
+    means = means[np.isfinite(means)]
+    steep = len(means) and 0 < STEEP * means.min() < means.max()
+    return means.min() / 2 if steep else None
+
+
+def make_log(axes, least: float) -> None:
+    """Make the y axis logarithmic, from `least`, with plain numbers at 1, 2, 5, 10, ..."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    means = means[np.isfinite(means)]
-    if len(means) == 0 or means.min() < 0:
-        return
-    if means.max() <= STEEP * means.min() or means.min() == 0:
-        axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
-        return
     axes.set_yscale("log")
-    # A band that reaches zero would pull the axis down without end.
-    axes.set_ylim(means.min() / 2, means.max() * 1.5)
+    axes.set_ylim(least, axes.dataLim.ymax * 1.1)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -94,13 +98,15 @@ def level(axes, value: float, label: str) -> None:
 def legend(figure, axes, title: str | None = None) -> None:
     """Explain the lines of some axes below all: a curve may be anywhere in them."""
     handles, labels = axes.get_legend_handles_labels()
-    entry = LEGEND[0] + LEGEND[1] * max(map(len, labels))
+    sizes = [LEGEND[0] + LEGEND[1] * len(label) for label in labels]
+    width = figure.get_figwidth()
+    columns = len(labels) if sum(sizes) < width else max(1, int(width / max(sizes)))
     figure.legend(
         handles,
         labels,
         title=title,
         loc="outside lower center",
-        ncols=max(1, int(figure.get_figwidth() / entry)),
+        ncols=columns,
         frameon=False,
         handlelength=3,  # so that dashes show
     )

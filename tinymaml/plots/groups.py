@@ -39,6 +39,7 @@ TITLES = {
     "sine": "Sine",
     "glyphs": "Glyphs",
     "omniglot": "Omniglot",
+    "miniimagenet": "mini-ImageNet",
     "pointnav": "2D navigation",
 }
 TASKS = ("ways", "shots")  # options that every label or the title tells

@@ -49,16 +49,13 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
     another than the first one's (other ways, shots, data) are left out; of several seeds
     the first answers.
     """
-    episode = held_out(groups[0].config, "test", range(task, task + 1))
-    ways = groups[0].config.ways
+    tasks, ways = range(task, task + 1), groups[0].config.ways
+    episode = held_out(groups[0].config, "test", tasks)
     orders = [np.argsort(y[0], kind="stable") for y in (episode.y_support, episode.y_query)]
     answers = []
     for group, (one, *_) in zip(groups, judged, strict=True):
-        if not all(
-            map(
-                np.array_equal, held_out(one.config, "test", range(task, task + 1)), episode
-            )
-        ):
+        own = held_out(one.config, "test", tasks)
+        if not all(map(np.array_equal, own, episode)):
             continue
         last = one.config.test_steps
         thetas = adapted(one, episode, last)
@@ -80,6 +77,7 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
     names = ascii_uppercase if ways <= len(ascii_uppercase) else range(1, ways + 1)
     support, query = (images[:COLUMNS, :ROWS] for images in found[:2])
     cell = min(LARGEST, WIDTH / len(support))
+    size = "medium" if cell > 2 * LINE else "small"
     labels, scores = _labels(found.answers), _scores(found.answers)
     left = 0.2 + CHARACTER * max(map(len, (*labels, "support")))
     lines = 3 + query.shape[1] * len(labels) + len(scores)
@@ -105,7 +103,7 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
                 zip(centers, answers.classes[:, row], strict=False)
             ):
                 how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
-                _text(axes, x, y, f"{names[answer]} {sign}", **how)
+                _text(axes, x, y, f"{names[answer]} {sign}", fontsize=size, **how)
             y += LINE
     for told in scores:
         _text(axes, sum(axes.get_xlim()) / 2, y, told)
