@@ -288,8 +288,8 @@ MUTATIONS = [
     Mutation(
         "gradient pieces overwrite each other",
         "params.py",
-        "{**a, **b, **both}",
-        "{**a, **b}",
+        "_Pieces({**a, **b})",
+        "_Pieces({**b})",
         "test_params.py",
     ),
     # ----- training -----
