@@ -33,13 +33,13 @@ class MiniImageNet(images.Images):
     queries: int = option(
         15,
         "examples of a class to be judged on, 0 for as many as shots",
-        "main.py:247; as many as shots at test, main.py:249",
+        "main.py:247; for main.py:249, as many as shots at test, see --test-queries",
         least=0,
         most=MOST,
     )
     alpha: float = option(
         0.01,
-        "inner step size, on the mean cross-entropy",
+        "inner step size, on the loss that --inner-loss names",
         "main.py:17, where the loss is a sum over shots: 0.05 on the mean",
         least=0,
         most=1e9,
@@ -84,7 +84,9 @@ def stand_in(config: MiniImageNet) -> Problem:
         pictures = pictures[:, :, middle, middle]
     else:
         pictures, classes = draw_patchworks(config.shots)
-    few = config.with_changes({"queries": min(config.queries, config.shots)})
+    few = config.with_changes(
+        {"queries": min(config.queries, config.shots), "test_queries": 0}
+    )
     return images.build(few, pictures, classes, rotate=False)
 
 
