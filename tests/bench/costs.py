@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,6 +93,29 @@ def chunk_in_worker(name: str) -> tuple[float, tuple[Any, Array]]:
     return least(chunk, time.process_time), chunk()
 
 
+class Noting(Executor):
+    """Notes the bytes of the calls that it is sent, and gives all the same answer."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.bytes = answer, []
+
+    def submit(self, function: Callable, /, *args: Any) -> Future:
+        """Note a call, which is not made."""
+        self.bytes.append(network.size((function, args)))
+        future = Future()
+        future.set_result(self.answer)
+        return future
+
+
+def sent(config: Config, theta: Array) -> int:
+    """Return the bytes of the call that a meta-step sends for a chunk."""
+    noting = Noting((np.float32(0), theta))
+    state = State(10**4, theta, Moments(theta, theta))
+    train.average_gradient(config.with_changes({"tasks": config.chunk}), state, noting)
+    [size] = noting.bytes
+    return size
+
+
 def measured_job(name: str) -> Job:
     """Time a chunk in a worker process, pickle what is sent, time the root's share."""
     config = CONFIGS[name]
@@ -100,14 +123,13 @@ def measured_job(name: str) -> Job:
         seconds, answer = pool.submit(chunk_in_worker, name).result()
     theta = answer[1]
     state = State(0, theta, Moments(theta, theta))
-    sent = train.chunk_gradient, (config, theta, 10**4, range(config.chunk))
     with tempfile.TemporaryDirectory() as folder:
         saved = least(lambda: runs.save(Path(folder), config, state), time.perf_counter)
     updated = least(lambda: train.update(config, state, theta), time.process_time)
     return Job(
         parameters=theta.size,
         tasks=config.chunk,
-        request=network.size(sent),
+        request=sent(config, theta),
         answer=network.size(answer),
         seconds=seconds,
         add=least(lambda: theta + theta, time.process_time),

@@ -2,11 +2,15 @@
 
     python tests/bench/scaling.py [--rounds N] [--json FILE]
 
-- the time of the conv meta-step in tasks, inner steps K, filters and workers: the slope
-  of log time against log size is the exponent (1 is proportional, -1 divides);
-- the peak memory of the ways to differentiate K steps, at K = 1 and K = 10;
-- a whole training iteration (draw tasks, meta-gradient, update, record) against the
-  bare meta-gradient of tasks already drawn.
+- the time of the conv meta-step in tasks, inner steps K and filters: the slope of log time
+  against log size is the exponent over all sizes (1 is proportional), and over the last
+  doubling, where what does not grow weighs least;
+- the time of training's own meta-step, drawing included, in worker processes;
+- the peak memory of the ways to differentiate K steps, at K = 1 and K = 10, eager and
+  replayed, which is how training does it;
+- iterations of the training loop against the bare meta-gradient of tasks already drawn.
+
+Every round does all sizes; the figures are medians over rounds.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ import dataclasses  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import tempfile  # noqa: E402
+import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from concurrent.futures import Executor  # noqa: E402
 from contextlib import ExitStack  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -32,22 +37,24 @@ import numpy as np  # noqa: E402
 import works  # noqa: E402
 from works import FAMILIES, Work  # noqa: E402
 
-from tinymaml import maml, runs, train, workers  # noqa: E402
+from tinymaml import maml, train, workers  # noqa: E402
 from tinymaml.experiments import problem  # noqa: E402
 from tinymaml.experiments.common import Config  # noqa: E402
 from tinymaml.experiments.glyphs import Glyphs  # noqa: E402
 from tinymaml.experiments.sine import Sine  # noqa: E402
-from tinymaml.fewshot import drawn  # noqa: E402
+from tinymaml.fewshot import stack, stream  # noqa: E402
 
 
-# Small, so that the whole takes a minute; chunks small enough for two workers.
-BASE = dataclasses.replace(FAMILIES["conv"], tasks=8, filters=32, chunk=4)
+# Small, so that the whole takes minutes.
+BASE = dataclasses.replace(FAMILIES["conv"], tasks=8, filters=32)
 SIZES = {
-    "tasks": (4, 8, 16, 32),
+    "tasks": (8, 16, 32, 64),
     "steps": (1, 2, 4, 8),
     "filters": (16, 32, 64, 128),
 }
-WORKERS = tuple(sorted({1, 2, os.cpu_count() or 1}))
+WORKERS = tuple(2**n for n in range((os.cpu_count() or 1).bit_length()))
+# Training's meta-step at the paper's width: two chunks for each of the most workers.
+SPLIT = Glyphs(filters=64, tasks=2 * Glyphs.chunk * WORKERS[-1])
 # One chunk at the paper's width.
 WEIGHED = dataclasses.replace(FAMILIES["conv"], tasks=8)
 DEPTHS = (1, 10)
@@ -56,124 +63,127 @@ WAYS = {
     "meta_gradient_low_memory": maml.meta_gradient_low_memory,
     "first_order": maml.first_order,
 }
+KINDS = {"eager": works.eager_chunk, "replayed": works.replayed_chunk}
 ITERATIONS = {"sine": Sine(inner_steps=1), "glyphs": Glyphs(filters=64)}
+RECORDING = 2  # calls: the first records, the second is compared
 PACKAGES = ("numpy", "autograd", "tinymaml")
 
 
 # ----- Growth -----
 
 
-def step_of(
-    work: Work, engine: Executor, chunk: Callable = works.quickest_chunk
-) -> Callable[[], Any]:
-    """Return a function that does one meta-step."""
+def step_of(work: Work, chunk: Callable = works.replayed_chunk) -> Callable[[], Any]:
+    """Return a function that does one meta-step in this process."""
     theta, parts = works.parameters(work), works.chunks(work, works.episodes(work))
-    return lambda: works.meta_step(work, theta, parts, engine, chunk)
+    return lambda: works.meta_step(work, theta, parts, workers.Here(), chunk)
 
 
-def growth(calls: dict[int, Callable], rounds: int) -> dict[str, Any]:
-    """Time calls of several sizes; fit log time against log size in every round."""
-    times = measure.interleaved(calls, rounds)
-    sizes, each = np.log([*calls]), np.log([*times.values()])
+def growth(name: str, rounds: int) -> dict[str, Any]:
+    """Time the meta-step in one size; fit log time against log size in every round."""
+    grown = {n: dataclasses.replace(BASE, **{name: n}) for n in SIZES[name]}
+    times = measure.interleaved({n: step_of(work) for n, work in grown.items()}, rounds)
+    sizes, each = np.log2([*times]), np.log2([*times.values()])
     slopes = np.polyfit(sizes, each, 1)[0]
     return {
-        "ms": {size: measure.summary(times[size]).median for size in calls},
-        "slope": float(np.median(slopes)),
-        "slope_range": [float(slopes.min()), float(slopes.max())],
+        "ms": {size: measure.summary(figures).median for size, figures in times.items()},
+        "slope": measure.summary(slopes)._asdict(),
+        "last_doubling": float(np.median(each[-1] - each[-2])),
     }
 
 
-def growths(rounds: int) -> dict[str, dict[str, Any]]:
-    """Return the growth in each size."""
-    found = {}
+def split(rounds: int) -> dict[int, dict[str, float]]:
+    """Return the ms of training's meta-step by workers, and by how much they shorten it."""
+    state = train.initial_state(SPLIT)
     with ExitStack() as open_engines:
         engines = {n: open_engines.enter_context(workers.engine(n)) for n in WORKERS}
-        for name, sizes in SIZES.items():
-            grown = {n: dataclasses.replace(BASE, **{name: n}) for n in sizes}
-            calls = {n: step_of(work, engines[1]) for n, work in grown.items()}
-            found[name] = growth(calls, rounds)
-        split = dataclasses.replace(BASE, tasks=max(SIZES["tasks"]))
-        calls = {n: step_of(split, engine) for n, engine in engines.items()}
-        if len(calls) > 1:
-            found["workers"] = growth(calls, rounds)
-    return found
+        calls = {
+            n: partial(train.average_gradient, SPLIT, state, engine)
+            for n, engine in engines.items()
+        }
+        times = measure.interleaved(calls, rounds)
+    return {
+        n: {
+            "ms": measure.summary(figures).median,
+            **measure.summary(times[1] / figures)._asdict(),
+        }
+        for n, figures in times.items()
+    }
 
 
 # ----- Memory -----
 
 
-def differentiate(work: Work, way: str) -> None:
-    """Do one meta-step; called in a process of its own."""
+def differentiate(work: Work, way: str, kind: str) -> None:
+    """Do meta-steps, one more than recording takes; called in a process of its own."""
     machine.keep_freed_memory()
     works.ORDERS[way] = WAYS[way]
-    named = dataclasses.replace(work, order=way)
-    step_of(named, workers.Here(), works.eager_chunk)()
+    step = step_of(dataclasses.replace(work, order=way), KINDS[kind])
+    for _ in range(RECORDING + 1):
+        step()
 
 
 def memory() -> dict[str, dict[int, float]]:
     """Return the MB that each way takes at each K, above the imports."""
-    found = {way: {} for way in WAYS}
-    for way in WAYS:
-        for depth in DEPTHS:
-            work = dataclasses.replace(WEIGHED, steps=depth)
-            peaks = measure.peak_in_child(differentiate, work, way)
-            found[way][depth] = peaks["peak"] - peaks["idle"]
+    found = {}
+    for kind in KINDS:
+        for way in WAYS:
+            row = found[f"{way}, {kind}"] = {}
+            for depth in DEPTHS:
+                work = dataclasses.replace(WEIGHED, steps=depth)
+                peaks = measure.peak_in_child(differentiate, work, way, kind)
+                row[depth] = peaks["peak"] - peaks["idle"]
     return found
 
 
 # ----- A whole iteration -----
 
 
-def bare_step(config: Config, state: runs.State) -> Callable[[], Any]:
+def bare_step(config: Config) -> Callable[[], Any]:
     """Return a function that computes the meta-gradient of tasks already drawn."""
-    family = problem(config)
+    family, theta = problem(config), train.initial_state(config).theta
     parts = [
-        drawn(family, config.seed, "train", 0, tasks)
-        for tasks in train.spans(config.tasks, config.chunk)
+        stack([family.sample("train", stream(config.seed, "train", 0, t)) for t in tasks])
+        for tasks in workers.spans(config.tasks, config.chunk)
     ]
     gradients = train.sum_of_gradients(config)
 
     def step() -> Any:
-        thetas = (np.tile(state.theta, (len(part.x_support), 1)) for part in parts)
+        thetas = (np.tile(theta, (len(part.x_support), 1)) for part in parts)
         sums = [gradients(at, *part) for at, part in zip(thetas, parts, strict=True)]
         return sum(gradient for _, gradient in sums) / config.tasks
 
     return step
 
 
-def whole_step(
-    config: Config, state: runs.State, engine: Executor, metrics: runs.Metrics
-) -> Callable[[], Any]:
-    """Return a function that does one iteration of training, from the same state."""
-
-    def step() -> Any:
-        loss, gradient = train.average_gradient(config, state, engine)
-        after = train.update(config, state, gradient)
-        metrics.add({"iteration": after.iteration, "loss": float(loss)})
-        return after
-
-    return step
-
-
 def iteration(config: Config, rounds: int) -> dict[str, float]:
-    """Time a whole iteration of training against its meta-gradient alone."""
-    state = train.initial_state(config)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        workers.engine(1) as engine,
-        runs.Metrics(Path(folder), 0) as metrics,
-    ):
-        calls = {
-            "bare": bare_step(config, state),
-            "whole": whole_step(config, state, engine, metrics),
-        }
-        times = measure.interleaved(calls, rounds)
-    found = {name: measure.summary(each).median for name, each in times.items()}
-    ratios = times["whole"] / times["bare"]
-    return found | measure.summary(ratios)._asdict()
+    """Time iterations of the training loop, and the bare meta-gradient between them."""
+    bare = bare_step(config)
+    for _ in range(RECORDING):
+        bare()
+    count = rounds * measure.repeats_for(bare)
+    times = {"bare": [], "whole": []}
+    since = time.perf_counter()
+
+    def progress(*_: Any) -> None:
+        nonlocal since
+        times["whole"].append(1e3 * (time.perf_counter() - since))
+        times["bare"].append(1e3 * measure.seconds(bare))
+        since = time.perf_counter()
+
+    with tempfile.TemporaryDirectory() as folder, workers.engine(1) as engine:
+        longer = config.with_changes({"iterations": RECORDING + count})
+        train.train(Path(folder), longer, engine, progress)
+    bares, wholes = (np.array(each[RECORDING:]) for each in times.values())
+    middle = {"bare": float(np.median(bares)), "whole": float(np.median(wholes))}
+    return middle | measure.summary(wholes / bares)._asdict()
 
 
 # ----- Command line -----
+
+
+def quartiles(found: dict[str, float]) -> str:
+    """Write the lower and the upper one."""
+    return f"{found['low']:.2f}-{found['high']:.2f}"
 
 
 def report(found: dict[str, Any]) -> str:
@@ -182,30 +192,43 @@ def report(found: dict[str, Any]) -> str:
         [
             name,
             ", ".join(f"{size}: {measure.shown(ms)}" for size, ms in g["ms"].items()),
-            g["slope"],
-            "-".join(f"{s:.2f}" for s in sorted(g["slope_range"])),
+            g["slope"]["median"],
+            quartiles(g["slope"]),
+            g["last_doubling"],
         ]
         for name, g in found["growth"].items()
+    ]
+    shared = [
+        [str(n), s["ms"], s["median"], quartiles(s)] for n, s in found["workers"].items()
     ]
     weighed = [
         [way, *mb.values(), mb[DEPTHS[-1]] / mb[DEPTHS[0]]]
         for way, mb in found["memory"].items()
     ]
     whole = [
-        [name, i["bare"], i["whole"], i["median"], f"{i['low']:.2f}-{i['high']:.2f}"]
+        [name, i["bare"], i["whole"], i["median"], quartiles(i)]
         for name, i in found["iteration"].items()
     ]
-    base = f"{BASE.title}, chunks of {BASE.chunk}"
-    return "\n\n".join(
-        [
-            f"{base}; workers with {max(SIZES['tasks'])} tasks\n"
-            + measure.table(["grown", "ms by size", "slope", "range"], grown),
-            f"Memory above the imports, MB: {WEIGHED.title} but for K\n"
-            + measure.table(["way", *(f"K={k}" for k in DEPTHS), "ratio"], weighed),
-            "A whole training iteration, ms\n"
-            + measure.table(["experiment", "bare", "whole", "ratio", "quartiles"], whole),
-        ]
-    )
+    parts = {
+        f"Time: {BASE.title}, chunks of {BASE.chunk}": (
+            ["grown", "ms by size", "slope", "quartiles", "last doubling"],
+            grown,
+        ),
+        f"Workers: glyphs, {SPLIT.tasks} tasks, width {SPLIT.filters}, chunks of"
+        f" {SPLIT.chunk}, drawn by the workers": (
+            ["workers", "ms", "speed-up", "quartiles"],
+            shared,
+        ),
+        f"Memory above the imports, MB: {WEIGHED.title} but for K": (
+            ["way", *(f"K={k}" for k in DEPTHS), "ratio"],
+            weighed,
+        ),
+        "A whole training iteration, ms": (
+            ["experiment", "bare", "whole", "ratio", "quartiles"],
+            whole,
+        ),
+    }
+    return "\n\n".join(f"{title}\n{measure.table(*t)}" for title, t in parts.items())
 
 
 def main() -> None:
@@ -217,7 +240,8 @@ def main() -> None:
     found = {
         "machine": measure.machine(PACKAGES),
         "base": dataclasses.asdict(BASE),
-        "growth": growths(options.rounds),
+        "growth": {name: growth(name, options.rounds) for name in SIZES},
+        "workers": split(options.rounds),
         "memory": memory(),
         "iteration": {
             name: iteration(config, options.rounds) for name, config in ITERATIONS.items()

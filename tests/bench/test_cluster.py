@@ -102,7 +102,7 @@ def test_a_simulated_step_takes_what_is_predicted(calls, workers, seconds, engin
     theta = np.zeros(1761, "float32")
     answer = np.float32(0), theta + 1
     fixed, chunks = (costs.CONFIGS["sine"], theta, 0), spans(calls, 1)
-    request = network.size((train.chunk_gradient, (*fixed, chunks[0])))
+    request = costs.sent(costs.CONFIGS["sine"], theta)
     call = Call(request, network.size(answer), seconds)
     expected = network.predicted(calls, workers, call, engine, net)
     took = []
@@ -189,7 +189,6 @@ def test_the_bytes_are_those_of_the_package(name):
     assert job.parameters == params.count(works.model(works_of[name]).shapes)
     assert job.tasks == config.chunk
     theta = np.zeros(job.parameters, "float32")
-    sent = train.chunk_gradient, (config, theta, 10**4, range(config.chunk))
     # A few bytes are NumPy's and Python's own, and not the same in every version.
-    assert abs(network.size(sent) - job.request) < 100
+    assert abs(costs.sent(config, theta) - job.request) < 100
     assert abs(network.size((np.float32(0), theta)) - job.answer) < 100
