@@ -66,11 +66,11 @@ main.add_command(list_command)
     help="the held-out task to show, by its number in the fixed list",
 )
 def plot(run: tuple[Path, ...], data: str | None, task: int, workers: int | str) -> None:
-    """Draw runs into the folder of the first.
+    """Draw pictures of runs, into the folder of the first.
 
-    Several runs share each picture: a line, or a row, each; those that differ in their
-    seeds only, or lie in one folder of several seeds, are one with its interval over
-    seeds. A run that was not evaluated is evaluated first.
+    Several runs share each picture: a line or a row is a run, or all that differ in their
+    seeds only, as in a folder of several seeds, with the interval over seeds. A run that
+    was not evaluated is evaluated first.
 
     \b
     tinymaml plot runs/sine-1
