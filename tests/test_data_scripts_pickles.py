@@ -366,7 +366,9 @@ JUDGE_EVIL = (
     + """
 pickles = json.load(sys.stdin)
 results = {name: judge(bytes.fromhex(data)) for name, data in pickles.items()}
-print(json.dumps(results), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sep="\\n")
+# Not ru_maxrss, which has the parent's memory in it.
+status = open("/proc/self/status").read()
+print(json.dumps(results), status.partition("VmHWM:")[2].split()[0], sep="\\n")
 """
 )
 JUDGE_MUTANTS = (
