@@ -49,7 +49,7 @@ def sample(
     x = _between(INPUTS, _rows(streams(1), tasks, shots + queries)[..., None])
     y = draw_curves(streams, tasks)(x)
     parts = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
-    # Copies: a product with a slice of an array takes several times as long.
+    # Copies: products with slices of an array are slower.
     return Episode(*(part.astype(dtype) for part in parts))
 
 
