@@ -93,7 +93,9 @@ def sum_rows(x: Array) -> Array:
 @primitive
 def repeat_row(row: Array, m: int) -> Array:
     """The adjoint of sum_rows: (..., 1, k) -> (..., m, k)."""
-    return np.ones((m, 1), row.dtype) * row
+    rows = np.empty((*row.shape[:-2], m, row.shape[-1]), row.dtype)
+    rows[...] = row
+    return rows
 
 
 defvjp(sum_rows, lambda _, x: lambda g: repeat_row(g, x.shape[-2]))
@@ -181,18 +183,21 @@ def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Ar
     patches = patches.reshape(*lead, n, rows, cols, kernel, kernel * c)
     # The padded image in tiles of stride x stride: the part of a patch that fills a tile,
     # or less, is added for all patches at once, since no two of them fill the same tile.
+    # The first part is written, which is quicker than to add it to zeros.
     more = (kernel - 1) // stride
     tiles = (rows + more, stride, cols + more, stride * c)
-    padded = np.zeros((*lead, n, *tiles), patches.dtype)
+    padded = (np.empty if kernel >= stride else np.zeros)((*lead, n, *tiles), patches.dtype)
+    padded[..., rows:, :, :, :] = padded[..., cols:, :] = 0
     for i in range(more + 1):
         for j in range(more + 1):
             i_span = slice(i * stride, (i + 1) * stride)
             j_span = slice(j * stride * c, (j + 1) * stride * c)
             part = patches[..., i_span, j_span].swapaxes(-2, -3)
             *_, tall, _, wide = part.shape
-            padded[..., i : i + rows, :tall, j : j + cols, :wide] += part
+            place = padded[..., i : i + rows, :tall, j : j + cols, :wide]
+            np.add(place, part, out=place) if i or j else np.copyto(place, part)
     padded = padded.reshape(*lead, n, tiles[0] * stride, tiles[2] * stride, c)
-    return np.ascontiguousarray(padded[..., top : top + h, left : left + w, :])
+    return padded[..., top : top + h, left : left + w, :]
 
 
 defvjp(
@@ -283,7 +288,8 @@ def normalize(x: Array, eps: float = EPSILON) -> Array:
     reductions that a plain expression costs in a second derivative.
     """
     centered = center(_below(x))
-    return _normalize(x, centered, inverse_std(centered, eps))
+    # Its rule has no use for centered; as a variable, that would get zeros to add.
+    return _normalize(x, _value(centered), inverse_std(centered, eps))
 
 
 @primitive
@@ -301,7 +307,7 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 @primitive
 def _normalize(x: Array, centered: Array, r: Array) -> Array:
     # centered and r come from x. The rule for x below is the total derivative, through
-    # both of them too, so the rules for them are zero.
+    # both of them too, so the rule for r is zero.
     return centered * r
 
 
@@ -340,9 +346,9 @@ defvjp(
     _normalize,
     lambda y, x, c, r: lambda g: _normalize_adjoint(g, y, r),
     None,
-    None,
+    argnums=(0, 2),
 )
-defjvp(_normalize, lambda g, y, x, c, r: _normalize_adjoint(g, y, r), None, None)
+defjvp(_normalize, lambda g, y, x, c, r: _normalize_adjoint(g, y, r), None, argnums=(0, 2))
 defvjp(
     _normalize_adjoint,
     # With A(g) for the adjoint: A is symmetric in g; the other two follow from

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -53,11 +54,15 @@ def unpack(theta: Array, shapes: Shapes) -> dict[str, Array]:
 
 def spans(shapes: Shapes) -> dict[str, slice]:
     """Return where in theta's last axis each named array lies."""
-    starts = itertools.accumulate(map(prod, shapes.values()), initial=0)
-    return {
-        name: slice(*span)
-        for name, span in zip(shapes, itertools.pairwise(starts), strict=True)
-    }
+    return {name: span for name, _, span in _places(tuple(shapes.items()))}
+
+
+@lru_cache
+def _places(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple]:
+    # Kept, since finding them takes longer than reading a small net by them.
+    starts = itertools.accumulate((prod(shape) for _, shape in shapes), initial=0)
+    ends = itertools.pairwise(starts)
+    return [(*array, slice(*span)) for array, span in zip(shapes, ends, strict=True)]
 
 
 def mask(shapes: Shapes, names: Collection[str]) -> Array:
@@ -100,9 +105,8 @@ _PiecesSpace.register(_Pieces)
 def _split(theta: Array, shapes: Shapes) -> _Pieces:
     """Read theta (..., P) as its named arrays, by views."""
     lead = theta.shape[:-1]
-    return _Pieces(
-        {n: theta[..., s].reshape(lead + shapes[n]) for n, s in spans(shapes).items()}
-    )
+    places = _places(tuple(shapes.items()))
+    return _Pieces({n: theta[..., s].reshape(lead + shape) for n, shape, s in places})
 
 
 @primitive

@@ -62,7 +62,7 @@ class Work:
 
 FAMILIES = {
     "sine": Work("sine", 25, 1, 10, 10, 40, (1, 1, 1), 1, "exact", 0.01, 25),
-    "conv": Work("conv", 32, 5, 1, 1, 64, (28, 28, 1), 1, "exact", 0.4, 8),
+    "conv": Work("conv", 32, 5, 1, 1, 64, (28, 28, 1), 1, "exact", 0.4, 4),
     "pooled": Work("pooled", 4, 5, 1, 15, 32, (84, 84, 3), 1, "exact", 0.01, 1),
 }
 WORKS = {

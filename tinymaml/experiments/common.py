@@ -109,7 +109,7 @@ class Config:
     )
     dtype: str = option("float32", "precision", choices=("float32", "float64"))
     chunk: int = option(
-        8, "tasks computed side by side; fixes the last bits", least=1, most=MOST
+        4, "tasks computed side by side; fixes the last bits", least=1, most=MOST
     )
     replay: bool = option(True, "replay the recorded NumPy calls; the same bits, faster")
     checkpoint_every: int = option(
