@@ -21,9 +21,9 @@ from tinymaml.machine import kernel as kernel_of_blas
 
 Call = Callable[[], Any]
 
-# A call is repeated within a round until it takes this long: well above the clock's and
-# the scheduler's grain.
-ROUND_SECONDS = 0.02
+# A call is repeated within a round until it takes this long: well above the grain of the
+# clock and the scheduler, and until the caches hold its own data, as in training.
+ROUND_SECONDS = 0.3
 WARM_ROUNDS = 1
 
 

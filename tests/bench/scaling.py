@@ -42,7 +42,7 @@ from tinymaml.experiments import problem  # noqa: E402
 from tinymaml.experiments.common import Config  # noqa: E402
 from tinymaml.experiments.glyphs import Glyphs  # noqa: E402
 from tinymaml.experiments.sine import Sine  # noqa: E402
-from tinymaml.fewshot import stack, stream  # noqa: E402
+from tinymaml.fewshot import drawn  # noqa: E402
 
 
 # Small, so that the whole takes minutes.
@@ -142,13 +142,13 @@ def bare_step(config: Config) -> Callable[[], Any]:
     """Return a function that computes the meta-gradient of tasks already drawn."""
     family, theta = problem(config), train.initial_state(config).theta
     parts = [
-        stack([family.sample("train", stream(config.seed, "train", 0, t)) for t in tasks])
+        drawn(family, config.seed, "train", 0, tasks)
         for tasks in workers.spans(config.tasks, config.chunk)
     ]
     gradients = train.sum_of_gradients(config)
 
     def step() -> Any:
-        thetas = (np.tile(theta, (len(part.x_support), 1)) for part in parts)
+        thetas = (np.broadcast_to(theta, (len(p.x_support), *theta.shape)) for p in parts)
         sums = [gradients(at, *part) for at, part in zip(thetas, parts, strict=True)]
         return sum(gradient for _, gradient in sums) / config.tasks
 
