@@ -74,7 +74,7 @@ def test_the_path_is_that_of_the_inner_loop():
     """Rejects steps that all act with theta_0, or adapt on data of another step."""
     config = SMALL.with_changes({"inner_steps": 2})
     found, theta = collected(config)
-    first, second, third = found.path
+    first, second, third = trpo.side_by_side(found.path)
     assert (first.theta == theta).all()
     for before, after in ((first, second), (second, third)):
         loss = trpo.inner_losses(config, [before])[0]
@@ -90,7 +90,7 @@ def test_pretraining_takes_no_inner_step(name):
     """Rejects a baseline that is trained to adapt, and one that is told what it may not."""
     config = SMALL.with_changes({"algorithm": name, "inner_steps": 2})
     found, theta = collected(config)
-    (only,) = found.path
+    (only,) = trpo.side_by_side(found.path)
     assert (only.theta == theta).all()
     assert only.observations.shape[-1] == (4 if name == "oracle" else 2)
     v = maml.grad(trpo.inner_losses(config, [only])[0])(only.theta)

@@ -32,7 +32,7 @@ EPSILON = 1e-8
 class Experience(NamedTuple):
     """What the policy at theta met, and how it acted."""
 
-    theta: Array  # (T, P)
+    theta: Array  # (T, P), or (1, P) where all tasks have one
     log_std: Array  # (T, 1, d)
     mean: Array  # (T, N, H, d)
     observations: Array  # (T, N, H, o)

@@ -138,6 +138,8 @@ def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Colle
         start, task._replace(query=query), family.alpha, config.inner_steps
     )
     squares = [(x**2).sum() for x in (slopes[0], v - slopes[0])]
+    # Once for all tasks, since that is how it travels between workers.
+    path[0] = path[0]._replace(theta=theta[None])
     return Collected(loss, v.sum(axis=0), np.array(squares), path)
 
 
@@ -180,6 +182,7 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array) -> tuple[Ar
 
 def curvature(config: Config, v: Array, path: Path) -> Array:
     """Return J'FJ v (P,), summed over the tasks of one chunk."""
+    path = side_by_side(path)
     v = np.broadcast_to(v, path[-1].theta.shape)
     return replayed(_curvature, config, v, path)[0].sum(axis=0)
 
@@ -202,6 +205,15 @@ def _curvature(config: Config, v: Array, path: Path) -> tuple[Array]:
     for hvp in reversed(hvps):
         v = v - hvp(alpha * v)
     return (v,)
+
+
+def side_by_side(path: Path) -> Path:
+    """Return the path with every theta (T, P), by views."""
+    tasks = len(path[0].weights)
+    return [
+        met._replace(theta=np.broadcast_to(met.theta, (tasks, met.theta.shape[-1])))
+        for met in path
+    ]
 
 
 def inner_losses(config: Config, inner: Path) -> list[Loss]:
@@ -249,6 +261,7 @@ def judge(
 
 def trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
     """Return loss and KL after adapting from theta, summed over the tasks of one chunk."""
+    path = side_by_side(path)
     theta = np.broadcast_to(theta, path[-1].theta.shape)
     return replayed(_trial, config, theta, path)
 
