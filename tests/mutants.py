@@ -217,8 +217,22 @@ MUTATIONS = [
     Mutation(
         "adjoint of unfold shifted by one pixel",
         "ops.py",
-        "padded[..., top : top + h, left : left + w, :])",
-        "padded[..., top : top + h, : w, :])",
+        "return padded[..., top : top + h, left : left + w, :]",
+        "return padded[..., top : top + h, : w, :]",
+        "test_ops.py",
+    ),
+    Mutation(
+        "adjoint of unfold with a border of its own",
+        "ops.py",
+        "padded[..., cols:, :] = 0",
+        "padded[..., cols:, :] = 1",
+        "test_ops.py",
+    ),
+    Mutation(
+        "batch norm: rows' deviation a constant in the rule's rule",
+        "ops.py",
+        "_normalize(x, _value(centered), inverse_std(centered, eps))",
+        "_normalize(x, centered, _value(inverse_std(centered, eps)))",
         "test_ops.py",
     ),
     Mutation(
