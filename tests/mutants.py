@@ -306,6 +306,13 @@ MUTATIONS = [
         "_Pieces({**b})",
         "test_params.py",
     ),
+    Mutation(
+        "second derivatives handed to the wrong pieces",
+        "params.py",
+        "[_read(pieces, names[n - 2]) for n in argnums]",
+        "[_read(pieces, names[i]) for i, _ in enumerate(argnums)]",
+        "test_params.py",
+    ),
     # ----- training -----
     Mutation(
         "Adam without bias correction",

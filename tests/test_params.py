@@ -14,6 +14,7 @@ from numpy.linalg import norm
 from numpy.random import default_rng
 
 from tinymaml import params
+from tinymaml.maml import hvp_and_gradient
 
 
 shape = st.lists(st.integers(1, 3), max_size=3).map(tuple)
@@ -167,6 +168,22 @@ def test_a_piece_alone_is_right_to_order_two(shapes, lead, seed):
         check_derivatives(
             lambda theta, name=name: params.unpack(theta, shapes)[name], theta, rng=rng
         )
+
+
+@given(shapes=layouts, lead=leads, seed=seeds, data=st.data())
+def test_the_hessian_is_zero_where_the_loss_is_linear(shapes, lead, seed, data):
+    """Rejects second derivatives handed to other arrays than those that bend."""
+    rng = default_rng(seed)
+    theta, u = rng.standard_normal((2, *lead, params.count(shapes)))
+    bent = data.draw(st.sets(st.sampled_from([*shapes]), min_size=1))
+
+    def loss(theta):
+        p = params.unpack(theta, shapes)
+        return sum(anp.sum(anp.sin(p[n]) if n in bent else p[n]) for n in shapes)
+
+    hvp, _ = hvp_and_gradient(loss, theta)
+    expected = -np.sin(theta) * u * params.mask(shapes, bent)
+    np.testing.assert_allclose(hvp(u), expected, atol=1e-15)
 
 
 @given(shapes=layouts, lead=leads, seed=seeds)

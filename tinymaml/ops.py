@@ -18,6 +18,8 @@ Conventions at ties: relu'(0) = 0; max_pool passes the gradient to the first max
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import autograd.numpy as anp
 import numpy as np
 from autograd.core import JVPNode, VJPNode
@@ -39,7 +41,7 @@ def _product(a: Array, b: Array) -> Array:
         raise ValueError(f"leading axes differ: {a.shape} and {b.shape}")
     if a.shape[-1] == b.shape[-2] == 1:
         return a * b  # no sums: broadcasting takes a third of the time
-    if b.ndim > 2 and not any(b.strides[:-2]):
+    if not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2]):
         # One theta for all tasks, before their first step: one large product.
         rows = a.reshape(-1, a.shape[-1]) @ b[(0,) * (b.ndim - 2)]
         return rows.reshape(*a.shape[:-1], b.shape[-1])
@@ -87,7 +89,12 @@ for _map in (matmul, matmul_nt, matmul_tn):
 def sum_rows(x: Array) -> Array:
     """Sum over the rows: (..., m, k) -> (..., 1, k)."""
     # As a product, which BLAS does four times as fast as NumPy's sum.
-    return np.matmul(np.ones((1, x.shape[-2]), x.dtype), x)
+    return np.matmul(_ones(x.shape[-2], x.dtype), x)
+
+
+@lru_cache
+def _ones(m: int, dtype: np.dtype) -> Array:
+    return np.broadcast_to(np.ones((1, m), dtype), (1, m))  # read-only
 
 
 @primitive

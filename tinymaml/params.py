@@ -7,12 +7,20 @@ and any leading axes (tasks side by side) are kept in front of every array.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
 import numpy as np
-from autograd.extend import Box, VSpace, defjvp, defvjp, primitive
+from autograd.extend import (
+    Box,
+    VSpace,
+    defjvp,
+    defjvp_argnums,
+    defvjp,
+    defvjp_argnums,
+    primitive,
+)
 
 
 Array = np.ndarray
@@ -110,34 +118,45 @@ def _split(theta: Array, shapes: Shapes) -> _Pieces:
 
 
 @primitive
-def _join(pieces: _Pieces, shapes: Shapes) -> Array:
-    """The adjoint of _split: the arrays end to end in a vector (..., P)."""
-    name, some = next(iter(pieces.items()))
-    lead = some.shape[: some.ndim - len(shapes[name])]
-    rows = [
-        pieces[name].reshape(*lead, prod(shape))
-        if name in pieces
-        else np.zeros((*lead, prod(shape)), some.dtype)
-        for name, shape in shapes.items()
-    ]
-    return np.concatenate(rows, axis=-1)
-
-
-@primitive
 def _read(pieces: _Pieces, name: str) -> Array:
     """Read one array."""
     return pieces[name]
 
 
 @primitive
-def _alone(array: Array, name: str) -> _Pieces:
-    """The adjoint of _read: one array, and zero for the others."""
-    return _Pieces({name: array})
+def _join(shapes: Shapes, names: tuple[str, ...], *arrays: Array) -> Array:
+    """The adjoint of both: the named arrays end to end in a vector (..., P)."""
+    pieces = dict(zip(names, arrays, strict=True))
+    lead = arrays[0].shape[: arrays[0].ndim - len(shapes[names[0]])]
+    rows = [
+        pieces[name].reshape(*lead, prod(shape))
+        if name in pieces
+        else np.zeros((*lead, prod(shape)), arrays[0].dtype)
+        for name, shape in shapes.items()
+    ]
+    return np.concatenate(rows, axis=-1)
 
 
-defvjp(_split, lambda _, theta, shapes: lambda g: _join(g, shapes))
-defvjp(_join, lambda _, pieces, shapes: lambda g: _split(g, shapes))
-defvjp(_read, lambda _, pieces, name: lambda g: _alone(g, name))
-defvjp(_alone, lambda _, array, name: lambda g: _read(g, name))
-for _map in (_split, _join, _read, _alone):
+def _join_vjp(argnums: Sequence[int], _: Array, args: tuple, __: dict) -> Callable:
+    shapes, names = args[:2]
+
+    def vjp(g: Array) -> list[Array]:
+        pieces = _split(g, shapes)
+        return [_read(pieces, names[n - 2]) for n in argnums]
+
+    return vjp
+
+
+def _join_jvp(
+    argnums: Sequence[int], gs: Sequence[Array], _: Array, args: tuple, __: dict
+) -> Array:
+    shapes, names = args[:2]
+    return _join(shapes, tuple(names[n - 2] for n in argnums), *gs)
+
+
+defvjp(_split, lambda _, theta, shapes: lambda g: _join(shapes, tuple(g), *g.values()))
+defvjp(_read, lambda _, pieces, name: lambda g: _Pieces({name: g}))
+for _map in (_split, _read):
     defjvp(_map, "same")
+defvjp_argnums(_join, _join_vjp)
+defjvp_argnums(_join, _join_jvp)
