@@ -309,8 +309,8 @@ MUTATIONS = [
     Mutation(
         "second derivatives handed to the wrong pieces",
         "params.py",
-        "[_read(pieces, names[n - 2]) for n in argnums]",
-        "[_read(pieces, names[i]) for i, _ in enumerate(argnums)]",
+        "tuple(args[1][n - shapes_and_names] for n in argnums)",
+        "tuple(args[1][i] for i, _ in enumerate(argnums))",
         "test_params.py",
     ),
     # ----- training -----

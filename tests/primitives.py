@@ -25,6 +25,7 @@ from tinymaml import ops, params
 
 TABLE = Path(__file__).with_name("primitives.md")
 DRAWS = 20
+STATED_BY = ("defvjp", "defvjp_argnums")
 SIZES = Sizes(lead=(2,), n=2, h=5, w=4, c=2, m=5, k=3, f=2, kernel=3, stride=2)
 
 # Read off a test's name: which case of the tests proves which primitive.
@@ -43,10 +44,10 @@ def primitives(module) -> dict[str, ast.FunctionDef]:
 
 
 def rules(module) -> dict[str, list[str]]:
-    """Return the reverse rules that the module's defvjp calls state, by primitive."""
+    """Return the reverse rules that the module states, by primitive."""
     found: dict[str, list[str]] = {}
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "defvjp":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in STATED_BY:
             name, *given = node.args
             found[name.id] = [text for rule in given if (text := rule_text(rule))]
     return found
@@ -84,7 +85,6 @@ def params_cases() -> dict[str, tuple]:
         "_split": (unpack, theta),
         "_read": (unpack, theta),
         "_join": (gradient, theta),
-        "_alone": (gradient, theta),
     }
 
 

@@ -7,7 +7,7 @@ and any leading axes (tasks side by side) are kept in front of every array.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -137,26 +137,27 @@ def _join(shapes: Shapes, names: tuple[str, ...], *arrays: Array) -> Array:
     return np.concatenate(rows, axis=-1)
 
 
-def _join_vjp(argnums: Sequence[int], _: Array, args: tuple, __: dict) -> Callable:
-    shapes, names = args[:2]
-
-    def vjp(g: Array) -> list[Array]:
-        pieces = _split(g, shapes)
-        return [_read(pieces, names[n - 2]) for n in argnums]
-
-    return vjp
+def _traced(argnums: Sequence[int], args: tuple) -> tuple[str, ...]:
+    """Name the arrays of a `_join` that are differentiated."""
+    shapes_and_names = 2
+    return tuple(args[1][n - shapes_and_names] for n in argnums)
 
 
-def _join_jvp(
-    argnums: Sequence[int], gs: Sequence[Array], _: Array, args: tuple, __: dict
-) -> Array:
-    shapes, names = args[:2]
-    return _join(shapes, tuple(names[n - 2] for n in argnums), *gs)
+def _read_each(pieces: _Pieces, names: tuple[str, ...]) -> list[Array]:
+    return [_read(pieces, name) for name in names]
 
 
 defvjp(_split, lambda _, theta, shapes: lambda g: _join(shapes, tuple(g), *g.values()))
 defvjp(_read, lambda _, pieces, name: lambda g: _Pieces({name: g}))
 for _map in (_split, _read):
     defjvp(_map, "same")
-defvjp_argnums(_join, _join_vjp)
-defjvp_argnums(_join, _join_jvp)
+defvjp_argnums(
+    _join,
+    lambda argnums, _, args, __: (
+        lambda g: _read_each(_split(g, args[0]), _traced(argnums, args))
+    ),
+)
+defjvp_argnums(
+    _join,
+    lambda argnums, gs, _, args, __: _join(args[0], _traced(argnums, args), *gs),
+)
