@@ -373,6 +373,27 @@ MUTATIONS = [
         "test_engines.py",
     ),
     Mutation(
+        "a replay that keeps sums that later calls add into",
+        "replay.py",
+        "        moved |= written\n",
+        "        return moved\n",
+        "test_replay.py",
+    ),
+    Mutation(
+        "a replay that keeps values of other inputs",
+        "replay.py",
+        "if all(map(_same, known, rest))",
+        "if known",
+        "test_replay.py",
+    ),
+    Mutation(
+        "a replay that takes -0 for 0",
+        "replay.py",
+        "np.array_equal(a, b) and np.array_equal(np.signbit(a), np.signbit(b))",
+        "np.array_equal(a, b)",
+        "test_replay.py",
+    ),
+    Mutation(
         "a replay that keeps the first inputs",
         "replay.py",
         "            call.parents[n] if n in call.parents else constant(arg)\n",

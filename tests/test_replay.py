@@ -3,13 +3,13 @@
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from problems import make, problems
 
 from tinymaml import maml, ops
 from tinymaml.fewshot import Episode, as_task
-from tinymaml.replay import CannotRecordError, record, recorded
+from tinymaml.replay import KEPT, CannotRecordError, record, recorded
 
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -86,6 +86,45 @@ def test_random_programs_replay_to_the_bit(steps, seed, dtype, differentiated):
     replay = record(function, *first)
     for inputs in (second, first):
         assert bits(replay(*inputs)) == bits(function(*inputs))
+
+
+@example([("first row", 0, 0)], 0, True, [0, 0])
+@given(STEPS, SEEDS, st.booleans(), st.lists(st.integers(0, 2), min_size=2, max_size=12))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_stays_is_computed_once_to_the_bit(steps, seed, differentiated, turns):
+    """Rejects values kept of other inputs, or that a later call has added into."""
+    function = derivatives(steps) if differentiated else program(steps)
+
+    def turned(a, b):
+        return function(b, a)
+
+    rng = np.random.default_rng(seed)
+    sets = rng.standard_normal((3, 3, 3))
+    for each in (function, turned):
+        replay = record(each, sets[0], sets[1], moving=1)
+        for turn in turns:
+            inputs = rng.standard_normal((3, 3)), sets[turn].copy()
+            assert bits(replay(*inputs)) == bits(each(*inputs))
+
+
+def test_what_stays_is_computed_once():
+    """Rejects a replay that computes all again, and one that keeps ever more sets."""
+    calls = []
+
+    @ops.primitive
+    def noted(x):
+        calls.append(1)
+        return np.sin(x)
+
+    replay = record(lambda v, x: (v * noted(x),), np.ones(2), np.ones(2), moving=1)
+    calls.clear()
+    for _ in range(2):
+        for start in range(KEPT):
+            replay(np.full(2, start), np.full(2, float(start)))
+    assert len(calls) == KEPT
+    replay(np.ones(2), -np.zeros(2))  # 0 is kept, and is not -0
+    replay(np.ones(2), np.zeros(2))  # the oldest, so it was forgotten
+    assert len(calls) == KEPT + 2
 
 
 @given(problems(loss="mse"))

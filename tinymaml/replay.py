@@ -13,18 +13,23 @@ is compared with the function itself, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 from autograd import tracer
+from autograd.core import VSpace, sparse_add
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import Box, Node, isbox
 
 
 Array = np.ndarray
 Function = Callable[..., tuple[Array, ...]]
+
+KEPT = 8  # sets of inputs that stay, when only some move
+ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # as autograd sums cotangents
 
 
 class CannotRecordError(RuntimeError):
@@ -61,10 +66,13 @@ class _Recorded(Node):
         self.tape, self.name = tape, name
 
 
-def record(function: Function, *inputs: Array) -> Function:
+def record(function: Function, *inputs: Array, moving: int | None = None) -> Function:
     """Return a function of arrays like `inputs` that makes the same NumPy calls.
 
     function: arrays -> tuple of arrays, through autograd's NumPy and primitives
+    moving: how many inputs, the first ones, are others at every call; all unless told.
+        What depends on the rest alone is computed once for each set of them, which must
+        not be written to as long as it is used
     Raises CannotRecordError when the function decides by values.
     """
     tape: list[Call] = []
@@ -75,12 +83,17 @@ def record(function: Function, *inputs: Array) -> Function:
         ]
         outputs = function(*boxes)
     names = [x._node.name if isbox(x) else None for x in outputs]
-    return _compiled(_alive(tape, names), len(inputs), outputs, names)
+    tape = _alive(tape, names)
+    given = [f"x{i}" for i in range(len(inputs))]
+    if moving is None:
+        return _compiled(tape, given, outputs, names)
+    return _in_two(tape, given[:moving], given[moving:], outputs, names)
 
 
-def recorded(function: Function) -> Function:
+def recorded(function: Function, moving: int | None = None) -> Function:
     """Return `function`, recorded at its first call for each set of shapes and dtypes.
 
+    moving: as `record` has it
     Recording raises CannotRecordError as `record` does; so does the second call when its
     bits are not the function's own.
     """
@@ -90,7 +103,7 @@ def recorded(function: Function) -> Function:
     def call(*inputs: Array) -> tuple[Array, ...]:
         kind = tuple((x.shape, x.dtype.str) for x in inputs)
         if kind not in replays:
-            replays[kind] = record(function, *inputs)
+            replays[kind] = record(function, *inputs, moving=moving)
             return function(*inputs)
         found = replays[kind](*inputs)
         if kind not in proved:
@@ -125,9 +138,12 @@ def _alive(tape: list[Call], outputs: list[str | None]) -> list[Call]:
 
 
 def _compiled(
-    tape: list[Call], inputs: int, outputs: tuple[Any, ...], names: list[str | None]
+    tape: list[Call], given: list[str], outputs: Sequence[Any], names: list[str | None]
 ) -> Function:
-    """Return the tape as one Python function that forgets each value after its last use."""
+    """Return the tape as one Python function that forgets each value after its last use.
+
+    given: names of its arguments; outputs stand for the names that are None
+    """
     constants: dict[str, Any] = {}
     numbers = count()
 
@@ -137,7 +153,7 @@ def _compiled(
         return name
 
     last = {parent: i for i, call in enumerate(tape) for parent in call.parents.values()}
-    lines = [f"def replay({', '.join(f'x{i}' for i in range(inputs))}):"]
+    lines = [f"def replay({', '.join(given)}):"]
     for i, call in enumerate(tape):
         args = [
             call.parents[n] if n in call.parents else constant(arg)
@@ -148,9 +164,61 @@ def _compiled(
         done = [p for p in set(call.parents.values()) if last[p] == i and p not in names]
         lines += [f"    del {name}" for name in sorted(done) if name.startswith("v")]
     told = [name or constant(output) for name, output in zip(names, outputs, strict=True)]
-    lines.append(f"    return {''.join(f'{name}, ' for name in told)}")
+    lines.append(f"    return ({''.join(f'{name}, ' for name in told)})")
     exec("\n".join(lines), constants)
     return constants["replay"]
+
+
+# ----- What does not move -----
+
+
+def _in_two(
+    tape: list[Call],
+    moving: list[str],
+    staying: list[str],
+    outputs: Sequence[Any],
+    names: list[str | None],
+) -> Function:
+    """Return the tape as a function that keeps what its `staying` inputs alone decide."""
+    moved = _moved(tape, {*moving, *filter(None, names)})
+    before = [call for call in tape if call.name not in moved]
+    after = [call for call in tape if call.name in moved]
+    used = {name for call in after for name in call.parents.values()}
+    handed = [call.name for call in before if call.name in used]
+    prepare = _compiled(before, staying, handed, handed)
+    finish = _compiled(after, moving + staying + handed, outputs, names)
+    kept: deque[tuple[Sequence[Array], tuple[Array, ...]]] = deque(maxlen=KEPT)
+
+    def replay(*inputs: Array) -> tuple[Array, ...]:
+        rest = inputs[len(moving) :]
+        values = next((v for known, v in kept if all(map(_same, known, rest))), None)
+        if values is None:
+            values = prepare(*rest)
+            kept.appendleft((rest, values))
+        return finish(*inputs, *values)
+
+    return replay
+
+
+def _moved(tape: list[Call], moved: set[str]) -> set[str]:
+    """Return the values that depend on some, or that calls which do write into."""
+    while True:
+        for call in tape:
+            if not moved.isdisjoint(call.parents.values()):
+                moved.add(call.name)
+        written = {
+            call.parents.get(1)  # space, sum so far, what is added
+            for call in tape
+            if call.name in moved and call.function in ADDING_IN_PLACE
+        }
+        if written <= moved | {None}:
+            return moved
+        moved |= written
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Return whether two arrays have the same bits, but for those of a nan."""
+    return a is b or (np.array_equal(a, b) and np.array_equal(np.signbit(a), np.signbit(b)))
 
 
 # ----- Decisions -----
