@@ -281,8 +281,15 @@ MUTATIONS = [
     Mutation(
         "max-pooling to the last maximum",
         "ops.py",
-        "_windows(images).argmax(-2)",
-        "3 - _windows(images)[..., ::-1, :].argmax(-2)",
+        "below = np.maximum(d, e) > np.maximum(a, b)",
+        "below = np.maximum(d, e) >= np.maximum(a, b)",
+        "test_ops.py",
+    ),
+    Mutation(
+        "max-pooling from the first image only",
+        "ops.py",
+        "starts = np.arange(0, images.size, h * w * c)",
+        "starts = 0 * np.arange(0, images.size, h * w * c)",
         "test_ops.py",
     ),
     Mutation(

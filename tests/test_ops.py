@@ -86,7 +86,8 @@ def spread(rng, shape):
 
 
 def pool_choice(rng, s):
-    return rng.integers(0, 4, s.pooled)
+    """Which pixel of each window: that of random images' first maxima."""
+    return ops._pool_choice(rng.standard_normal(s.images))
 
 
 def _matmul(s, rng):

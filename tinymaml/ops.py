@@ -234,33 +234,35 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
 
 @primitive
 def _pool_choice(images: Array) -> Array:
-    """Which of the four (0..3, row by row) is the first maximum of each 2x2 window."""
-    return _windows(images).argmax(-2)
+    """Where the first maximum of each 2x2 window lies in all of `images`, end to end.
+
+    Returns integers (..., h//2, w//2, c).
+    """
+    h, w, c = images.shape[-3:]
+    whole = images[..., : h // 2 * 2, : w // 2 * 2, :]
+    a, b, d, e = (whole[..., i::2, j::2, :] for i in (0, 1) for j in (0, 1))
+    below = np.maximum(d, e) > np.maximum(a, b)
+    window = np.where(below, 2 + (e > d).view(np.uint8), (b > a).view(np.uint8))
+    choice = np.array([0, c, w * c, w * c + c]).take(window)
+    rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
+    choice += (rows * w + columns) * c + np.arange(c)
+    starts = np.arange(0, images.size, h * w * c)
+    choice += starts.reshape(*images.shape[:-3], 1, 1, 1)
+    return choice
 
 
 @primitive
 def _pool_take(images: Array, choice: Array) -> Array:
     """Read the chosen pixel of each 2x2 window: (..., h, w, c) -> (..., h//2, w//2, c)."""
-    return np.take_along_axis(_windows(images), choice[..., None, :], -2)[..., 0, :]
+    return images.reshape(-1).take(choice)
 
 
 @primitive
 def _pool_put(pooled: Array, choice: Array, shape: tuple[int, ...]) -> Array:
     """The adjoint of _pool_take: each value at its chosen pixel, zero elsewhere."""
-    chosen = np.arange(4)[:, None] == choice[..., None, :]
-    windows = (pooled[..., None, :] * chosen).reshape(*choice.shape[:-1], 2, 2, shape[-1])
     images = np.zeros(shape, pooled.dtype)
-    h, w = 2 * choice.shape[-3], 2 * choice.shape[-2]
-    whole = images[..., :h, :w, :]
-    whole[...] = windows.swapaxes(-4, -3).reshape(whole.shape)
+    images.reshape(-1)[choice] = pooled  # no pixel is in two windows
     return images
-
-
-def _windows(images: Array) -> Array:
-    *lead, h, w, c = images.shape
-    whole = images[..., : h // 2 * 2, : w // 2 * 2, :]
-    pairs = whole.reshape(*lead, h // 2, 2, w // 2, 2, c)
-    return pairs.swapaxes(-4, -3).reshape(*lead, h // 2, w // 2, 4, c)
 
 
 defvjp(
