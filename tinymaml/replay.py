@@ -75,6 +75,21 @@ def record(function: Function, *inputs: Array, moving: int | None = None) -> Fun
         not be written to as long as it is used
     Raises CannotRecordError when the function decides by values.
     """
+    tape, outputs, names = taped(function, *inputs)
+    given = [f"x{i}" for i in range(len(inputs))]
+    if moving is None:
+        return _compiled(tape, given, outputs, names)
+    return _in_two(tape, given[:moving], given[moving:], outputs, names)
+
+
+def taped(
+    function: Function, *inputs: Array
+) -> tuple[list[Call], tuple[Any, ...], list[str | None]]:
+    """Return the calls that a function's outputs depend on, the outputs, and their names.
+
+    Inputs are called x0, x1, ...; an output that depends on none has no name. Raises as
+    `record` does.
+    """
     tape: list[Call] = []
     with tracer.trace_stack.new_trace() as trace:
         boxes = [
@@ -83,11 +98,7 @@ def record(function: Function, *inputs: Array, moving: int | None = None) -> Fun
         ]
         outputs = function(*boxes)
     names = [x._node.name if isbox(x) else None for x in outputs]
-    tape = _alive(tape, names)
-    given = [f"x{i}" for i in range(len(inputs))]
-    if moving is None:
-        return _compiled(tape, given, outputs, names)
-    return _in_two(tape, given[:moving], given[moving:], outputs, names)
+    return _alive(tape, names), outputs, names
 
 
 def recorded(function: Function, moving: int | None = None) -> Function:
