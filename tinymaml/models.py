@@ -229,7 +229,9 @@ def pooled_conv_net(
         p = params.unpack(theta, shapes)
         for i in range(layers):
             x = _norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"], eps)
-            x = pool(activation(x))
+            # The paper's order is the other one: the same for relu and maxima, derivatives
+            # too, but four times as many values.
+            x = activation(pool(x))
         x = anp.reshape(x, (*x.shape[:-3], features))
         return affine(x, p["w"], p["b"])
 
