@@ -369,9 +369,12 @@ def chosen_works(options: argparse.Namespace) -> list[Work]:
     }
     if "image" in changes:
         changes["image"] = tuple(changes["image"])
-    if options.family:
-        return [dataclasses.replace(works.FAMILIES[options.family], **changes)]
-    return [dataclasses.replace(works.WORKS[name], **changes) for name in options.work]
+    named = [works.WORKS[name] for name in options.work]
+    bases = [works.FAMILIES[options.family]] if options.family else named
+    chosen = [dataclasses.replace(base, **changes) for base in bases]
+    if options.chunk is None:
+        chosen = [dataclasses.replace(w, chunk=works.usual_chunk(w)) for w in chosen]
+    return chosen
 
 
 def chosen_names(options: argparse.Namespace, line: argparse.ArgumentParser) -> list[str]:

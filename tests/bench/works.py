@@ -74,6 +74,17 @@ WORKS = {
 }
 
 
+# As many as lie side by side in a chunk: more do not fit the caches.
+CHUNK_IMAGES = 40
+
+
+def usual_chunk(work: Work) -> int:
+    """Return the tasks of a chunk of another shape than its family's."""
+    if work.family != "conv":
+        return work.chunk
+    return max(1, CHUNK_IMAGES // (work.ways * (work.shots + work.queries)))
+
+
 class Contender(NamedTuple):
     """A way to do a meta-step.
 
