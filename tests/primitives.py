@@ -28,6 +28,7 @@ DRAWS = 20
 STATED_BY = ("defvjp", "defvjp_argnums")
 SIZES = Sizes(lead=(2,), n=2, h=5, w=4, c=2, m=5, k=3, f=2, kernel=3, stride=2)
 
+PROVED_AS = {"_pool_choice": "max_pool", "_positive": "relu", "_conv": "conv_stride_1"}
 # Read off a test's name: which case of the tests proves which primitive.
 PROVED_BY = {case.__name__.lstrip("_"): case for case in OPS_CASES}
 
@@ -92,7 +93,7 @@ def case_of(name: str, seed: int) -> tuple:
     """Return the function and arrays of a primitive's case."""
     if name in params_cases():
         return params_cases()[name]
-    name = {"_pool_choice": "max_pool", "_positive": "relu"}.get(name, name)
+    name = PROVED_AS.get(name, name)
     return PROVED_BY[name.lstrip("_")](SIZES, np.random.default_rng(seed))
 
 

@@ -138,6 +138,21 @@ def _conv(s, rng):
     return lambda x, w: ops.conv(x, w, s.stride), *arrays
 
 
+def _conv_stride_1(s, rng):
+    arrays = rng.standard_normal(s.images), rng.standard_normal(s.weights)
+    return lambda x, w: ops._conv(x, w, s.kernel), *arrays
+
+
+def _conv_images(s, rng):
+    g = rng.standard_normal((*s.images[:-1], s.f))
+    return lambda g, w: ops._conv_images(g, w, s.kernel), g, rng.standard_normal(s.weights)
+
+
+def _conv_weights(s, rng):
+    x, g = (rng.standard_normal((*s.images[:-1], k)) for k in (s.c, s.f))
+    return lambda x, g: ops._conv_weights(x, g, s.kernel), x, g
+
+
 def _max_pool(s, rng):
     return ops.max_pool, spread(rng, s.images)
 
@@ -201,6 +216,9 @@ CASES = [
     _unfold,
     _fold,
     _conv,
+    _conv_stride_1,
+    _conv_images,
+    _conv_weights,
     _max_pool,
     _pool_take,
     _pool_put,
@@ -231,7 +249,10 @@ def test_derivatives_are_right_to_order_two(case, s, seed):
 
 @pytest.mark.parametrize(
     "case",
-    [_matmul, _matmul_nt, _matmul_tn, _add_row, _affine, _conv, _normalize_adjoint],
+    [
+        *(_matmul, _matmul_nt, _matmul_tn, _add_row, _affine, _normalize_adjoint),
+        *(_conv, _conv_stride_1, _conv_images, _conv_weights),
+    ],
     ids=lambda case: case.__name__[1:],
 )
 @given(s=sizes, seed=seeds)
@@ -354,6 +375,20 @@ def test_fold_is_the_adjoint_of_unfold(s, seed):
         rng.standard_normal(s.images),
         rng,
     )
+
+
+@pytest.mark.parametrize("case", [_conv_stride_1, _conv_images, _conv_weights])
+@given(s=sizes, seed=seeds, few=st.integers(1, 3))
+def test_a_few_images_at_a_time_are_all(case, s, seed, few):
+    """Rejects images that are left out or counted twice between two parts."""
+    f, *arrays = case(s, default_rng(seed))
+    patches = ops.PATCHES
+    try:
+        ops.PATCHES = few * 8 * s.kernel**2 * s.c * s.h * s.w
+        found = f(*arrays)
+    finally:
+        ops.PATCHES = patches
+    np.testing.assert_allclose(found, f(*arrays), atol=1e-12)
 
 
 @given(s=sizes, seed=seeds)

@@ -10,14 +10,15 @@ Legend
     n        images          h, w, c  height, width, channels
     m        rows            k, f     columns (features) in and out
 A linear map's derivative is itself and its vector-Jacobian product is its adjoint, so
-each pair of maps below (matmul and its two transposes, unfold and fold, center with
-itself) is closed under differentiation, to any order.
+each set of maps below (matmul and its two transposes, unfold and fold, _conv and its two
+adjoints, center with itself) is closed under differentiation, to any order.
 
 Conventions at ties: relu'(0) = 0; max_pool passes the gradient to the first maximum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import autograd.numpy as anp
@@ -28,6 +29,8 @@ from autograd.tracer import isbox
 
 
 Array = np.ndarray
+
+PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
 
 # tf.contrib.layers.batch_norm's default, which the official code uses (utils.py:41).
 EPSILON = 1e-3
@@ -225,8 +228,70 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
     kernel = round((weights.shape[-2] / c) ** 0.5)
     if kernel * kernel * c != weights.shape[-2]:
         raise ValueError(f"{weights.shape[-2]} rows of weights for {c} channels")
+    if stride == 1:
+        # The patches are kernel^2 times the images: to write them all out takes longer than
+        # to make those of a few images again for each product.
+        return _conv(images, weights, kernel)
     out = (*lead, n, -(-h // stride), -(-w // stride), weights.shape[-1])
     return anp.reshape(matmul(unfold(images, kernel, stride), weights), out)
+
+
+@primitive
+def _conv(images: Array, weights: Array, kernel: int) -> Array:
+    """Cross-correlate with stride 1, a few images at a time."""
+    out = np.empty((*images.shape[:-1], weights.shape[-1]), images.dtype)
+    for x, w, y in _few(images, weights, out, kernel):
+        y[...] = _product(unfold.fun(x, kernel, 1), w).reshape(y.shape)
+    return out
+
+
+@primitive
+def _conv_images(g: Array, weights: Array, kernel: int) -> Array:
+    """The adjoint of _conv in its images: (..., n, h, w, f) -> (..., n, h, w, c)."""
+    out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), g.dtype)
+    for x, w, y in _few(out, weights, g, kernel):
+        patches = _product(y.reshape(-1, y.shape[-1]), w.T)
+        x[...] = fold.fun(patches, kernel, 1, x.shape)
+    return out
+
+
+@primitive
+def _conv_weights(images: Array, g: Array, kernel: int) -> Array:
+    """The adjoint of _conv in its weights: -> (..., kernel^2 * c, f)."""
+    rows = kernel**2 * images.shape[-1]
+    out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), g.dtype)
+    for x, w, y in _few(images, out, g, kernel):
+        w += _product(unfold.fun(x, kernel, 1).T, y.reshape(-1, y.shape[-1]))
+    return out
+
+
+def _few(images: Array, weights: Array, outputs: Array, kernel: int) -> Iterator[tuple]:
+    """Yield views of a few images of a task at a time, their weights and outputs."""
+    size = kernel**2 * images[(0,) * (images.ndim - 3)].nbytes
+    few = max(1, PATCHES // size)
+    flat = [a.reshape(-1, *a.shape[-n:]) for a, n in ((images, 4), (outputs, 4))]
+    for x, y, w in zip(*flat, weights.reshape(-1, *weights.shape[-2:]), strict=True):
+        for i in range(0, len(x), few):
+            yield x[i : i + few], w, y[i : i + few]
+
+
+defvjp(
+    _conv,
+    lambda _, x, w, kernel: lambda g: _conv_images(g, w, kernel),
+    lambda _, x, w, kernel: lambda g: _conv_weights(x, g, kernel),
+)
+defvjp(
+    _conv_images,
+    lambda _, g, w, kernel: lambda u: _conv(u, w, kernel),
+    lambda _, g, w, kernel: lambda u: _conv_weights(u, g, kernel),
+)
+defvjp(
+    _conv_weights,
+    lambda _, x, g, kernel: lambda u: _conv_images(g, u, kernel),
+    lambda _, x, g, kernel: lambda u: _conv(x, u, kernel),
+)
+for _map in (_conv, _conv_images, _conv_weights):
+    defjvp(_map, "same", "same")
 
 
 # ----- Max pooling -----
