@@ -295,15 +295,22 @@ MUTATIONS = [
     Mutation(
         "max-pooling to the last maximum",
         "ops.py",
-        "below = np.maximum(d, e) > np.maximum(a, b)",
-        "below = np.maximum(d, e) >= np.maximum(a, b)",
+        "return (b > a) | (b != b)",
+        "return (b >= a) | (b != b)",
+        "test_ops.py",
+    ),
+    Mutation(
+        "max-pooling that loses a nan",
+        "ops.py",
+        "return (b > a) | (b != b)",
+        "return b > a",
         "test_ops.py",
     ),
     Mutation(
         "max-pooling from the first image only",
         "ops.py",
-        "starts = np.arange(0, images.size, h * w * c)",
-        "starts = 0 * np.arange(0, images.size, h * w * c)",
+        "starts = h * w * c * np.arange(prod(images.shape[:-3]))",
+        "starts = 0 * np.arange(prod(images.shape[:-3]))",
         "test_ops.py",
     ),
     Mutation(
@@ -405,6 +412,20 @@ MUTATIONS = [
         "replay.py",
         "if all(map(_same, known, rest))",
         "if known",
+        "test_replay.py",
+    ),
+    Mutation(
+        "a replay that reads its store while another thread adds to it",
+        "replay.py",
+        "in tuple(kept) if",
+        "in kept if",
+        "test_replay.py",
+    ),
+    Mutation(
+        "a replay that adds into its constants",
+        "replay.py",
+        "if function.fun in ADDING_IN_PLACE and 1 not in names",
+        "if not function and 1 not in names",
         "test_replay.py",
     ),
     Mutation(

@@ -377,6 +377,21 @@ def test_fold_is_the_adjoint_of_unfold(s, seed):
     )
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_max_pool_keeps_a_nan(place):
+    """Rejects a diverged pixel that loses against its neighbours."""
+    window = np.arange(4.0)
+    window[place] = np.nan
+    assert np.isnan(ops.max_pool(window.reshape(2, 2, 1))).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 4, 2), (0, 4, 4, 2), (1, 1, 4, 2), (1, 4, 4, 0)])
+def test_max_pool_of_nothing_is_nothing(shape):
+    """Rejects positions that divide by the size of an image."""
+    *lead, h, w, c = shape
+    assert ops.max_pool(np.ones(shape)).shape == (*lead, h // 2, w // 2, c)
+
+
 @pytest.mark.parametrize("case", [_conv_stride_1, _conv_images, _conv_weights])
 @given(s=sizes, seed=seeds, few=st.integers(1, 3))
 def test_a_few_images_at_a_time_are_all(case, s, seed, few):

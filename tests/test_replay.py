@@ -1,8 +1,12 @@
 """A replay gives the bits of the function that was recorded, or says why it cannot."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from hypothesis import example, given
 from hypothesis import strategies as st
 from problems import make, problems
@@ -125,6 +129,36 @@ def test_what_stays_is_computed_once():
     replay(np.ones(2), -np.zeros(2))  # 0 is kept, and is not -0
     replay(np.ones(2), np.zeros(2))  # the oldest, so it was forgotten
     assert len(calls) == KEPT + 2
+
+
+def test_what_stays_is_kept_by_many_threads_at_once():
+    """Rejects a store that one thread reads while another one adds to it."""
+    replay = record(lambda v, x: (v * anp.sin(x),), np.ones(2), np.ones(2), moving=1)
+
+    def call(number):
+        x = np.full(2, float(number % (2 * KEPT)))
+        return np.array_equal(replay(np.ones(2), x)[0], np.sin(x))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(call, range(2_000)))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_sums_that_begin_with_constants_are_refused():
+    """Rejects a tape that adds into its own constants, more with each replay."""
+
+    def function(x):
+        def loss(t):
+            return anp.sum(x * t) + anp.sum(2 * t) + anp.sum(t)
+
+        return (grad(loss)(np.ones(3)),)
+
+    with pytest.raises(CannotRecordError, match="constants"):
+        record(function, np.arange(3.0))
 
 
 @given(problems(loss="mse"))

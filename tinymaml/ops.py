@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import prod
 
 import autograd.numpy as anp
 import numpy as np
@@ -306,14 +307,21 @@ def _pool_choice(images: Array) -> Array:
     h, w, c = images.shape[-3:]
     whole = images[..., : h // 2 * 2, : w // 2 * 2, :]
     a, b, d, e = (whole[..., i::2, j::2, :] for i in (0, 1) for j in (0, 1))
-    below = np.maximum(d, e) > np.maximum(a, b)
-    window = np.where(below, 2 + (e > d).view(np.uint8), (b > a).view(np.uint8))
+    below = _exceeds(np.maximum(d, e), np.maximum(a, b))
+    window = np.where(
+        below, 2 + _exceeds(e, d).view(np.uint8), _exceeds(b, a).view(np.uint8)
+    )
     choice = np.array([0, c, w * c, w * c + c]).take(window)
     rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
     choice += (rows * w + columns) * c + np.arange(c)
-    starts = np.arange(0, images.size, h * w * c)
+    starts = h * w * c * np.arange(prod(images.shape[:-3]))
     choice += starts.reshape(*images.shape[:-3], 1, 1, 1)
     return choice
+
+
+def _exceeds(b: Array, a: Array) -> Array:
+    # A nan exceeds all, so that none is lost.
+    return (b > a) | (b != b)
 
 
 @primitive

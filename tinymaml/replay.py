@@ -28,7 +28,7 @@ from autograd.tracer import Box, Node, isbox
 Array = np.ndarray
 Function = Callable[..., tuple[Array, ...]]
 
-KEPT = 8  # sets of inputs that stay, when only some move
+KEPT = 32  # sets of inputs that stay, when only some move
 ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # as autograd sums cotangents
 
 
@@ -58,6 +58,8 @@ class _Recorded(Node):
         self.tape = parents[0].tape
         self.name = f"v{len(self.tape)}"
         names = {n: parent.name for n, parent in zip(argnums, parents, strict=True)}
+        if function.fun in ADDING_IN_PLACE and 1 not in names and args[1] is not None:
+            raise CannotRecordError("a sum of gradients begins with constants")
         # Recorded values are not kept: they would all be alive at once.
         args = tuple(None if n in names else arg for n, arg in enumerate(args))
         self.tape.append(Call(self.name, function.fun, args, kwargs, names))
@@ -71,8 +73,8 @@ def record(function: Function, *inputs: Array, moving: int | None = None) -> Fun
 
     function: arrays -> tuple of arrays, through autograd's NumPy and primitives
     moving: how many inputs, the first ones, are others at every call; all unless told.
-        What depends on the rest alone is computed once for each set of them, which must
-        not be written to as long as it is used
+        What depends on the rest alone is computed once for each set of them; neither they
+        nor what is returned may be written to as long as they are used
     Raises CannotRecordError when the function decides by values.
     """
     tape, outputs, names = taped(function, *inputs)
@@ -202,7 +204,9 @@ def _in_two(
 
     def replay(*inputs: Array) -> tuple[Array, ...]:
         rest = inputs[len(moving) :]
-        values = next((v for known, v in kept if all(map(_same, known, rest))), None)
+        # A copy, since another thread may add to it meanwhile.
+        found = (v for known, v in tuple(kept) if all(map(_same, known, rest)))
+        values = next(found, None)
         if values is None:
             values = prepare(*rest)
             kept.appendleft((rest, values))
