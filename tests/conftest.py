@@ -23,6 +23,14 @@ for _name, _examples in (("quick", 10), ("default", 30), ("thorough", 1000)):
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# For tests of what reads our data files.
+not_ours = pytest.mark.parametrize(
+    "content",
+    [b"", b"PK", b"<!DOCTYPE html><html>404</html>", b"PK\x05\x06" + bytes(18)],
+    ids=["empty", "two bytes", "html", "empty zip"],
+)
+
+
 def data_folder() -> Path | None:
     """Return the folder with the real data, None where there is none."""
     named = os.environ.get("TINYMAML_DATA")

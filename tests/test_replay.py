@@ -111,14 +111,21 @@ def test_what_stays_is_computed_once_to_the_bit(steps, seed, differentiated, tur
             assert bits(replay(*inputs)) == bits(each(*inputs))
 
 
-def test_what_stays_is_computed_once():
-    """Rejects a replay that computes all again, and one that keeps ever more sets."""
+def noting():
+    """Return a primitive, and the list that grows with each of its calls."""
     calls = []
 
     @ops.primitive
     def noted(x):
         calls.append(1)
         return np.sin(x)
+
+    return noted, calls
+
+
+def test_what_stays_is_computed_once():
+    """Rejects a replay that computes all again, and one that keeps ever more sets."""
+    noted, calls = noting()
 
     replay = record(lambda v, x: (v * noted(x),), np.ones(2), np.ones(2), moving=1)
     calls.clear()
@@ -194,12 +201,7 @@ def test_inputs_are_left_as_they_were():
 
 def test_dead_calls_are_dropped():
     """Rejects a replay that computes what nobody reads."""
-    calls = []
-
-    @ops.primitive
-    def noted(x):
-        calls.append(1)
-        return np.sin(x)
+    noted, calls = noting()
 
     def function(x):
         noted(x)

@@ -270,8 +270,9 @@ def _few(images: Array, weights: Array, outputs: Array, kernel: int) -> Iterator
     """Yield views of a few images of a task at a time, their weights and outputs."""
     size = kernel**2 * images[(0,) * (images.ndim - 3)].nbytes
     few = max(1, PATCHES // size)
-    flat = [a.reshape(-1, *a.shape[-n:]) for a, n in ((images, 4), (outputs, 4))]
-    for x, y, w in zip(*flat, weights.reshape(-1, *weights.shape[-2:]), strict=True):
+    images, outputs = (a.reshape(-1, *a.shape[-4:]) for a in (images, outputs))
+    weights = weights.reshape(-1, *weights.shape[-2:])
+    for x, w, y in zip(images, weights, outputs, strict=True):
         for i in range(0, len(x), few):
             yield x[i : i + few], w, y[i : i + few]
 

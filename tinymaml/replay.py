@@ -150,6 +150,11 @@ def _alive(tape: list[Call], outputs: list[str | None]) -> list[Call]:
     return alive[::-1]
 
 
+def last_uses(tape: list[Call]) -> dict[str, int]:
+    """Return which call is the last to use each value that calls use."""
+    return {parent: i for i, call in enumerate(tape) for parent in call.parents.values()}
+
+
 def _compiled(
     tape: list[Call], given: list[str], outputs: Sequence[Any], names: list[str | None]
 ) -> Function:
@@ -165,7 +170,7 @@ def _compiled(
         constants[name] = value
         return name
 
-    last = {parent: i for i, call in enumerate(tape) for parent in call.parents.values()}
+    last = last_uses(tape)
     lines = [f"def replay({', '.join(given)}):"]
     for i, call in enumerate(tape):
         args = [

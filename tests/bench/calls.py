@@ -50,7 +50,7 @@ def name(call: Call) -> str:
 def timed(tape: list[Call], inputs: Iterable[Array]) -> Array:
     """Make all calls once; return the microseconds of each."""
     values: dict[str, Any] = {f"x{i}": array for i, array in enumerate(inputs)}
-    last = {parent: i for i, call in enumerate(tape) for parent in call.parents.values()}
+    last = replay.last_uses(tape)
     spent = np.empty(len(tape))
     for i, call in enumerate(tape):
         args = [
