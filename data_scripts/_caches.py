@@ -9,17 +9,16 @@ labels: {"data": images, "labels": [label], "catname2label": {class name: label}
 images is a NumPy array uint8 (number, 84, 84, 3). Nothing here runs a pickle (_pickles.py).
 """
 
-import codecs
 import hashlib
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from _files import failure, naming
+from _files import failure, naming, reason
 from _images import IMAGE, LABEL, SIDE, Array, Source, equal
 from _pickles import OPCODES, Call, Span, load, text
 
@@ -38,7 +37,6 @@ PICKLES = {  # names that a split's pickle has
 }
 PICKLE_BYTES = 1 << 31  # nearly twice the largest, as protocol 2 of Python 3 has it
 IMAGE_BYTES = SIDE * SIDE * 3
-CHUNK = 1 << 20  # bytes
 
 # As NumPy 1 and 2 name what makes an array, up to protocol 4 and in protocol 5.
 ARRAY = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
@@ -50,18 +48,23 @@ Classes = dict[str, list[int]]
 
 
 class Pixels(NamedTuple):
-    """Images uint8 (count, 84, 84, 3), left in a file."""
+    """Images uint8 (84, 84, 3), left in a file as bytes, or as text (see _starts).
+
+    starts: where each begins, and where the last one ends
+    """
 
     file: BinaryIO
-    start: int
-    count: int
+    starts: Sequence[int]
+    is_text: bool
 
     def read(self, indices: list[int]) -> Array:
         """Return the images of these indices, (len(indices), 84, 84, 3)."""
         images = np.empty((len(indices), *IMAGE), np.uint8)
         for image, index in zip(images, indices, strict=True):
-            self.file.seek(self.start + index * IMAGE_BYTES)
-            data = self.file.read(IMAGE_BYTES)
+            self.file.seek(self.starts[index])
+            data = self.file.read(self.starts[index + 1] - self.starts[index])
+            if self.is_text:
+                data = data.decode("utf-8").encode("latin-1")
             image[...] = np.frombuffer(data, np.uint8).reshape(IMAGE)
         return images
 
@@ -86,6 +89,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    with naming(path):
+        try:
+            yield
+        except (ValueError, MemoryError) as error:
+            told = f"not a pickle of mini-ImageNet: {reason(error)}"
+            raise failure(path, told) from error
+
+
 def from_pickles(
     paths: dict[str, Path], expected: tuple[str, ...], stack: ExitStack
 ) -> Source:
@@ -103,12 +116,9 @@ def from_pickles(
             raise failure(path, f"its sha256 is {digest}, not one of --sha256")
         told.append(f"sha256 of {path.name}: {digest}")
     for split, path in paths.items():
-        with naming(path):
+        with _reading(path):
             file = stack.enter_context(path.open("rb"))
-            try:
-                classes, pixels = read_classes(file, stack)
-            except (ValueError, MemoryError) as error:
-                raise failure(path, f"not a pickle of mini-ImageNet: {error}") from error
+            classes, pixels = read_classes(file)
         splits[split] = [*classes]
         for name, indices in classes.items():
             if not re.fullmatch(LABEL, name):
@@ -119,33 +129,39 @@ def from_pickles(
 
     def read(name: str) -> Array:
         path, pixels, indices = where[name]
-        with naming(path):
+        with _reading(path):
             return pixels.read(indices)
 
     return Source(splits, equal(paths["train"].parent, sizes), read, told)
 
 
-def read_classes(file: BinaryIO, stack: ExitStack) -> tuple[Classes, Pixels]:
+def read_classes(file: BinaryIO) -> tuple[Classes, Pixels]:
     """Return {class name: indices of its images}, and the images, of one pickle.
 
-    stack: what closes the file that the images are moved to, if they have to be
     Raises ValueError when it is neither form, OSError when it cannot be read.
     """
     content = load(file)
     if type(content) is not dict:
         raise ValueError("it is not a dict")
-    content = {text(key): value for key, value in content.items()}
+    content = _by_text(content)
     if {"image_data", "class_dict"} <= content.keys():
-        pixels = _pixels(file, content["image_data"], stack)
-        return _classes(content["class_dict"], pixels.count), pixels
+        pixels = _pixels(file, content["image_data"])
+        return _classes(content["class_dict"], len(pixels.starts) - 1), pixels
     if {"data", "labels"} <= content.keys():
-        pixels = _pixels(file, content["data"], stack)
+        pixels = _pixels(file, content["data"])
         names = content.get("catname2label", {})
-        return _by_label(content["labels"], names, pixels.count), pixels
+        return _by_label(content["labels"], names, len(pixels.starts) - 1), pixels
     raise ValueError("it holds neither image_data and class_dict nor data and labels")
 
 
 # ----- Classes -----
+
+
+def _by_text(named: dict) -> dict:
+    by_text = {text(name): value for name, value in named.items()}
+    if len(by_text) < len(named):
+        raise ValueError("a dict has one name twice, as text and as bytes")
+    return by_text
 
 
 def _is_index(value: object, below: int) -> bool:
@@ -155,14 +171,17 @@ def _is_index(value: object, below: int) -> bool:
 def _classes(class_dict: object, count: int) -> Classes:
     if type(class_dict) is not dict:
         raise ValueError("class_dict is not a dict")
+    classes = _by_text(class_dict)
     seen: set[int] = set()
-    for indices in class_dict.values():
+    for indices in classes.values():
         if type(indices) is not list or not all(_is_index(i, count) for i in indices):
             raise ValueError(f"class_dict has what is not a list of indices below {count}")
         if len({*indices} - seen) < len(indices):
             raise ValueError("class_dict has an image twice")
         seen.update(indices)
-    return {text(name): indices for name, indices in class_dict.items()}
+    if len(seen) < count:
+        raise ValueError(f"class_dict leaves out {count - len(seen)} of the images")
+    return classes
 
 
 def _by_label(labels: object, names: object, count: int) -> Classes:
@@ -175,7 +194,7 @@ def _by_label(labels: object, names: object, count: int) -> Classes:
     found: dict[int, list[int]] = {}
     for index, label in enumerate(labels):
         found.setdefault(label, []).append(index)
-    named = {label: text(name) for name, label in names.items()}
+    named = {label: name for name, label in _by_text(names).items()}
     classes = {named.get(label, f"label{label:03}"): rows for label, rows in found.items()}
     if len(classes) < len(found):
         raise ValueError("catname2label gives two labels one name")
@@ -185,18 +204,22 @@ def _by_label(labels: object, names: object, count: int) -> Classes:
 # ----- Images -----
 
 
-def _pixels(file: BinaryIO, array: object, stack: ExitStack) -> Pixels:
+def _pixels(file: BinaryIO, array: object) -> Pixels:
     shape, dtype, is_fortran, data = _parts(array)
     if not _is_uint8(dtype) or is_fortran:
         raise ValueError("the images are not uint8 in C order")
     if type(shape) is not tuple or shape[1:] != IMAGE or not _is_index(shape[0], OPCODES):
         raise ValueError(f"the images are not of shape (number, {SIDE}, {SIDE}, 3)")
-    size = shape[0] * IMAGE_BYTES
-    if isinstance(data, Call) and data.function.name == "_codecs.encode":
-        file, data = _encoded(file, data.args, stack)
-    if not isinstance(data, Span) or data.is_text or data.size != size:
+    is_text = isinstance(data, Call) and data.function.name == "_codecs.encode"
+    if is_text:
+        data = data.args[0] if data.args[1:] == ("latin1",) else None
+    starts: Sequence[int] = ()
+    if isinstance(data, Span) and data.is_text == is_text:
+        starts = _starts(file, data, shape[0])
+    if len(starts) != shape[0] + 1 or starts[-1] != data.start + data.size:
+        size = shape[0] * IMAGE_BYTES
         raise ValueError(f"the images are not the {size} bytes that their shape wants")
-    return Pixels(file, data.start, shape[0])
+    return Pixels(file, starts, is_text)
 
 
 def _parts(array: object) -> tuple:
@@ -219,14 +242,21 @@ def _is_uint8(dtype: object) -> bool:
     )
 
 
-def _encoded(file: BinaryIO, args: tuple, stack: ExitStack) -> tuple[BinaryIO, Span]:
-    """Return a file with the bytes that protocol 2 of Python 3 keeps as text."""
-    if len(args) != 2 or not isinstance(args[0], Span) or args[1] != "latin1":
-        raise ValueError("the images are text that does not stand for bytes")
-    plain = stack.enter_context(TemporaryFile())  # noqa: SIM115
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    file.seek(args[0].start)
-    for left in range(args[0].size, 0, -CHUNK):
-        data = file.read(min(left, CHUNK))
-        plain.write(decoder.decode(data, left <= CHUNK).encode("latin-1"))
-    return plain, Span(0, plain.tell(), False)
+def _starts(file: BinaryIO, span: Span, count: int) -> Sequence[int]:
+    """Return where the images of a string begin, and where the last one ends.
+
+    Others than `count` + 1 mean that the images are not whole. Protocol 2 of Python 3 keeps
+    bytes as characters of UTF-8: one or two bytes each, so they have to be counted.
+    """
+    end = span.start + span.size
+    if not span.is_text:
+        return range(span.start, end + 1, IMAGE_BYTES)
+    starts = [span.start]
+    while starts[-1] < end and len(starts) <= count:
+        file.seek(starts[-1])
+        data = np.frombuffer(file.read(min(2 * IMAGE_BYTES, end - starts[-1])), np.uint8)
+        characters = np.append(np.flatnonzero(data & 0xC0 != 0x80), data.size)
+        if len(characters) <= IMAGE_BYTES:
+            break
+        starts.append(starts[-1] + int(characters[IMAGE_BYTES]))
+    return starts

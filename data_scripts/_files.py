@@ -1,6 +1,7 @@
 """What the scripts beside this one share: failures of one line, and safe writing."""
 
 import os
+import re
 import signal
 import struct
 import sys
@@ -8,7 +9,7 @@ import traceback
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +42,11 @@ def naming(path: Path) -> Iterator[None]:
         raise failure(path, error.strerror or error) from error
 
 
+def reason(error: Exception) -> str:
+    """Say what went wrong, also where Python leaves that blank, as of a MemoryError."""
+    return str(error) or type(error).__name__
+
+
 def refuse(path: Path, wrong: list[str]) -> None:
     """Raise a failure that names the first of what is wrong; nothing when nothing is."""
     if wrong:
@@ -59,6 +65,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that becomes `path` when all went well; until then, the old one is."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming(path):
+        _sweep(path)
         try:
             with temporary.open("wb") as file:
                 yield file
@@ -71,6 +78,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             folder = os.open(path.parent, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
+
+
+def _sweep(path: Path) -> None:
+    """Remove the temporaries of `path` whose writers were killed."""
+    for other in path.parent.iterdir():
+        name = rf"\.{re.escape(path.name)}\.([1-9][0-9]{{0,8}})\.tmp"
+        writer = re.fullmatch(name, other.name)
+        if writer and not _is_running(int(writer[1])):
+            with suppress(PermissionError):  # another user's, in a folder like /tmp
+                other.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # os.kill would end it there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def check_out(out: Path) -> None:

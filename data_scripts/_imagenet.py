@@ -18,10 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from _files import DATA_ERRORS, failure, naming, refuse
+from _files import DATA_ERRORS, failure, naming, reason, refuse
 
 
 MEMBERS = 10_000  # of one tar; the largest class has 1300 images, and there are 1000
+# Of headers that are for pax and long names, and of their bytes; paths have 4096 at most.
+EXTENDED, EXTENDED_BYTES = b"xgXLK", 1 << 16
+PADDING = 1 << 20  # bytes of zeros that end a tar; most end with 10,240 or less
+# The folders where images lie by their csv names.
+LAYOUTS = "", "images", "{label}", "images/{label}", "{split}/{label}"
 
 
 class Place(NamedTuple):
@@ -41,20 +46,28 @@ Numbered = dict[int, Place]  # by the number in ImageNet's name
 def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bool]:
     """Return the place of every image of `table`, and whether by ImageNet's order.
 
-    source: the tar of tars, or a folder with one of: the tars of the classes; their
-        folders; the images by their csv names, as they are, in images/ or in SPLIT/CLASS/
+    source: the tar of tars, or a folder with one of: the images by their csv names, as
+        they are, in images/, CLASS/, images/CLASS/ or SPLIT/CLASS/; the tars of the
+        classes; their folders
     splits: class label -> train, val or test
     Raises click.ClickException, naming the first images that are missing.
     """
     wrong: list[str] = []
     if source.is_file():
         classes = _tar_of_tars(source, table)
+    elif places := _by_name(source, table, splits):
+        return places, False
     elif any((source / f"{label}.tar").is_file() for label in table):
         classes = {label: _tar(source / f"{label}.tar", label) for label in table}
     elif any((source / label).is_dir() for label in table):
         classes = {label: _folder(source / label, label) for label in table}
     else:
-        return _by_name(source, table, splits), False
+        label, names = next(iter(table.items()))
+        raise failure(
+            source,
+            f"no {names[0]}, here or in {label}/, images/ or {splits[label]}/{label}/;"
+            f" no {label}/{label}_N.JPEG, no {label}.tar and no pickles either",
+        )
     refuse(source, [f"no images of {label}" for label in table if not classes.get(label)])
     places = {
         label: _in_order(label, names, classes[label], wrong)
@@ -67,20 +80,17 @@ def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bo
 # ----- By the names of the csv -----
 
 
-def _by_name(source: Path, table: Table, splits: dict[str, str]) -> Places:
-    label, names = next(iter(table.items()))
-    folders = ("", "images", f"{splits[label]}/{label}")
-    nested = [(source / folder / names[0]).is_file() for folder in folders]
-    if True not in nested:
-        raise failure(
-            source,
-            f"no {names[0]}, here or in {folders[1]}/ or {folders[2]}/;"
-            f" no {label}/{label}_N.JPEG, no {label}.tar and no pickles either",
-        )
+def _by_name(source: Path, table: Table, splits: dict[str, str]) -> Places | None:
+    """Return the places, None when there is no layout with a class's first image."""
+    for layout in LAYOUTS:
+        folders = {x: source / layout.format(label=x, split=splits[x]) for x in table}
+        if any((folders[x] / names[0]).is_file() for x, names in table.items()):
+            break
+    else:
+        return None
     places, wrong = {}, []
     for label, names in table.items():
-        folder = source / ("", "images", f"{splits[label]}/{label}")[nested.index(True)]
-        found = [_file(folder / name) for name in names]
+        found = [_file(folders[label] / name) for name in names]
         wrong += [f"no {name}" for name, x in zip(names, found, strict=True) if x is None]
         places[label] = [place for place in found if place]
     refuse(source, wrong)
@@ -151,7 +161,7 @@ def _tar_of_tars(path: Path, table: Table) -> dict[str, Numbered]:
             name = f"{path}: {member.name!r:.99}"
             label = member.name.removeprefix("./").removesuffix(".tar")
             if not member.name.endswith(".tar") or "/" in label or label in classes:
-                raise failure(name, "expected one CLASS.tar each")
+                raise failure(name, "expected one CLASS.tar each; unpack other archives")
             if label in table:
                 inner = tar.extractfile(member)  # a view of the file: nothing is unpacked
                 place = Place(path, member.offset_data, member.size, name)
@@ -172,6 +182,17 @@ def _images_of(file: BinaryIO, tar: Place, label: str) -> Numbered:
     return files
 
 
+class _Header(tarfile.TarInfo):
+    """A header of a tar, which tarfile reads whole if it is an extended one."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENDED and header.size > EXTENDED_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size} bytes")
+        return header
+
+
 def _members(
     file: BinaryIO, name: str
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
@@ -180,8 +201,9 @@ def _members(
     Refuses links and whatever else there is, and too many; `name` is for people.
     """
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for count, member in enumerate(tar):
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
+            for count, member in enumerate(iter(tar.next, None)):
+                tar.members.clear()  # each has a copy of a global header
                 if count == MEMBERS:
                     raise failure(name, f"more than {MEMBERS} members")
                 if member.isdir():
@@ -189,5 +211,10 @@ def _members(
                 if not member.isreg() or member.issparse() or member.size < 0:
                     raise failure(name, f"{member.name!r:.99}", "a link or special file")
                 yield tar, member
+            # What is no header ends tarfile's walk as the blocks of zeros do.
+            file.seek(tar.offset)
+            end = file.read(PADDING + 1)
+            if not tarfile.BLOCKSIZE <= len(end) <= PADDING or any(end):
+                raise tarfile.ReadError(f"damaged or cut off at byte {tar.offset}")
     except (tarfile.TarError, MemoryError, OverflowError, *DATA_ERRORS) as error:
-        raise failure(name, f"not a readable tar: {error}") from error
+        raise failure(name, f"not a readable tar: {reason(error)}") from error

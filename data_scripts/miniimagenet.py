@@ -3,7 +3,8 @@
     python data_scripts/miniimagenet.py --from SOURCE [--csv FOLDER] [--out FILE]
 
 SOURCE is one of
-- the images by the names in Ravi & Larochelle's csv files: a folder of them
+- the images by the names in Ravi & Larochelle's csv files: a folder of them, or of a
+  folder for each class
 - ImageNet's training images: a folder of class folders (n01532829/n01532829_28.JPEG), a
   folder of class tars (n01532829.tar), or ILSVRC2012_img_train.tar itself. Which image a
   csv name means is what other tools take it to mean: see _imagenet.py
@@ -42,6 +43,7 @@ from _files import (
     ending,
     failure,
     naming,
+    reason,
     refuse,
     tell,
 )
@@ -61,6 +63,7 @@ RESIZE_HELP = (
 )
 CSV_BYTES = 1 << 24  # ten times the largest
 IMAGE_BYTES, PIXELS = 1 << 26, 1 << 26  # of one image; ImageNet's have a few megabytes
+LONGEST = 65_535  # pixels of a side, as of a JPEG's; resizing takes memory by the side
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 
 
@@ -96,6 +99,8 @@ def read_csv(path: Path) -> list[list[str]]:
         head, *rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
     except (ValueError, csv.Error) as error:
         raise failure(path, f"not a csv file: {error}") from error
+    while rows and not rows[-1]:  # blank lines
+        rows.pop()
     if head != ["filename", "label"]:
         raise failure(path, "its first line is not filename,label")
     wrong = [
@@ -121,7 +126,7 @@ def decode(place: Place, resize: Image.Resampling) -> Array:
         raise ValueError(f"more than {IMAGE_BYTES} bytes")
     # One of ImageNet's JPEGs is a PNG (n02105855_2933.JPEG).
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-        if image.width * image.height > PIXELS:
+        if image.width * image.height > PIXELS or max(image.size) > LONGEST:
             raise ValueError(f"{image.width} x {image.height} pixels")
         if image.mode not in MODES:
             raise ValueError(f"of mode {image.mode}")
@@ -138,7 +143,7 @@ def decode_class(
             image[...] = decode(place, resize)
         except (*DATA_ERRORS, MemoryError) as error:
             unknown = isinstance(error, UnidentifiedImageError)
-            wrong.append(f"{place.name}: {'no JPEG or PNG' if unknown else error}")
+            wrong.append(f"{place.name}: {'no JPEG or PNG' if unknown else reason(error)}")
     refuse(Path(label), wrong)
     return images
 
@@ -200,6 +205,9 @@ def main(
         if not os.path.isdir(out.parent):
             raise failure(out.parent, "no such folder")
         with naming(source):
+            if source.is_file() and source.suffix != ".tar":
+                told = "give the folder of pickles, or what other archives unpack to"
+                raise failure(source, f"neither a folder nor a .tar; {told}")
             pickles = find_pickles(source)
             typed = context.get_parameter_source("resize") is ParameterSource.COMMANDLINE
             if pickles and (table or typed):

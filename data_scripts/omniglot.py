@@ -38,6 +38,7 @@ from _files import (
     failure,
     naming,
     note,
+    reason,
     replacing,
     tell,
 )
@@ -158,7 +159,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except DATA_ERRORS as error:
-        raise failure(path, f"not a readable zip: {error}") from error
+        raise failure(path, f"not a readable zip: {reason(error)}") from error
 
 
 def fault_of(member: zipfile.ZipInfo) -> str:
@@ -236,8 +237,9 @@ def decode(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Image:
                 raise ValueError(f"{has}, expected {(SIDE, SIDE)} of '1' or 'L'")
             return image.convert("L")
     except DATA_ERRORS as error:
-        reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
-        raise failure(archive.filename, repr(member.filename), reason) from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        told = "not a PNG" if unknown else reason(error)
+        raise failure(archive.filename, repr(member.filename), told) from error
 
 
 def shrink(image: Image.Image) -> np.ndarray:

@@ -14,6 +14,8 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -91,7 +93,13 @@ def processed(label, place, resize=Image.Resampling.LANCZOS):
 # ----- Image files -----
 
 
-PLAIN = {"here": "", "in images": "images", "as maml sorts them": "{split}/{label}"}
+PLAIN = {
+    "here": "",
+    "in images": "images",
+    "by class": "{label}",
+    "by class in images": "images/{label}",
+    "as maml sorts them": "{split}/{label}",
+}
 
 
 @pytest.mark.parametrize("inside", PLAIN.values(), ids=PLAIN)
@@ -227,6 +235,15 @@ def test_csv_files_may_lie_elsewhere(tmp_path):
     built(folder, "--csv", tmp_path / "csv")
 
 
+def test_blank_last_lines_are_no_images(tmp_path):
+    """Rejects a csv that an editor has ended with a blank line."""
+    folder = miniatures.plain(tmp_path / "set")
+    for split, end in zip(miniatures.SPLITS, ("\n", "\r\n", "\n\n"), strict=True):
+        with (folder / f"{split}.csv").open("a", newline="") as file:
+            file.write(end)
+    built(folder)
+
+
 @pytest.mark.data
 def test_real_csv_files_are_the_published_split():
     """Rejects a reader of drawn csv files only."""
@@ -246,6 +263,8 @@ CSV = {
     "other head": (b"label,filename\nn1.jpg,n1\n", "first line"),
     "bytes": (b"filename,label\n\xff\xfe,n1\n", "utf-8"),
     "nul": (b"filename,label\n\0,n1\n", "train.csv"),
+    "blank lines": (b"filename,label\n\n\n", "no images"),
+    "blank line": (b"filename,label\n\na.jpg,n1\n", "line 2"),
     "one column": (b"filename,label\na.jpg\n", "line 2"),
     "three columns": (b"filename,label\na.jpg,n1,2\n", "line 2"),
     "up": (b"filename,label\n../a.jpg,n1\n", "line 2"),
@@ -315,14 +334,11 @@ def test_swapped_pickles_are_seen(tmp_path, monkeypatch):
 
 def test_missing_images_are_named(tmp_path):
     """Rejects a list of 60,000, and a first image that stands for all."""
-    folder = miniatures.plain(tmp_path / "set")
+    folder = miniatures.plain(tmp_path / "set", inside="{label}")
     for label in ("n00000003", "n00000002"):
         for place in PLACES:
-            (folder / f"{label}{place:08}.jpg").unlink()
-    (folder / FIRST).unlink()
-    # Of the layouts, the one is meant of which the first image is there.
-    (folder / "n0000000300000002.jpg").write_bytes(b"")
-    words = "no n0000000300000005.jpg; no n0000000300000007.jpg; no n0000000100000002.jpg"
+            (folder / label / f"{label}{place:08}.jpg").unlink()
+    words = "no n0000000300000002.jpg; no n0000000300000005.jpg; no n0000000300000007.jpg"
     assert_refused(folder, words, "and 1 more")
 
 
@@ -403,6 +419,8 @@ BAD_IMAGES = {
     "bomb": (png_header(60_000, 60_000), "decompression bomb"),
     "bomb that warns": (png_header(10_000, 9_000), "90000000 pixels"),
     "small bomb": (png_header(9_000, 9_000), "9000 x 9000 pixels"),
+    "wide": (png_header(65_536, 1), "65536 x 1 pixels"),
+    "high": (png_header(1, 1 << 26), "1 x 67108864 pixels"),
     "16 bits": (miniatures.encoded(Image.new("I;16", (90, 90)), "PNG"), "mode I;16"),
 }
 
@@ -414,6 +432,17 @@ def test_bad_image_is_named(tmp_path, case):
     folder = miniatures.plain(tmp_path / "set")
     (folder / FIRST).write_bytes(data)
     assert_refused(folder, f"n00000001: {folder / FIRST}: ", told)
+
+
+def test_blank_errors_are_named_by_their_kind(tmp_path, monkeypatch):
+    """Rejects a line that ends where the reason should be."""
+
+    def fill(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(miniimagenet, "decode", fill)
+    folder = miniatures.plain(tmp_path / "set")
+    assert_refused(folder, f"{folder / FIRST}: MemoryError")
 
 
 def test_bad_image_in_a_tar_is_named(tmp_path):
@@ -523,6 +552,55 @@ def test_members_are_counted(tmp_path, monkeypatch):
     assert_refused(miniatures.class_tars(tmp_path / "set"), "more than 5 members")
 
 
+def test_long_headers_are_refused(tmp_path):
+    """Rejects a walk that reads whatever a header says that there is more of it."""
+    folder = miniatures.class_tars(tmp_path / "set")
+    comment = {"pax_headers": {"comment": "x" * (1 << 16)}}
+    with_members(folder, ("n00000001", b"", {"type": tarfile.DIRTYPE, **comment}))
+    assert_refused(folder, "n00000001.tar", "not a readable tar: a header of 65")
+
+
+def test_headers_for_all_are_not_kept_for_each(tmp_path):
+    """Rejects a walk that keeps every member, and with each the header for all: these
+    500 would take 75 MB."""
+    tar = io.BytesIO()
+    common = {f"{number:04}": "" for number in range(4_000)}
+    with tarfile.open(fileobj=tar, mode="w", pax_headers=common) as file:
+        for number in range(500):
+            miniatures.add(file, str(number), type=tarfile.DIRTYPE)
+    tar.seek(0)
+    tracemalloc.start()
+    assert list(_imagenet._members(tar, "tar")) == []
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+def last_header(data):
+    """Return where the last member of a tar begins."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return tar.getmembers()[-1].offset
+
+
+def at_last(data, header):
+    """Return a tar with its last header replaced."""
+    place = last_header(data)
+    return data[:place] + header + data[place + 512 :]
+
+
+def with_record(data, record):
+    """Return a tar with a pax record for the last member, as it is given."""
+    info, place = tarfile.TarInfo("x"), last_header(data)
+    info.type, info.size = tarfile.XHDTYPE, len(record)
+    header = info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")
+    return data[:place] + header + data[place:]
+
+
+def without_end(data):
+    """Return a tar up to the end of its last member's blocks."""
+    data = data.rstrip(b"\0")
+    return data + bytes(-len(data) % 512)
+
+
 DAMAGE = {
     "empty": lambda data: b"",
     "html": lambda data: b"<html>" * 200,
@@ -530,12 +608,22 @@ DAMAGE = {
     "truncated": lambda data: data[: len(data) // 2 + 100],
     "compressed": gzip.compress,
     "checksum": lambda data: data[:3] + b"x" + data[4:],
+    "last checksum": lambda data: at_last(data, b"x" * 512),
+    "hole": lambda data: at_last(data, bytes(512)),
+    "cut at a header": lambda data: data[: last_header(data)],
+    "cut in a header": lambda data: data[: last_header(data) + 99],
+    "no end": without_end,
+    "more after the end": lambda data: data + data,
+    "padding": lambda data: data + bytes(_imagenet.PADDING),
+    "pax record": lambda data: with_record(data, b"0 path=x\n"),
+    "pax size": lambda data: with_record(data, b"10 size=x\n"),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damaged_tars_are_refused(tmp_path, case):
-    """Rejects a traceback, half a class, and a compressed tar, which may be a bomb."""
+    """Rejects a traceback, a compressed tar, which may be a bomb, and half a class: the csv
+    numbers would then mean other images."""
     folder = miniatures.class_tars(tmp_path / "set")
     tar = folder / "n00000001.tar"
     tar.write_bytes(DAMAGE[case](tar.read_bytes()))
@@ -573,10 +661,14 @@ def test_odd_members_of_the_tar_of_tars_are_refused(tmp_path, case):
     assert_refused(path, told)
 
 
-def test_file_that_is_no_tar_is_refused(tmp_path):
-    """Rejects a guess at what a single file may be."""
-    folder = miniatures.plain(tmp_path / "set")
-    assert_refused(folder / FIRST, FIRST, "not a readable tar")
+@pytest.mark.parametrize("name", [FIRST, "x.pkl", "mini-imagenet.tar.gz"])
+def test_file_that_is_no_tar_is_refused(tmp_path, name):
+    """Rejects a guess at what a single file may be, and a search for its csv files."""
+    (tmp_path / "set").mkdir()
+    file = tmp_path / "set" / name
+    file.write_bytes(b"x")
+    words = "neither a folder nor a .tar", "the folder of pickles", "unpack"
+    assert_refused(file, f"{file}: ", *words)
 
 
 # ----- Pickles -----
@@ -597,6 +689,12 @@ def test_pickles_give_their_images(tmp_path, form, protocol):
             row = miniatures.labels().index(name)
             assert row in arrays[split]
             np.testing.assert_array_equal(arrays["images"][row], pixels[i :: len(names)])
+
+
+def test_pickles_need_no_room_for_temporaries(tmp_path, monkeypatch):
+    """Rejects images that are moved to TMPDIR, which may have less room than the output."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    built(miniatures.caches(tmp_path / "set", 2))
 
 
 def test_learn2learns_name_of_val_is_known(tmp_path):

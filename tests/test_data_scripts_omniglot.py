@@ -483,6 +483,17 @@ def test_bad_png_is_named(source, data, reason):
     assert_refused(source, BACKGROUND, FIRST, reason, small=True)
 
 
+def test_blank_error_is_named_by_its_kind(source, monkeypatch):
+    """Rejects a line that ends where the reason should be: zipfile's EOFError has none."""
+
+    def end(*_):
+        raise EOFError
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", end)
+    with pytest.raises(ClickException, match=r"\.png': EOFError$"):
+        omniglot.prepare(source, SMALL)
+
+
 # ----- The disk -----
 
 
@@ -500,6 +511,31 @@ def test_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, call, err
     if isinstance(raised.value, ClickException):
         assert raised.value.message == f"{out}: No space left"
     assert tree(tmp_path) == {"out.npz": b"old"}
+
+
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+from _files import replacing
+with replacing(Path("out.npz")):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_temporaries_of_killed_writers_are_swept(tmp_path):
+    """Rejects a folder that fills with what kill -9 leaves there, and a sweep of what is
+    another file's or of a process that lives."""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path)
+    [left] = tree(tmp_path)
+    (tmp_path / f".out.npz.{os.getppid()}.tmp").write_bytes(b"")
+    (tmp_path / left.replace("out.npz", "out2npz")).write_bytes(b"")
+    (tmp_path / left.replace("out", "b.out")).write_bytes(b"")
+    kept = tree(tmp_path).keys() - {left}
+    omniglot.write({}, tmp_path / "out.npz")
+    assert tree(tmp_path).keys() == kept | {"out.npz"}
+    assert len(kept) == 3
 
 
 def test_full_disk_is_one_line(source, tmp_path):
