@@ -148,18 +148,29 @@ def test_an_evaluation_that_is_there_is_used_as_it_is(tmp_path):
         {"iterations": None},
         {"mean": "x"},
         {"mean": {}},
+        {"mean": 3.0},
+        {"mean": 3.0, "half_width_95": 1.0},
+        {"mean": [99.0, 98.0]},
+        {"mean": [], "half_width_95": []},
         {"tasks": None},
+        {"tasks": 0},
         {"alpha": []},
+        {"alpha": -5},
+        {"alpha": float("inf")},
+        {"alpha": 10**400},
     ],
 )
 def test_an_evaluation_of_another_theta_is_made_again(tmp_path, told):
-    """Rejects what is told of a theta that the run no longer has, and a traceback."""
+    """Rejects what is told of a theta that the run no longer has, a traceback, intervals
+    that are not one each, and steps uphill."""
     path = folder(tmp_path / "a", SMALL, means=[99.0], **told)
     assert read(path).mean[0] < 99
     assert json.loads((path / runs.EVALUATION).read_text())["tasks"] == 5
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"x"', "\ud800", pytest.param("[" * 10**5, id="deep")]
+)
 def test_a_damaged_evaluation_is_made_again(tmp_path, text):
     """Rejects a traceback for a file that can be made again."""
     path = folder(tmp_path / "a", SMALL)

@@ -1,10 +1,13 @@
 """Curves: the numbers of their lines and bands, by hand, and what they are called."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from folders import HALF, bands_of, folder, legend_of, lines_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
@@ -19,6 +22,11 @@ SMALL = Sine(hidden=(3,), dtype="float64", inner_steps=1)
 
 def records(values, **more):
     return [{"iteration": i, "loss": x, **more} for i, x in enumerate(values, 1)]
+
+
+def ones(length, first=()):
+    """The records of a run whose loss is one; the first of them are given."""
+    return [*first, *records(np.ones(length))[len(first) :]]
 
 
 def stepped(*folders):
@@ -151,6 +159,43 @@ def test_returns_are_learned_before_and_after(tmp_path):
     assert [*lines_of(axes)] == [name, "pretrained"]
 
 
+@pytest.mark.parametrize("length", [1, 10, 19])
+def test_a_short_run_has_a_curve(tmp_path, length):
+    """Rejects one point without a marker, which draws nothing."""
+    figure = curves.learning(groups.read([folder(tmp_path / "a", SMALL, ones(length))]))
+    for legend in figure.legends:  # which has the same colour
+        legend.remove()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    seen = np.asarray(canvas.buffer_rgba())[..., :3]
+    assert (seen == np.round(255 * np.array(to_rgb(figures.BLUE)))).all(axis=-1).sum() > 20
+
+
+def test_all_validations_of_a_short_run_are_in_the_picture(tmp_path):
+    """Rejects an axis that ends with the centre of the last span of iterations, or with
+    the last validation before that centre."""
+    told = ones(10)
+    for record in told[4::5]:
+        record |= {"validation": 2.0, "validation_half_width_95": 0.5}
+    for name, some in {"late": told, "early": ones(100, told[:5])}.items():
+        figure = curves.learning(groups.read([folder(tmp_path / name, SMALL, some)]))
+        left, right = figure.axes
+        points = np.concatenate([line.get_xdata() for line in (*left.lines, *right.lines)])
+        for axes in (left, right):
+            low, high = axes.get_xlim()
+            assert low < points.min() < points.max() < high
+
+
+@pytest.mark.parametrize("losses", [[np.nan] * 3, [np.inf, np.nan], [1.0, np.nan]])
+def test_a_loss_that_is_no_number_is_not_drawn(tmp_path, losses):
+    """Rejects a traceback for limits that are not finite."""
+    (axes,) = curves.learning(
+        groups.read([folder(tmp_path / "a", SMALL, records(losses))])
+    ).axes
+    axes.figure.draw_without_rendering()
+    assert np.isfinite(axes.get_ylim()).all()
+
+
 # ----- After each step -----
 
 
@@ -247,18 +292,75 @@ def test_lines_differ_in_more_than_colour():
     assert len(everything) == 105
 
 
-def test_long_names_stay_within_the_figure(tmp_path):
-    """Rejects a legend that is cut at the edges: as many columns as there is room for."""
+def test_lines_of_learning_are_told_apart_without_colour(tmp_path):
+    """Rejects lines without the marker that sets the sixth apart from the first, and
+    so many markers that no dash is seen between them."""
+    names = ("maml", "fomaml", "pretrained", "oracle", "averaged", "averaged-l2")
+    told = records(np.ones(1000))
+    paths = [
+        folder(tmp_path / name, SMALL.with_changes({"algorithm": name}), told)
+        for name in names
+    ]
+    figure = curves.learning(groups.read(paths))
+    lines = figure.axes[0].lines
+    printed = {(str(figures.DASHES[i % 5]), x.get_marker()) for i, x in enumerate(lines)}
+    assert len(printed) == len(names)
+    for line in lines:
+        assert line.get_marker() in figures.MARKERS
+        assert 3 <= len(line.get_xdata()[:: line.get_markevery()]) <= 20
+
+
+def test_a_legend_shows_the_dots_of_a_dash_dotted_line(tmp_path):
+    """Rejects handles so short that the marker hides the only dot.
+
+    Dashes are 6.4, gaps 1.6 and dots 1 line widths of 1.8 points long.
+    """
+    names = ("maml", "fomaml", "pretrained")
+    changed = [SMALL.with_changes({"algorithm": name}) for name in names]
+    figure = stepped(*(folder(tmp_path / c.algorithm, c, means=[1.0]) for c in changed))
+    handle = figure.legends[0].get_lines()[-1]
+    assert figures.DASHES[2] == "-."
+    length = np.ptp(handle.get_xdata())
+    dots = np.arange(8.5 * 1.8, length - 0.9, 10.6 * 1.8)  # their centres
+    assert (np.abs(dots - length / 2) > handle.get_markersize() / 2 + 0.9).any()
+
+
+@pytest.mark.parametrize("decades", [1.5, 2.5, 3.5, 5, 7, 10, 40, 300])
+def test_a_logarithmic_axis_has_labels_that_do_not_touch(tmp_path, decades):
+    """Rejects labels at 1, 2 and 5 of so many decades that they collide, or are left
+    out by the locator altogether."""
+    losses = np.repeat(10.0 ** np.linspace(0, -decades, 10), SPAN)
+    path = folder(tmp_path / "a", SMALL, records(losses))
+    figure = curves.learning(groups.read([path]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    boxes = [
+        label.get_window_extent()
+        for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if low <= place <= high
+    ]
+    assert 3 <= len(boxes) <= 15
+    for below, above in pairwise(sorted(boxes, key=lambda box: box.y0)):
+        assert below.y1 < above.y0
+
+
+@pytest.mark.parametrize("label", [None, "MAML, " + 12 * "an option 0.001, " + "end"])
+def test_long_names_stay_within_the_figure(tmp_path, label):
+    """Rejects a legend that is cut at the edges: as many columns as there is room for,
+    and as many lines."""
     algorithms = ("maml", "fomaml", "pretrained", "random", "oracle", "averaged-mean")
-    figure = stepped(
-        *(
+    found = groups.read(
+        [
             folder(
                 tmp_path / name, SMALL.with_changes({"algorithm": name}), means=[1.0, 1.0]
             )
             for name in algorithms
-        )
+        ]
     )
-    figure.canvas.draw()
+    found[0] = found[0]._replace(label=label or found[0].label)
+    figure = curves.steps(found, [groups.judged(group, Here()) for group in found])
+    figure.draw_without_rendering()
     (legend,) = figure.legends
     box = legend.get_window_extent()
     assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1

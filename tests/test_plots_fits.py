@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from folders import folder, lines_of
+from matplotlib.text import Text
 
 from tinymaml import evaluation, runs, train
 from tinymaml.data.sine import INPUTS
@@ -55,14 +56,25 @@ def drawn(*folders, task=0):
     return judged, figure, np.reshape(figure.axes, (len(folders), 2))
 
 
+def named_by(row):
+    """The text that names a row: the only one that is long."""
+    texts = [text for axes in row for text in axes.findobj(Text)]
+    return max(texts, key=lambda text: len(text.get_text()))
+
+
+def names_of(rows):
+    return [named_by(row).get_text() for row in rows]
+
+
 def test_a_row_a_run_on_the_same_tasks(trained):
-    """Rejects panels of different tasks, rows under each other's name, and steps in
-    another order than their names."""
+    """Rejects panels of different tasks, rows under each other's name, axes without one,
+    and steps in another order than their names."""
     _, figure, rows = drawn(*trained)
-    assert [row[0].get_ylabel() for row in rows] == [*NAMES]
-    assert [axes.get_title() for axes in rows[0]] == [*fits.TASKS]
+    assert names_of(rows) == [*NAMES]
+    assert [row[0].get_ylabel() for row in rows] == ["y"] * len(rows)
+    assert [axes.get_xlabel() for axes in rows[-1]] == ["x", "x"]
     assert figure.get_suptitle().startswith("Sine, K = 10:")
-    wanted = ["truth", "10 support points", *LABELS.values()]
+    wanted = ["truth", "support points", *LABELS.values()]
     for row in rows:
         for axes, above in zip(row, rows[0], strict=True):
             lines, first = lines_of(axes), lines_of(above)
@@ -96,12 +108,12 @@ def test_points_lie_on_the_truth_the_second_task_s_in_one_half(trained):
     points in both halves, or all in one place."""
     _, _, (row, *_) = drawn(*trained)
     for axes in row:
-        points, truth = (lines_of(axes)[name] for name in ("10 support points", "truth"))
+        points, truth = (lines_of(axes)[name] for name in ("support points", "truth"))
         assert len(points) == 10
         # Between 200 points the interpolated sine is off by A h^2 / 8 < 5 * 0.05^2 / 8.
         shown = np.interp(points[:, 0], *truth.T)
         np.testing.assert_allclose(shown, points[:, 1], atol=2e-3)
-    first, second = (lines_of(axes)["10 support points"][:, 0] for axes in row)
+    first, second = (lines_of(axes)["support points"][:, 0] for axes in row)
     middle = sum(INPUTS) / 2
     assert first.min() < middle < first.max()
     assert middle <= second.min() < second.max() - 1
@@ -116,10 +128,10 @@ def test_the_second_task_s_net_learns_from_the_points_that_are_shown(trained):
         lines = lines_of(axes)
         episodes, curves = fits._tasks(one.config, 0)
         np.testing.assert_array_equal(
-            episodes.x_support[1, :, 0], lines["10 support points"][:, 0]
+            episodes.x_support[1, :, 0], lines["support points"][:, 0]
         )
         np.testing.assert_array_equal(
-            episodes.y_support[1, :, 0], lines["10 support points"][:, 1]
+            episodes.y_support[1, :, 0], lines["support points"][:, 1]
         )
         theta = groups.adapted(one, episodes, 10)[10]
         fit = problem(one.config).model.apply(theta, episodes.x_support)[1, :, 0]
@@ -130,14 +142,44 @@ def test_the_second_task_s_net_learns_from_the_points_that_are_shown(trained):
             assert told.tolist() == [each[1].item() for each in curves]
 
 
-def test_runs_of_other_shots_are_shown_on_the_first_one_s_points(tmp_path):
-    """Rejects a row with points of its own."""
+def test_runs_of_other_shots_adapt_to_as_many_points_as_their_names_tell(tmp_path):
+    """Rejects a row with the points of the first, and a title that is true of it only."""
     told = [folder(tmp_path / f"{k}", SMALL.with_changes({"shots": k})) for k in (4, 9)]
-    _, figure, rows = drawn(*told)
-    assert figure.get_suptitle().startswith("Sine, K = 4:")
-    points = [lines_of(axes)["4 support points"] for axes in rows[:, 0]]
-    np.testing.assert_array_equal(*points)
-    assert [row[0].get_ylabel()[-5:] for row in rows] == ["K = 4", "K = 9"]
+    judged, figure, rows = drawn(*told)
+    assert figure.get_suptitle().startswith("Sine:")
+    assert [name[-5:] for name in names_of(rows)] == ["K = 4", "K = 9"]
+    for (one,), row, shots in zip(judged, rows, (4, 9), strict=True):
+        points = lines_of(row[0])["support points"]
+        own = evaluation.held_out(one.config, "test", range(1))
+        np.testing.assert_array_equal(points[:, 0], own.x_support[0, :, 0])
+        assert len(points) == shots
+
+
+def test_a_row_of_several_seeds_tells_that_it_is_the_first(tmp_path):
+    """Rejects the name of all for the net of one."""
+    for seed in (0, 1):
+        folder(tmp_path / f"many/seed-{seed}", SMALL.with_changes({"seed": seed}))
+    found = groups.read([tmp_path / "many"])
+    figure = fits.draw(found, [groups.judged(group, Here()) for group in found], 0)
+    assert names_of([figure.axes]) == ["MAML, 2 inner steps, first of 2 seeds"]
+
+
+def test_long_names_have_room(trained):
+    """Rejects names that run into the next row or off the figure."""
+    found = groups.read(trained)
+    long = [found[0].label + n * ", an option 0.001" for n in (2, 4, 12)]
+    judged = [groups.judged(group, Here()) for group in found]
+    named = [group._replace(label=x) for group, x in zip(found, long, strict=True)]
+    figure = fits.draw(named, judged, 0)
+    figure.draw_without_rendering()
+    rows = np.reshape(figure.axes, (3, 2))
+    boxes = [named_by(row).get_window_extent() for row in rows]
+    for box, (axes, _) in zip(boxes, rows, strict=True):
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert axes.bbox.y1 <= box.y0 < box.y1 <= figure.bbox.y1
+    for above, box in zip(rows[:-1, 0], boxes[1:], strict=True):
+        assert box.y1 < above.bbox.y0
+    assert [" ".join(name.split()) for name in names_of(rows)] == long
 
 
 def test_every_line_is_told_apart_without_colour(trained):
@@ -151,6 +193,6 @@ def test_diverging_steps_do_not_hide_the_others(trained, tmp_path, alpha):
     """Rejects an axis that reaches as far as a net that diverges, and warnings."""
     path = begun(tmp_path / "run", iterations=0, alpha=alpha)
     _, figure, rows = drawn(path)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     low, high = rows[0, 0].get_ylim()
     assert -fits.LIMIT <= low < -1 < 1 < high <= fits.LIMIT

@@ -1,5 +1,6 @@
 """Task sheets: whose images and whose answers stand where."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,54 @@ def test_what_does_not_fit_is_left_out_but_counted(monkeypatch):
     assert height < 9
     words = [text.get_text() for text in axes.texts]
     assert {"1", "20"} <= {*words}
-    assert words[-1] == "net: right 270 of 270 after 1 step"
+    assert words[-2:] == [
+        "net: right 270 of 270 after 1 step",
+        "shown: 20 of 30 classes, 100 of 210 support images, 100 of 270 queries",
+    ]
+
+
+def test_queries_that_are_not_shown_are_told(monkeypatch):
+    """Rejects a count of more queries than the sheet has, without a word."""
+    found = made(5, 15, [Answers("net", 1, np.zeros((5, 15), int))])
+    words = [text.get_text() for text in shown(found, monkeypatch).texts]
+    assert words[-2:] == ["net: right 15 of 75 after 1 step", "shown: 25 of 75 queries"]
+
+
+def test_nets_on_other_tasks_are_told(monkeypatch):
+    """Rejects a net that is left out silently, and a net that is one of several seeds
+    without saying so."""
+    several = Group("b", [Run(Path(), SMALL)] * 3)
+    answers = sheets.sheet([several], [[judged(SMALL)]], TASK).answers
+    assert {answer.label for answer in answers} == {"b, first of 3 seeds"}
+    found = made(2, 1, [Answers("a", 0, np.zeros((2, 1), int))])
+    monkeypatch.setattr(sheets, "sheet", lambda *_: found)
+    axes = sheets.draw([group("a", SMALL), several], [], 0).axes[0]
+    told = " ".join(text.get_text() for text in axes.texts[-3:])
+    assert told.endswith("not shown, its task is another: b, first of 3 seeds")
+
+
+@pytest.mark.parametrize("ways", [20, 26, 30, 100])
+def test_answers_of_many_classes_do_not_touch(monkeypatch, ways):
+    """Rejects frames of two digits, or of a wide letter, that run into each other."""
+    answers = np.full((ways, 1), min(ways - 1, 22))  # W, where it is a letter
+    axes = shown(made(ways, 1, [Answers("net", 0, answers)]), monkeypatch)
+    axes.figure.draw_without_rendering()
+    texts = [text for (text,) in marks(axes, sheets.WIDTH / sheets.COLUMNS).values()]
+    frames = [text.get_bbox_patch() for text in texts if text.get_weight() == "bold"]
+    assert len(frames) >= sheets.COLUMNS - 1
+    boxes = [frame.get_tightbbox() for frame in frames]
+    for left, right in pairwise(sorted(boxes, key=lambda box: box.x0)):
+        assert left.x1 + 1 < right.x0
+
+
+def test_lines_below_the_images_stay_within_the_figure(monkeypatch):
+    """Rejects a line that is longer than a narrow sheet is wide."""
+    found = made(2, 9, [Answers(8 * "a long name, ", 0, np.zeros((2, 9), int))], shots=7)
+    figure = shown(found, monkeypatch).figure
+    figure.draw_without_rendering()
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
 
 
 def test_several_nets_have_their_own_lines(monkeypatch):

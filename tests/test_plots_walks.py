@@ -58,7 +58,7 @@ def test_a_row_a_run_a_column_a_goal(walked):
     found, _ = walked
     figure = walks.draw(found)
     rows = np.reshape(figure.axes, (2, GOALS))
-    assert [row[0].get_ylabel() for row in rows] == [
+    assert [row[0].get_title(loc="left") for row in rows] == [
         *("MAML, 1 inner step", "first-order MAML, 1 inner step"),
     ]
     for row, run in zip(rows, found, strict=True):

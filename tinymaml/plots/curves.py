@@ -60,14 +60,13 @@ def learning(groups: Sequence[Group]):
     checked = {name: validations(some, config.score) for name, some in records.items()}
     checked = {name: line for name, line in checked.items() if len(line.x)}
     figure = figures.new_figure(8, 3.8)
-    left, *right = figure.subplots(1, 1 + bool(checked), squeeze=False)[0]
+    left, *right = figure.subplots(1, 1 + bool(checked), squeeze=False, sharex=True)[0]
     subject = keys[0][0].partition("_")[0]  # loss or return
-    _draw(left, subject, trained, marker="")
+    _draw(left, subject, trained)
     left.set(xlabel="outer updates", ylabel=f"{subject} on training tasks")
     for axes in right:
         _draw(axes, config.score, checked)
         axes.set(xlabel="outer updates", ylabel=_score(config.score, "validation tasks"))
-        axes.set_xlim(left.get_xlim())
     figure.suptitle(title(groups))
     alone = "iterations (left), tasks (right)" if checked else "iterations"
     figures.legend(figure, left, _over(records.values(), alone))
@@ -110,17 +109,17 @@ def _over_runs(x: Array, means: Array) -> Line:
     return Line(x, means.mean(axis=0), results.over_seeds(means[..., None]))
 
 
-def _draw(axes, score: str, lines: dict[tuple[int, str], Line], **how) -> None:
+def _draw(axes, score: str, lines: dict[tuple[int, str], Line]) -> None:
     """Draw lines of a score by number, which is their style's, and label."""
     figures.tidy(axes)
     means = np.concatenate([line.mean for line in lines.values()])
     log = None if score == "accuracy" else figures.log_from(means)
     for (number, label), line in lines.items():
-        look = {**figures.style(number), **how}
-        figures.curve(axes, *line, label, -np.inf if log is None else log, **look)
+        least = -np.inf if log is None else log
+        figures.curve(axes, *line, label, least, **figures.style(number))
     if log is not None:
         figures.make_log(axes, log)
-    elif score in ("loss", "MSE"):
+    elif score in ("loss", "MSE") and np.isfinite(axes.dataLim.ymax):
         axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
 
 

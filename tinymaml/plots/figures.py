@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,11 @@ VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE, GREY)
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^")
+MARKED = 10  # points of a line that have its marker, about: it must not hide the dashes
 STEEP = 20  # from this ratio of the largest to the smallest value an axis is logarithmic
+DECADES = 3  # that have labels at 1, 2 and 5; of more there is room for powers of ten
 DPI = 150
-LEGEND = (0.75, 0.075)  # inches that an entry takes, and each of its characters
+CHARACTER, ENTRY = 0.075, 0.8  # inches: a character, and the rest of a legend's entry
 
 
 def new_figure(width: float, height: float):
@@ -61,7 +64,8 @@ def curve(
 
     least: where the band is cut off
     """
-    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, **how)
+    every = max(1, len(x) // MARKED)
+    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, markevery=every, **how)
     low = np.maximum(mean - half, least)
     axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
 
@@ -78,12 +82,17 @@ def log_from(means: Array) -> float | None:
 
 
 def make_log(axes, least: float) -> None:
-    """Make the y axis logarithmic, from `least`, with plain numbers at 1, 2, 5, 10, ..."""
+    """Make the y axis logarithmic, from `least`, with plain numbers at 1, 2, 5, 10, ...
+
+    Where it is long, at powers of ten, or some of them.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
-    axes.set_ylim(least, axes.dataLim.ymax * 1.1)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    most = axes.dataLim.ymax * 1.1
+    axes.set_ylim(least, most)
+    long = np.log10(most) - np.log10(least) > DECADES
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if long else (1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -95,20 +104,26 @@ def level(axes, value: float, label: str) -> None:
     axes.text(1, value, label, color=GREY, ha="right", va="bottom", transform=where)
 
 
+def wrapped(text: str, width: float) -> str:
+    """Break a text into lines of at most so many inches."""
+    return fill(text, int(width / CHARACTER))
+
+
 def legend(figure, axes, title: str | None = None) -> None:
     """Explain the lines of some axes below all: a curve may be anywhere in them."""
     handles, labels = axes.get_legend_handles_labels()
-    sizes = [LEGEND[0] + LEGEND[1] * len(label) for label in labels]
     width = figure.get_figwidth()
+    sizes = [ENTRY + CHARACTER * len(label) for label in labels]
     columns = len(labels) if sum(sizes) < width else max(1, int(width / max(sizes)))
     figure.legend(
         handles,
-        labels,
+        [wrapped(label, width - ENTRY) for label in labels],
         title=title,
         loc="outside lower center",
         ncols=columns,
         frameon=False,
-        handlelength=3,  # so that dashes show
+        handlelength=4,  # so that dashes show on both sides of the marker
+        columnspacing=1,
     )
 
 

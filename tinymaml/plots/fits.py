@@ -21,7 +21,8 @@ from tinymaml.plots.groups import Group, Judged, adapted, title
 
 Array = np.ndarray
 
-TASKS = ("a held-out task", "another, all its points in one half")
+TASKS = ("a held-out task (left)", "another, all its points in one half (right)")
+WIDTH = 8  # inches
 STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
 LIMIT = 1.2 * sine.AMPLITUDES[1]  # no true curve is so large
 
@@ -38,24 +39,25 @@ class Panel(NamedTuple):
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
     """Draw two held-out tasks before and after 1 and 10 gradient steps, a row a group.
 
-    Of several seeds the first is drawn. All rows have the same tasks, with as many shots
-    and queries as the first group has.
+    Of several seeds the first is drawn. All rows have the same curves, and points of
+    their own: as many as the net is judged with.
     """
-    first = groups[0].config
-    sizes = {"shots": first.shots, "queries": first.queries}
-    figure = figures.new_figure(8, 2.3 * len(groups) + 1)
+    figure = figures.new_figure(WIDTH, 2.5 * len(groups) + 1.2)
     grid = figure.subplots(len(groups), 2, squeeze=False, sharex=True, sharey=True)
     for row, group, (one, *_) in zip(grid, groups, judged, strict=True):
-        one = one._replace(config=one.config.with_changes(sizes))
         for axes, panel in zip(row, panels(one, task), strict=True):
             _draw(axes, panel)
-        row[0].set_ylabel(group.label)
-    for axes, told in zip(grid[0], TASKS, strict=True):
-        axes.set_title(told, fontsize="medium")
+        row[0].set_ylabel("y")
+        # Beside the row there is no room for a long name.
+        name = figures.wrapped(group.first, WIDTH - 0.6)
+        row[0].set_title(name, loc="left", fontsize="medium")
+    for axes in grid[-1]:
+        axes.set_xlabel("x")
     # A net whose steps diverge must not hide the others.
     low, high = grid[0, 0].get_ylim()
     grid[0, 0].set_ylim(max(low, -LIMIT), min(high, LIMIT))
-    figure.suptitle(f"{title(groups[:1])}: the net before and after gradient steps")
+    told = f"{title(groups)}: the net before and after gradient steps"
+    figure.suptitle("\n".join([told, "; ".join(TASKS)]))
     figures.legend(figure, grid[0, 0])
     return figure
 
@@ -103,8 +105,8 @@ def _seen(config: Config, curves: Curve, x: Array) -> Array:
 def _draw(axes, panel: Panel) -> None:
     figures.tidy(axes)
     axes.plot(panel.x, panel.truth, color=BLACK, linewidth=1.2, label="truth")
-    points = f"{len(panel.points[0])} support points"
-    axes.plot(*panel.points, "^", color=BLACK, zorder=3, label=points)  # before the curves
+    # In front of the curves.
+    axes.plot(*panel.points, "^", color=BLACK, zorder=3, label="support points")
     for step, dashes, color in STEPS:
         label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
         axes.plot(

@@ -63,6 +63,12 @@ class Group(NamedTuple):
         """The configuration of the first."""
         return self.runs[0].config
 
+    @property
+    def first(self) -> str:
+        """What the first is called where it alone is shown."""
+        seeds = len(self.runs)
+        return f"{self.label}, first of {seeds} seeds" if seeds > 1 else self.label
+
 
 class Judged(NamedTuple):
     """How a run does on held-out tasks.
@@ -184,7 +190,7 @@ def _evaluation(path: Path) -> dict[str, Any] | None:
     """What evaluation.json tells; nothing where it is missing or not as we write it."""
     try:
         told = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
-        return {
+        found = {
             "iterations": told["iterations"],
             "alpha": float(told["alpha"]),
             # null, which stands for what is not finite, becomes nan.
@@ -194,6 +200,11 @@ def _evaluation(path: Path) -> dict[str, Any] | None:
         }
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
+    except (OverflowError, RecursionError):  # too large a number, too deep a list
+        return None
+    one_each = found["mean"].ndim == 1 and found["mean"].shape == found["half"].shape
+    sound = one_each and found["mean"].size and found["tasks"] > 0
+    return found if sound and 0 <= found["alpha"] < np.inf else None
 
 
 def scores(judged: Sequence[Judged]) -> tuple[Array, Array]:

@@ -18,8 +18,8 @@ from tinymaml.plots.groups import Group, Judged, adapted, title
 Array = np.ndarray
 
 COLUMNS, ROWS = 20, 5  # classes, and images of each, that fit on a sheet
-# Inches: all images side by side, the largest one, a line of text, a character.
-WIDTH, LARGEST, LINE, CHARACTER = 7.0, 1.0, 0.28, 0.075
+WIDTH, LARGEST, LINE = 7.0, 1.0, 0.28  # inches: all images, the largest, a line of text
+LETTER = 10  # points, where there is room
 # A mistake is told by its sign, its weight and a frame, not by its colour alone.
 RIGHT, WRONG = "\N{CHECK MARK}", "\N{BALLOT X}"
 FRAME = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": VERMILLION}
@@ -62,7 +62,7 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
         for step in sorted({0, last}):
             logits = problem(one.config).model.apply(thetas[step], episode.x_query)
             classes = logits[0].argmax(axis=-1)[orders[1]].reshape(ways, -1)
-            answers.append(Answers(group.label, step, classes))
+            answers.append(Answers(group.first, step, classes))
     support, query = (
         x[0][order].reshape(ways, -1, *x.shape[2:])
         for x, order in zip(episode[::2], orders, strict=True)
@@ -77,12 +77,16 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
     names = ascii_uppercase if ways <= len(ascii_uppercase) else range(1, ways + 1)
     support, query = (images[:COLUMNS, :ROWS] for images in found[:2])
     cell = min(LARGEST, WIDTH / len(support))
-    size = "medium" if cell > 2 * LINE else "small"
-    labels, scores = _labels(found.answers), _scores(found.answers)
-    left = 0.2 + CHARACTER * max(map(len, (*labels, "support")))
-    lines = 3 + query.shape[1] * len(labels) + len(scores)
+    # An em a character of "20 x" leaves room for its frame.
+    size = min(LETTER, 72 * cell / (2 + max(len(str(name)) for name in names)))
+    labels = _labels(found.answers)
+    left = 0.2 + figures.CHARACTER * max(map(len, (*labels, "support")))
+    right = cell * len(support)
+    below = [*_scores(found.answers), *_left_out(found, support, query, groups)]
+    told = [line for x in below for line in figures.wrapped(x, left + right).split("\n")]
+    lines = 3 + query.shape[1] * len(labels) + len(told)
     height = cell * (support.shape[1] + query.shape[1]) + LINE * lines
-    axes = _canvas(left, cell * len(support), height)
+    axes = _canvas(left, right, height)
     centers = cell * (np.arange(len(support)) + 0.5)
     axes.set_title(f"{title(groups[:1])}: a held-out task", y=1 - LINE / height)
     y = LINE
@@ -105,8 +109,8 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
                 how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
                 _text(axes, x, y, f"{names[answer]} {sign}", fontsize=size, **how)
             y += LINE
-    for told in scores:
-        _text(axes, sum(axes.get_xlim()) / 2, y, told)
+    for line in told:
+        _text(axes, sum(axes.get_xlim()) / 2, y, line)
         y += LINE
     return axes.figure
 
@@ -128,6 +132,24 @@ def _scores(answers: Sequence[Answers]) -> list[str]:
         right = np.count_nonzero(one.classes == truth)
         told.setdefault(one.label, []).append(f"{right} of {one.classes.size} {_when(one)}")
     return [f"{label}: right {', '.join(counts)}" for label, counts in told.items()]
+
+
+def _left_out(
+    found: Sheet, support: Array, query: Array, groups: Sequence[Group]
+) -> list[str]:
+    """What is not on the sheet: images of the task, and nets that have another one."""
+    counts = {
+        "classes": [len(x) for x in (support, found.support)],
+        "support images": [len(x) * x.shape[1] for x in (support, found.support)],
+        "queries": [len(x) * x.shape[1] for x in (query, found.query)],
+    }
+    parts = [f"{n} of {whole} {name}" for name, (n, whole) in counts.items() if n < whole]
+    answering = {one.label for one in found.answers}
+    others = [group.first for group in groups if group.first not in answering]
+    return [
+        *([f"shown: {', '.join(parts)}"] if parts else []),
+        *(f"not shown, its task is another: {name}" for name in others),
+    ]
 
 
 def _when(answers: Answers) -> str:

@@ -70,7 +70,7 @@ def draw(found: Sequence[Walks]):
     figure = figures.new_figure(8, 2 * len(found) + 0.6)
     grid = figure.subplots(len(found), GOALS, squeeze=False, sharex=True, sharey=True)
     for row, run in zip(grid, found, strict=True):
-        row[0].set_ylabel(run.title)
+        row[0].set_title(run.title, loc="left", fontsize="medium")
         for goal, axes in enumerate(row):
             for step, dashes, color, label in STEPS:
                 for i, walk in enumerate(run.paths[step][goal]):
