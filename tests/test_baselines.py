@@ -12,6 +12,7 @@ from tinymaml.differences import directions, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, as_task, drawn
+from tinymaml.optim import Moments, adam
 from tinymaml.workers import Here, engine
 
 
@@ -75,7 +76,8 @@ def objective(config: Sine, theta: np.ndarray, wave: list[int]) -> float:
     model = models.mlp((1, 3, 1), models.ACTIVATIONS["tanh"])
     thetas = theta.reshape(config.regressors, params.count(model.shapes))
     total = 0.0
-    x_all, y_all, *_ = drawn(problem(config), 0, "train", 0, range(7))
+    points = config.with_changes({"shots": 6, "queries": 6})
+    x_all, y_all, *_ = drawn(problem(points), 0, "train", 0, range(7))
     for i in wave:
         total += np.mean((model.apply(thetas[i], x_all[i]) - y_all[i]) ** 2)
         if config.algorithm == "averaged-l2":
@@ -119,11 +121,32 @@ def test_waves_double_what_there_is():
     """Rejects a wave that is left out or comes twice, and 500 regressors in more than
     the ten waves that the default of 12,000 iterations has."""
     config = Sine(algorithm="averaged-mean")
-    waves = [baselines.doubling(config, i) for i in range(0, 12000, config.wave)]
+    waves = [baselines.doubling(config, i)[0] for i in range(0, 12000, config.wave)]
     assert [len(wave) for wave in waves] == [1, 1, 2, 4, 8, 16, 32, 64, 128, 244]
     assert [i for wave in waves for i in wave] == [*range(500)]
-    assert baselines.doubling(config, config.wave - 1) == range(1)
-    assert baselines.doubling(config, 10**8) == waves[-1]
+    assert baselines.doubling(config, config.wave - 1) == (range(1), 0)
+    assert baselines.doubling(config, 10**8) == (waves[-1], 9 * config.wave)
+
+
+@pytest.mark.parametrize("algorithm", [*AVERAGES])
+def test_a_wave_has_an_adam_of_its_own(algorithm):
+    """Rejects moments that are corrected by the run's iterations, with which a later
+    wave's first step is three times as long, and regressors that drift after their wave."""
+    config = averaged(algorithm, beta=0.01)
+    state = train.initial_state(config)
+    theta = state.theta.reshape(7, 10)
+    moments, updates = np.zeros((2, 7, 10)), [0] * 7
+    for iteration in range(10):
+        _, gradient = own_gradients(config, state.theta, iteration, Here())
+        state = train.update(config, state, gradient)
+        wave, _ = AVERAGES[algorithm].wave(config, iteration)
+        for i in wave:
+            updates[i] += 1
+            own = Moments(*moments[:, i])
+            rows = theta[i], gradient.reshape(7, 10)[i], own, updates[i], 0.01
+            theta[i], moments[:, i] = adam(*rows)
+        np.testing.assert_array_equal(state.theta, theta.ravel())
+    assert updates == ([2, 2, 2, 2, 4, 4, 4] if algorithm == "averaged-mean" else [10] * 7)
 
 
 def test_free_regressors_do_not_touch_each_other():
@@ -151,8 +174,9 @@ def test_a_regressor_has_many_points_of_one_curve():
         unseen = np.concatenate([np.sin(x_query), np.cos(x_query)], axis=1)
         np.testing.assert_allclose(unseen @ a_b, y_query, atol=1e-10)
     assert len(np.unique(np.round(waves_of, 6), axis=0)) == 7
-    held_out = drawn(problem(config), 0, "test", 0, range(1))
-    assert held_out.x_support.shape == (1, 10, 1)
+    for split in ("train", "test"):  # K points, whatever the regressors had
+        tasks = drawn(problem(config), 0, split, 0, range(1))
+        assert tasks.x_support.shape == (1, 10, 1)
 
 
 def test_fitted_counts_the_regressors_below_the_bound(monkeypatch):

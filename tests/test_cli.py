@@ -389,7 +389,10 @@ def test_evaluation_of_a_run(finished, straight):
     """Rejects other tasks than training's end reports, and results that change a run."""
     table = here("evaluate", "run")
     assert table.code == 0
-    assert table.out.splitlines()[0] == "sine, 200 iterations, 4 test tasks"
+    assert (
+        table.out.splitlines()[0]
+        == "sine --tasks 4 --hidden 8, 200 iterations, 4 test tasks"
+    )
     told = json.loads(here("evaluate", "run", "--json").out)
     assert told == json.loads((finished / "evaluation.json").read_text())
     assert (told["experiment"], told["tasks"], len(told["mean"])) == ("sine", 4, 2)
@@ -414,7 +417,7 @@ def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
     told = here("train", "sine", *asked, "--out", "run")
     assert told.code == 0, told
     saved = json.loads(Path("run/evaluation.json").read_text())
-    line = f"step size {saved['alpha']:g}, the best of 12 on 20 validation tasks"
+    line = f"step size {saved['alpha']:g}, the best of 18 on 20 validation tasks"
     assert saved["algorithm"] == algorithm
     rest = told.out[told.out.index("step size") :].splitlines()
     assert rest[0] == line

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import SMALL, digests, here, tree
+from processes import SMALL, digests, here, one_error, tree
 
 from tinymaml import evaluation, runs, thetas
 from tinymaml.experiments import problem
@@ -86,7 +86,9 @@ def test_the_best_theta_is_evaluated_and_said_to_be(world):
     assert at_the_end["iterations"] == [best.iteration]
     assert at_the_end["validations"] == [best.validation]
     first = told("both/seed-5").splitlines()[0]
-    assert first.startswith(f"sine, {best.iteration} iterations, 4 test tasks, chosen on")
+    options = "sine --tasks 4 --beta 0.05 --hidden 8"
+    expected = f"{options}, {best.iteration} iterations, 4 test tasks, chosen on"
+    assert first.startswith(expected)
     assert "chosen" not in told("both/seed-5", "--last")
 
 
@@ -107,6 +109,14 @@ def test_runs_of_several_seeds_are_told_together(world):
     assert {one["tasks_sha256"] for one in each} == {together["tasks_sha256"]}
     assert as_json("both") == together
     assert json.loads((world / "both" / "evaluation.json").read_text()) == together
+
+
+def test_a_run_does_not_count_twice():
+    """Rejects an interval over seeds that one run given twice makes zero."""
+    for again in ("both/seed-4", "both"):
+        wrong = here("evaluate", "both/seed-4", again)
+        assert (wrong.code, wrong.out) == (2, "")
+        assert "same options and seed" in one_error(wrong)
 
 
 def test_runs_with_other_options_are_told_apart():

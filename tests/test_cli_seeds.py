@@ -6,7 +6,7 @@ import signal
 import pytest
 from processes import SMALL, digests, end, here, one_error, run, start, tree, wait_for
 
-from tinymaml import runs
+from tinymaml import runs, thetas
 from tinymaml.runs import members
 
 
@@ -32,6 +32,33 @@ def test_each_seed_is_the_run_of_that_seed(tmp_path):
             assert (alone / name).read_bytes() == (among / name).read_bytes()
     assert json.loads((tmp_path / "all/evaluation.json").read_text())["seeds"] == [9, 10]
     assert "seeds 9, 10" in told.out
+
+
+def test_tests_can_wait(tmp_path, monkeypatch):
+    """Rejects test tasks that are looked at by every training, so that options are chosen
+    by them; the validation score is told, and evaluate gives what train would have."""
+    often = ["--validate-every", "6", "--validation-tasks", "4"]
+    assert here("train", "sine", *FEW, *often, "--out", "whole").code == 0
+    with monkeypatch.context() as without:
+        without.setattr("tinymaml.results.judge", None)
+        arguments = [*FEW, *often, "--no-test", "--seeds", "2", "--out", "left"]
+        told = here("train", "sine", *arguments)
+        assert told.code == 0, told
+    assert not [*(tmp_path / "left").rglob("evaluation.json")]
+    best = thetas.load(tmp_path / "whole", runs.read_config(tmp_path / "whole"))
+    lines = told.out.splitlines()
+    assert lines[0] == (
+        f"sine, {best.iteration} iterations, MSE {best.validation:.4f} on validation tasks;"
+        " to test it: tinymaml evaluate left/seed-0"
+    )
+    assert len(lines) == 2
+    found = here("evaluate", "left/seed-0", "--json").out
+    expected = json.loads((tmp_path / "whole" / "evaluation.json").read_text())
+    expected["options"]["test"] = False
+    assert json.loads(found) == expected
+    again = here("train", "--resume", "left/seed-0", "--test")
+    assert again.code == 0, again
+    assert (tmp_path / "left/seed-0/evaluation.json").exists()
 
 
 def test_one_seed_is_a_run_as_ever(tmp_path):

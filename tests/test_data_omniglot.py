@@ -26,9 +26,9 @@ ENDS = {"finn": (1100, 1200), "vinyals": (1028, 1200), "lake": (964,)}
 def arrays_of(**changes):
     """The arrays of a right file, blank images, with changes; None leaves one out."""
     arrays = {"images": np.zeros((1623, 20, 28, 28), np.uint8)}
-    for split, parts in PARTS.items():
-        rows = np.split(np.arange(1623), ENDS[split])
-        arrays |= {f"{split}_{p}": r for p, r in zip(parts, rows, strict=True)}
+    for split, ends in ENDS.items():
+        rows = np.split(np.arange(1623), ends)
+        arrays |= {f"{split}_{p}": r for p, r in zip(PARTS[split], rows, strict=True)}
     return {k: v for k, v in (arrays | changes).items() if v is not None}
 
 
@@ -59,9 +59,18 @@ def test_right_file_is_read(right, split):
     """Rejects a loader that refuses everything, with which all tests below would pass."""
     images, classes = load(str(right), split)
     assert images.shape == (1623, 20, 28, 28)
-    assert tuple(classes) == PARTS[split]
-    sizes = np.diff([0, *ENDS[split], 1623])
+    assert [*classes] == [*PARTS[split]]
+    sizes = np.diff([0, *{**ENDS, "finn-1200": (1200,)}[split], 1623])
     assert [len(rows) for rows in classes.values()] == sizes.tolist()
+
+
+def test_the_papers_split_is_the_codes_without_validation(right):
+    """Rejects test characters among those to train on, and 1,100 of them."""
+    _, paper = load(str(right), "finn-1200")
+    _, code = load(str(right), "finn")
+    expected = np.concatenate([code["train"], code["val"]])
+    np.testing.assert_array_equal(paper["train"], expected)
+    np.testing.assert_array_equal(paper["test"], code["test"])
 
 
 def test_missing_file_names_the_script(tmp_path):
@@ -74,7 +83,7 @@ def test_missing_file_names_the_script(tmp_path):
 
 def test_unknown_split_is_a_wrong_option(right):
     """Rejects a KeyError, and a complaint about the file when the option is wrong."""
-    with pytest.raises(UsageError, match="finn, vinyals, lake"):
+    with pytest.raises(UsageError, match="finn, finn-1200, vinyals, lake"):
         load(right, "mine")
 
 

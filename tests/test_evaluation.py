@@ -179,6 +179,14 @@ def test_hashes_agree_exactly_when_tasks_do(monkeypatch):
     assert len({told, *others}) == 1 + len(others)
 
 
+@pytest.mark.parametrize("other", [{"algorithm": "oracle"}, {"context": 2}])
+def test_hash_is_of_what_all_methods_see(other):
+    """Rejects a hash with the amplitude and phase that the oracle alone is told, which
+    could not show that it has the curves and points of MAML."""
+    told = fingerprint(CONFIG, "test", 5, Here())
+    assert fingerprint(CONFIG.with_changes(other), "test", 5, Here()) == told
+
+
 def test_hash_does_not_depend_on_chunks(monkeypatch):
     """Rejects a hash that another number of tasks side by side would change."""
     told = fingerprint(CONFIG, "test", 23, Here())
@@ -192,7 +200,8 @@ def test_hash_does_not_depend_on_chunks(monkeypatch):
 @pytest.fixture(scope="module")
 def images():
     """A family on 8 x 8 noise, a theta off the zeros, and its options."""
-    config = Images(ways=3, shots=2, queries=2, filters=3, alpha=0.5, dtype="float64")
+    sizes = {"ways": 3, "shots": 2, "queries": 2, "filters": 3, "validate_every": 0}
+    config = Images(**sizes, alpha=0.5, dtype="float64")
     noise = np.random.default_rng(0).integers(0, 256, (5, 6, 8, 8), np.uint8)
     family = build(config, noise, {"test": np.arange(5)}, rotate=False)
     rng = np.random.default_rng(1)

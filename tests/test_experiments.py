@@ -280,11 +280,14 @@ def test_context_and_adapted_offsets_do_not_go_together():
         problem(Glyphs(filters=2, context=1, adapt_norm=True))
 
 
+LAKE = {"data": "some.npz", "split": "lake", "filters": 1, "validate_every": 0}
+
+
 @pytest.mark.parametrize("algorithm", ["pretrained", "random"])
 def test_tuning_needs_validation_classes(small_omniglot, algorithm):
     """Rejects a run that is trained, and fails when its step size is to be tuned."""
     with pytest.raises(UsageError, match="no validation classes to tune"):
-        problem(Omniglot(data="some.npz", split="lake", filters=1, algorithm=algorithm))
+        problem(Omniglot(**LAKE, algorithm=algorithm))
 
 
 @pytest.mark.parametrize(("queries", "expected"), [(0, 3), (5, 5)])
@@ -296,7 +299,7 @@ def test_no_queries_means_as_many_as_shots(queries, expected):
     assert len(episode.x_support[0]) == 5 * 3
 
 
-@pytest.mark.parametrize(("test_queries", "expected"), [(0, 3), (1, 1), (7, 7)])
+@pytest.mark.parametrize(("test_queries", "expected"), [(0, 3), (1, 1), (7, 7), (-1, 2)])
 def test_queries_at_test_may_be_another_number(test_queries, expected):
     """Rejects training's number at test, the other way round, and a check of one only."""
     config = Glyphs(filters=2, shots=2, queries=3, test_queries=test_queries)
@@ -367,7 +370,7 @@ def test_omniglot_turns_characters_when_asked(small_omniglot, rotate, corners):
 
 def test_split_without_validation_is_told(small_omniglot):
     """Rejects a KeyError when lake's validation part is asked for, which it lacks."""
-    config = Omniglot(data="some.npz", split="lake", filters=1)
+    config = Omniglot(**LAKE)
     family = problem(config)
     drawn(family, 0, "test", 0, range(1))
     with pytest.raises(UsageError, match="no 'val' classes"):

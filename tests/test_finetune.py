@@ -60,7 +60,7 @@ def test_accuracy_is_to_be_high(scored):
 def test_a_step_size_that_diverges_is_not_chosen(scored, lost):
     """Rejects an argmin that returns the first nan, and sums that overflow float32."""
     scored(lambda alpha, _: [[0, 0], [3e38, 3e38] if alpha < 0.01 else [lost, 1]])
-    assert tuned(CONFIG, THETA, 1, Here()).alpha == 0.001
+    assert tuned(CONFIG, THETA, 1, Here()).alpha == STEP_SIZES[0]
 
 
 def test_what_is_not_to_be_tuned_stays(scored):
@@ -70,6 +70,8 @@ def test_what_is_not_to_be_tuned_stays(scored):
         config = Sine(algorithm=algorithm, alpha=0.3)
         assert tuned(config, THETA, 10, Here()) is config
     assert tuned(CONFIG, THETA, 0, Here()) is CONFIG
+    told = CONFIG.with_changes({"tune": False})
+    assert tuned(told, THETA, 10, Here()) is told
     assert seen == []
 
 
@@ -105,7 +107,7 @@ def test_the_choice_on_real_tasks(algorithm, monkeypatch):
 
 def test_step_sizes_are_a_grid():
     """Rejects a grid with gaps or out of order."""
-    assert STEP_SIZES[0] == 0.001
+    assert STEP_SIZES[0] == 1e-5
     assert STEP_SIZES[-1] == 5
     ratios = np.divide(STEP_SIZES[1:], STEP_SIZES[:-1])
     assert ((ratios >= 1.9) & (ratios <= 2.6)).all()
@@ -117,8 +119,11 @@ def test_step_sizes_are_a_grid():
 def test_the_tuned_step_size_is_told():
     """Rejects a table of a baseline that does not say how it was adapted."""
     config = CONFIG.with_changes({"alpha": 0.02})
-    expected = "step size 0.02, the best of 12 on 4 validation tasks"
+    expected = "step size 0.02, the best of 18 on 4 validation tasks"
     assert remarks(config, THETA, 10) == [expected]
+    for alpha in (1e-5, 5):
+        [told] = remarks(config.with_changes({"alpha": alpha}), THETA, 10)
+        assert told.endswith(", at an end of them")
     assert remarks(config, THETA, 0) == []
     assert remarks(Sine(), THETA, 10) == []
 

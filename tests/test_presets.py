@@ -27,6 +27,7 @@ SINE, CONV, DENSE = ("sine", {}), ("omniglot", {}), ("omniglot", {"net": "dense"
 WAYS_20 = ("omniglot", {"ways": 20})
 MINI_1, MINI_5 = ("miniimagenet", {}), ("miniimagenet", {"shots": 5})
 POINT = ("pointnav", {})
+PRETRAINED = ("sine", {"algorithm": "pretrained"})
 IMAGES = (CONV, DENSE, WAYS_20, MINI_1, MINI_5)
 PROTOCOL = [
     # inner step size
@@ -59,16 +60,19 @@ PROTOCOL = [
     # iterations
     (SINE, "iterations", 70000, 70000),
     *((one, "iterations", 60000, 60000) for one in IMAGES),
-    # queries in training and at test: 0 is as many as shots, or as in training
+    # shots: the sine theta that is tested with 5, 10 and 20 is trained with 10
+    (SINE, "shots", 10, 10),
+    # queries in training and at test: 0 is as many as shots, or as in training, and -1 at
+    # test as many as shots
     (SINE, "queries", 0, 0),
     (CONV, "queries", 0, 0),
     (CONV, "test_queries", 0, 0),
     (WAYS_20, "queries", 0, 0),
     (WAYS_20, "test_queries", 0, 0),
     (MINI_1, "queries", 15, 15),
-    (MINI_1, "test_queries", 15, 1),
+    (MINI_1, "test_queries", 0, -1),
     (MINI_5, "queries", 15, 15),
-    (MINI_5, "test_queries", 15, 5),
+    (MINI_5, "test_queries", 0, -1),
     # loss scale
     *((one, "inner_loss", "mean", "sum_over_shots") for one in IMAGES),
     *((one, "outer_loss", "mean", "sum_over_shots") for one in IMAGES),
@@ -88,7 +92,7 @@ PROTOCOL = [
     *((one, "norm_eps", 1e-3, 1e-3) for one in IMAGES),
     *((one, "adapt_norm", False, False) for one in IMAGES),
     # data, selection and evaluation
-    (CONV, "split", "finn", "finn"),
+    (CONV, "split", "finn-1200", "finn"),
     (CONV, "rotate", True, True),
     *((one, "validate_every", 0, 0) for one in (SINE, *IMAGES)),
     *((one, "test_tasks", 600, 600) for one in (SINE, *IMAGES)),
@@ -97,7 +101,7 @@ PROTOCOL = [
     (POINT, "alpha", 0.1, 0.5),
     (POINT, "tasks", 20, 40),
     (POINT, "iterations", 500, 100),
-    (POINT, "test_steps", 3, 4),
+    (POINT, "test_steps", 4, 4),
     (POINT, "trajectories", 20, 20),
     (POINT, "horizon", 100, 100),
     (POINT, "inner_steps", 1, 1),
@@ -111,7 +115,10 @@ PROTOCOL = [
     (POINT, "clip", 0, 0),
     (POINT, "test_tasks", 40, 40),
     (POINT, "test_trajectories", 40, 40),
-    (POINT, "validate_every", 0, 0),
+    (POINT, "validate_every", 10, 0),
+    # a baseline's step size: tuned, or update_lr
+    (PRETRAINED, "tune", True, False),
+    (("pointnav", {"algorithm": "pretrained"}), "tune", True, True),
 ]
 
 
@@ -171,7 +178,7 @@ def test_every_value_has_a_source_and_is_a_value_of_its_option():
 @pytest.mark.parametrize("name", KINDS)
 def test_a_setting_has_every_option_once(name):
     """Rejects two rows for one option, of which the later would silently win."""
-    settings, parts = presets.PUBLISHED[name]
+    settings, parts, _ = presets.PUBLISHED[name]
     for setting in settings:
         told = [
             row.option
@@ -181,10 +188,9 @@ def test_a_setting_has_every_option_once(name):
         ]
         assert len(told) == len(set(told))
         assert not set(told) & set(setting)
-        config = KINDS[name](preset=CODE, **setting)
-        assert {*told} - {*presets.values(config)} == {
-            x for x in told if not config.uses(x)
-        }
+        found = presets.values(KINDS[name](preset=CODE, **setting))
+        config = KINDS[name](**setting, **found)
+        assert {*told} - {*found} == {x for x in told if not config.uses(x)}
 
 
 # ----- Settings that were not published -----
@@ -193,7 +199,7 @@ def test_a_setting_has_every_option_once(name):
 @pytest.mark.parametrize(
     ("name", "setting", "having"),
     [
-        ("sine", {"shots": 7}, "--algorithm maml --shots 5; "),
+        ("sine", {"algorithm": "random"}, "--algorithm maml; --algorithm pretrained; "),
         ("omniglot", {"ways": 10}, "--net conv --ways 20 --shots 5; "),
         ("omniglot", {"net": "dense", "ways": 20}, "--net dense --ways 5 --shots 5"),
         ("omniglot", {"algorithm": "fomaml"}, "--algorithm maml --net conv"),
@@ -212,10 +218,14 @@ def test_other_settings_are_refused(name, setting, having):
 
 
 def test_a_preset_has_nothing_that_an_algorithm_does_not_use():
-    """Rejects a step size for the pretrained net, whose own is tuned."""
+    """Rejects a step size for the pretrained net, whose own is tuned, and none for that of
+    the code, which is not."""
     told = presets.values(KINDS["sine"](preset=PAPER, algorithm="pretrained"))
     assert told["iterations"] == 70000
     assert not {"alpha", "inner_steps"} & {*told}
+    told = presets.values(KINDS["sine"](preset=CODE, algorithm="oracle"))
+    assert (told["alpha"], told["tune"]) == (0.001, False)
+    assert "inner_steps" not in told
 
 
 def test_no_preset_changes_nothing():
@@ -295,7 +305,7 @@ def test_a_sum_over_shots_is_a_mean_with_n_times_the_rate(
     """
     noise = np.random.default_rng(seed).integers(0, 256, (4, 6, 8, 8), np.uint8)
     shared = {"ways": ways, "shots": shots, "queries": queries, "filters": 2}
-    shared |= {"dtype": "float64"}
+    shared |= {"dtype": "float64", "validate_every": 0}
     summed = images.Images(
         **shared, alpha=0.3, inner_loss="sum_over_shots", outer_loss=scale
     )
@@ -370,7 +380,7 @@ def test_a_run_keeps_its_preset(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("sine", "--preset", CODE, "--shots", "3"), "--algorithm maml --shots 20"),
+        (("sine", "--preset", CODE, "--algorithm", "fomaml"), "--algorithm oracle"),
         (("omniglot", "--preset", PAPER, "--net", "dense", "--ways", "20"), "--ways 5"),
         (("glyphs", "--preset", CODE), "glyphs has none"),
         (("sine", "--preset", "finn"), "'finn2017-paper', 'finn2017-code'"),
@@ -393,10 +403,10 @@ def test_list_prints_both_with_sources_and_marks_disagreements():
         assert row.code_source in text
     losses_differ = {"--inner-loss", "--outer-loss"}
     disagreements = {
-        "sine": {"--alpha"},
-        "omniglot": {*losses_differ, "--test-steps"},
-        "miniimagenet": {*losses_differ, "--clip", "--tasks", "--test-queries"},
-        "pointnav": {"--reward", "--alpha", "--tasks", "--iterations", "--test-steps"},
+        "sine": {"--alpha", "--tune"},
+        "omniglot": {*losses_differ, "--test-steps", "--split"},
+        "miniimagenet": {*losses_differ, "--clip", "--tasks", "--test-queries", "classes:"},
+        "pointnav": {"--reward", "--alpha", "--tasks", "--iterations", "--validate-every"},
     }
     for name in KINDS:
         lines = here("list", name, "--presets").out.splitlines()
@@ -406,4 +416,4 @@ def test_list_prints_both_with_sources_and_marks_disagreements():
     [alpha] = [line for line in sine if "--alpha" in line]
     assert alpha.split() == ["!", "--alpha", "0.01", "0.001", "0.01"]
     told = json.loads(here("list", "sine", "--presets", "--json").out)
-    assert told["sine"]["parts"][0]["rows"][3]["code"] == 0.001
+    assert told["sine"]["parts"][0]["rows"][4]["code"] == 0.001

@@ -1,6 +1,7 @@
 """Reports: the table for people, the Markdown for a paper, the JSON for machines."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_queries_alone_have_a_column_at_their_steps():
     """Rejects a score that stands at another step than it was made after."""
     lines = report.as_text([ONE], (0, 1, 2)).splitlines()
     assert [line.split("   ")[-1].strip() for line in lines[:4]] == [
-        "each query alone",
+        "each query alone (not transductive)",
         "50.00 +- 49.00 %",
         "75.00 +- 49.00 %",
         "50.00 +- 0.00 %",
@@ -95,6 +96,13 @@ def test_title_says_what_was_evaluated():
     """Rejects a theta that validation chose and that is told as the last."""
     assert report.title(PLAIN) == "glyphs, 70 iterations, 2 val tasks"
     assert report.title(several(PLAIN)) == "glyphs, 70 iterations, 2 val tasks, seeds 3, 4"
+    options = {"ways": 3, "head": "normal", "adapt_norm": True, "alpha": 0.1, "chunk": 3}
+    other = PLAIN._replace(config=Glyphs(**options, algorithm="random"))
+    told = "glyphs --algorithm random --ways 3 --head normal --adapt-norm, 70 iterations"
+    assert report.title(other).startswith(told + ",")
+    preset = Omniglot(**{"preset": "finn2017-paper", "split": "finn-1200", "alpha": 0.4})
+    told = report.title(PLAIN._replace(config=preset.with_changes({"test_queries": 3})))
+    assert told.startswith("omniglot --preset finn2017-paper --test-queries 3")
     chosen = PLAIN._replace(validations=(0.875,), iterations=(60,))
     told = (
         "glyphs, 60 iterations, 2 val tasks, chosen on validation tasks (accuracy 87.50 %)"
@@ -160,6 +168,7 @@ def test_json_has_the_numbers_in_full():
         "experiment": "glyphs",
         "algorithm": "maml",
         "alpha": 0.4,
+        "options": {k: x for k, x in asdict(Glyphs()).items() if k != "seed"},
         "score": "accuracy",
         "split": "val",
         "shots": 1,
@@ -168,6 +177,7 @@ def test_json_has_the_numbers_in_full():
         "validations": [None],
         "tasks": 2,
         "tasks_sha256": "beef",
+        "remarks": [],
         "mean": mean.tolist(),
         "half_width_95": half.tolist(),
         "alone": {"steps": [2], "mean": [0.5], "half_width_95": [0.0]},

@@ -74,6 +74,17 @@ def test_divergence_is_no_warning():
     assert not np.isfinite(over_seeds(scores)).any()
 
 
+def test_diverged_tasks_are_counted():
+    """Rejects a mean that is not finite without a word, divergence on the way that came
+    to an end, and a median of those only that stayed finite."""
+    scores = np.array([[1.0, 1, 1, 1], [np.inf, 2, 3, 4], [1.0, 2, 3, 4]])
+    assert results.diverged(scores) == []
+    scores[-1] = [1.0, np.nan, np.inf, 3]
+    assert results.diverged(scores) == ["2 of 4 tasks diverged; the median is inf"]
+    scores[-1] = [1.0, np.nan, 5, 2]
+    assert results.diverged(scores) == ["1 of 4 tasks diverged; the median is 3.5000"]
+
+
 # ----- Several runs -----
 
 

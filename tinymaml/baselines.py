@@ -39,27 +39,28 @@ FITTED = 0.02  # appendix C.1: the MSE that each regressor is below
 class Average(NamedTuple):
     """How regressors are trained that are averaged.
 
-    wave(config, iteration) -> those that an iteration trains
+    wave(config, iteration) -> those that an iteration trains, and since which iteration
     center(thetas (n, P) of those, earlier (m, P)) -> c
     """
 
-    wave: Callable[[Config, int], range]
+    wave: Callable[[Config, int], tuple[range, int]]
     center: Callable[[Array, Array], Array]
 
 
-def all_at_once(config: Config, iteration: int) -> range:
-    """Return all regressors, in every iteration."""
-    return range(config.regressors)
+def all_at_once(config: Config, iteration: int) -> tuple[range, int]:
+    """Return all regressors, in every iteration since the first."""
+    return range(config.regressors), 0
 
 
-def doubling(config: Config, iteration: int) -> range:
+def doubling(config: Config, iteration: int) -> tuple[range, int]:
     """Return regressor 0, then 1, then 2 and 3, ...; each for config.wave iterations.
 
     The last wave goes on for as long as the run does.
     """
     last = (config.regressors - 1).bit_length()
     wave = min(iteration // config.wave, last)
-    return range(2**wave // 2, min(2**wave, config.regressors))
+    trained = range(2**wave // 2, min(2**wave, config.regressors))
+    return trained, wave * config.wave
 
 
 AVERAGES = {
@@ -100,7 +101,7 @@ def own_gradients(
     """
     average = AVERAGES[config.algorithm]
     thetas = theta.reshape(config.regressors, -1)
-    wave = average.wave(config, iteration)
+    wave, _ = average.wave(config, iteration)
     some = slice(wave.start, wave.stop)
     parts = [wave[i.start : i.stop] for i in spans(len(wave), config.chunk)]
     chunks = [(part, thetas[part.start : part.stop]) for part in parts]
@@ -113,6 +114,16 @@ def own_gradients(
     return objective / len(wave), gradient.ravel()
 
 
+def moved(config: Config, iteration: int) -> tuple[slice, int]:
+    """Return which of theta (R * P,) an iteration moves, and which of their updates it is.
+
+    A regressor's Adam begins with its wave and ends with it.
+    """
+    wave, begun = AVERAGES[config.algorithm].wave(config, iteration)
+    size = problem(config).size // config.regressors
+    return slice(wave.start * size, wave.stop * size), iteration - begun + 1
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def chunk_gradients(config: Config, chunk: tuple[range, Array]) -> tuple[float, Array]:
     """Return the loss, summed, and the gradients of some regressors' thetas (n, P)."""
@@ -123,8 +134,9 @@ def chunk_gradients(config: Config, chunk: tuple[range, Array]) -> tuple[float, 
 
 @lru_cache(maxsize=2)
 def own_tasks(config: Config) -> Episode:
-    """Return the regressors' tasks (R, ...): the first iteration's of the training."""
-    family = problem(config)
+    """Return the regressors' tasks (R, ...): the first iteration's, of config.points."""
+    points = {"shots": config.points, "queries": config.points}
+    family = problem(config.with_changes(points))
     return drawn(family, config.seed, "train", 0, range(family.regressors))
 
 

@@ -64,6 +64,9 @@ def evaluate(
     groups: dict[Config, list[tuple[Config, Kept]]] = {}
     for config, theta in chosen:
         groups.setdefault(results.but_for_its_seed(config), []).append((config, theta))
+    for group in groups.values():
+        if len({config.seed for config, _ in group}) < len(group):
+            raise UsageError("two of these runs have the same options and seed")
     with engine(asked["workers"]) as pool:
         told = [judged(group, asked, pool) for group in groups.values()]
     if as_json:

@@ -56,7 +56,7 @@ def side_by_side(kind: type[Config]) -> str:
 
     A row in which paper and code disagree is marked with !.
     """
-    settings, parts = presets.PUBLISHED[kind.name]
+    settings, parts, notes = presets.PUBLISHED[kind.name]
     lines = [f"{kind.name}   (! where paper and code disagree)"]
     lines += [f"  published: {presets.flags(setting)}" for setting in settings]
     for part in parts:
@@ -69,6 +69,7 @@ def side_by_side(kind: type[Config]) -> str:
             flag = "--" + row.option.replace("_", "-")
             lines.append(f"{mark}   {flag:<16} {' '.join(told).rstrip()}")
             lines.append(f"{'':<6}paper: {row.paper_source} | code: {row.code_source}")
+    lines += [f"!   {note}" for note in notes]
     return "\n".join(lines)
 
 
@@ -79,4 +80,5 @@ def _as_json(published: presets.Published) -> dict[str, Any]:
             {"when": part.when, "rows": [row._asdict() for row in part.rows]}
             for part in published.parts
         ],
+        "notes": published.notes,
     }

@@ -27,6 +27,7 @@ from tinymaml.options import (
     types_of,
 )
 from tinymaml.results import Result
+from tinymaml.thetas import Kept
 from tinymaml.train import train as train_run
 from tinymaml.workers import engine
 
@@ -127,7 +128,7 @@ def run_training(kind: type[Config], given: dict[str, Any]) -> None:
     for path, config in planned:
         with runs.locked(path):
             told.append(train_and_report(path, config, shared, folder))
-    if len(told) > 1:
+    if len(told) > 1 and all(told):
         together = results.pooled(told)
         click.echo(f"\n{report.title(together)}")
         click.echo(report.as_text([together], config.shown_steps))
@@ -141,10 +142,9 @@ def new_runs(
 
     Runs of several seeds that the folder has already go on.
     """
-    config = kind(**changes)
-    check_used(config, changes)
-    published = presets.values(config)
+    published = presets.values(kind(**changes))
     config = kind(**{**published, **changes})
+    check_used(config, changes)
     if not config.uses("iterations"):
         config = config.with_changes({"iterations": 0})
     check_model(config)  # whatever does not fit is told before anything is written
@@ -195,7 +195,10 @@ def check_used(config: Config, changes: dict[str, Any]) -> None:
     for name in changes:
         if not config.uses(name):
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} means nothing to --algorithm {config.algorithm}")
+            unless = ", unless --no-tune" if name == "alpha" else ""
+            raise UsageError(
+                f"{flag} means nothing to --algorithm {config.algorithm}{unless}"
+            )
 
 
 def check_model(config: Config) -> None:
@@ -207,8 +210,11 @@ def check_model(config: Config) -> None:
 
 def train_and_report(
     path: Path, config: Config, shared: dict[str, Any], folder: Path
-) -> Result:
-    """Train in the folder `path`, then print, write and draw how held-out tasks go."""
+) -> Result | None:
+    """Train in the folder `path`, then print, write and draw how test tasks go.
+
+    With --no-test they are not looked at, and None is returned.
+    """
     click.echo(f"run folder: {path}", err=True)
     with engine(shared["workers"]) as pool:
         try:
@@ -219,6 +225,9 @@ def train_and_report(
             click.echo(f"{told} tinymaml train --resume {folder}", err=True)
             raise
         theta, steps = thetas.load(path, config), config.test_steps
+        if not config.test:
+            click.echo(untested(path, config, theta))
+            return None
         result = results.judge(
             config, theta, "test", config.test_tasks, steps, [steps], pool
         )
@@ -231,6 +240,14 @@ def train_and_report(
     except WorldError as error:
         click.echo(f"no pictures: {error}", err=True)
     return result
+
+
+def untested(path: Path, config: Config, theta: Kept) -> str:
+    """Return what is told of a run whose test tasks are left alone, in one line."""
+    told = f"{config.name}, {theta.iteration} iterations"
+    if theta.chosen:
+        told += f", {config.score} {theta.validation:.4f} on validation tasks"
+    return f"{told}; to test it: tinymaml evaluate {path}"
 
 
 @contextmanager

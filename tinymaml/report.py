@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml import published
+from tinymaml import presets, published
 from tinymaml.results import Result, over_seeds, over_tasks
 
 
 Array = np.ndarray
+
+
+# Options that a title leaves out: they change no figure, or stand elsewhere.
+TOLD_APART = (
+    *("iterations", "seed", "data", "shots", "test", "test_tasks", "test_steps"),
+    *("chunk", "replay", "checkpoint_every", "validate_every", "validation_tasks"),
+)
 
 
 class Column(NamedTuple):
@@ -65,8 +73,10 @@ def as_markdown(results: Sequence[Result]) -> str:
 def title(result: Result) -> str:
     """Return one line: what was evaluated, of which runs, on which tasks."""
     config, tasks = result.config, result.scores.shape[-1]
+    options = {k: x for k, x in presets.apart(config).items() if k not in TOLD_APART}
+    name = " ".join(filter(None, [config.name, presets.flags(options)]))
     iterations = ", ".join(map(str, sorted({*result.iterations})))
-    told = f"{config.name}, {iterations} iterations, {tasks} {result.split} tasks"
+    told = f"{name}, {iterations} iterations, {tasks} {result.split} tasks"
     if len(result.seeds) > 1:
         told += f", seeds {', '.join(map(str, result.seeds))}"
     chosen = [_figure(config.score, x) for x in result.validations if not np.isnan(x)]
@@ -91,12 +101,13 @@ def _columns(results: Sequence[Result]) -> list[Column]:
         config, tasks = result.config, result.scores.shape[-1]
         over = "95 % interval" if len(result.seeds) == 1 else "95 % over tasks, over seeds"
         subject = f"on {tasks} tasks" if len(results) == 1 else f"of K = {config.shots}"
-        head = f"{config.score} {subject} ({over})"
+        seen = "" if result.alone is None else ", transductive"
+        head = f"{config.score} {subject}{seen} ({over})"
         columns.append(Column(head, _cells(config.score, result.scores)))
         if result.alone is not None:
             cells = _cells(config.score, result.alone).values()
             told = dict(zip(result.alone_steps, cells, strict=True))
-            columns.append(Column("each query alone", told))
+            columns.append(Column("each query alone (not transductive)", told))
     return columns
 
 
@@ -171,6 +182,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "experiment": config.name,
         "algorithm": config.algorithm,
         "alpha": config.alpha,
+        "options": {k: x for k, x in asdict(config).items() if k not in ("seed", "data")},
         "score": config.score,
         "split": result.split,
         "shots": getattr(config, "shots", None),
@@ -179,6 +191,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "validations": _finite(np.array(result.validations)),
         "tasks": result.scores.shape[-1],
         "tasks_sha256": result.tasks_sha256,
+        "remarks": result.remarks,
         **_numbers(result.scores),
     }
     if config.anchors:

@@ -78,8 +78,17 @@ def judge(
         scores=scores[None],
         alone=alone,
         alone_steps=alone_steps,
-        remarks=tuple(remarks(config, kept.theta, steps)),
+        remarks=(*remarks(config, kept.theta, steps), *diverged(scores)),
     )
+
+
+def diverged(scores: Array) -> list[str]:
+    """Return a line on the tasks whose last score (steps + 1, tasks) is not finite."""
+    finite = np.isfinite(last := scores[-1])
+    if finite.all():
+        return []
+    told = f"{np.sum(~finite)} of {len(last)} tasks diverged; the median is"
+    return [f"{told} {np.median(np.where(finite, last, np.inf)):.4f}"]
 
 
 def but_for_its_seed(config: Config) -> Config:

@@ -112,9 +112,20 @@ def update(config: Config, state: State, gradient: Array) -> State:
     """Return the state after one more outer update with the averaged gradient (P,)."""
     gradient = clip(gradient, config.clip)
     iteration = state.iteration + 1
-    return State(
-        iteration, *adam(state.theta, gradient, state.moments, iteration, config.beta)
-    )
+    theta, moments = state.theta, state.moments
+    if config.algorithm not in baselines.AVERAGES:
+        return State(iteration, *adam(theta, gradient, moments, iteration, config.beta))
+    some, number = baselines.moved(config, state.iteration)
+    own = Moments(moments.m[some], moments.v[some])
+    own_theta, own = adam(theta[some], gradient[some], own, number, config.beta)
+    moments = Moments(*(_put(x, some, y) for x, y in zip(moments, own, strict=True)))
+    return State(iteration, _put(theta, some, own_theta), moments)
+
+
+def _put(vector: Array, some: slice, part: Array) -> Array:
+    vector = vector.copy()
+    vector[some] = part
+    return vector
 
 
 def outer_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:

@@ -20,10 +20,9 @@ PRESETS = ("finn2017-paper", "finn2017-code")
 INNER_LOOP = ("maml", "fomaml", "maml-low-memory")
 SHARED = ("pretrained", "oracle")
 AVERAGED = ("averaged", "averaged-l2", "averaged-mean")
-# Options of few-shot learning that not every algorithm uses. The step size of one without
-# an inner loop is not told but tuned (finetune.py).
+# Options of few-shot learning that not every algorithm uses.
 USED_BY = {
-    **dict.fromkeys(("inner_steps", "alpha", "context"), INNER_LOOP),
+    **dict.fromkeys(("inner_steps", "context"), INNER_LOOP),
     "tasks": (*INNER_LOOP, *SHARED),
     **dict.fromkeys(("iterations", "beta"), (*INNER_LOOP, *SHARED, *AVERAGED)),
     **dict.fromkeys(("regressors", "points"), AVERAGED),
@@ -89,6 +88,11 @@ class Config:
         choices=(*INNER_LOOP, "pretrained", "random"),
     )
     alpha: float = option(0.01, "inner step size", least=0, most=1e9)
+    tune: bool = option(
+        True,
+        "with an algorithm that has no inner loop: choose alpha on validation tasks",
+        "section 5.1 of the paper, for its baselines",
+    )
     inner_steps: int = option(1, "inner gradient steps in training", least=0, most=1000)
     beta: float = option(
         1e-3,
@@ -116,9 +120,14 @@ class Config:
         500, "iterations between checkpoints", least=1, most=10**8
     )
     validate_every: int = option(
-        0, "iterations between validations, 0 for none", least=0, most=10**8
+        0,
+        "iterations between validations, after inner_steps steps, whose best theta is"
+        " tested; 0 for none, and the last theta",
+        least=0,
+        most=10**8,
     )
     validation_tasks: int = option(200, "tasks of a validation", least=2, most=MOST)
+    test: bool = option(True, "score test tasks at the end; evaluate does it later")
     test_tasks: int = option(
         600, "held-out tasks at the end", "the paper and its code", least=2, most=MOST
     )
@@ -128,6 +137,9 @@ class Config:
 
     def uses(self, option: str) -> bool:
         """Return whether the algorithm has a use for an option."""
+        if option in ("alpha", "tune"):  # without an inner loop one of the two decides
+            inner_loop = self.uses("inner_steps")
+            return not inner_loop if option == "tune" else inner_loop or not self.tune
         return self.algorithm in self.used_by.get(option, (self.algorithm,))
 
     def with_changes(self, changes: dict[str, Any]) -> Config:
@@ -136,4 +148,4 @@ class Config:
 
 
 # What may differ when a run goes on: how long it is, how it is tested, where its data lie.
-FREE_TO_CHANGE = ("iterations", "test_tasks", "test_steps", "data", "replay")
+FREE_TO_CHANGE = ("iterations", "test", "test_tasks", "test_steps", "data", "replay")

@@ -39,10 +39,18 @@ class Images(Config):
     )
     test_queries: int = option(
         0,
-        "the same at validation and test, 0 for as many as in training",
+        "the same at validation and test, 0 for as many as in training, -1 for as many as"
+        " shots",
         "main.py:249: as many as shots, where mini-ImageNet's training has 15",
-        least=0,
+        least=-1,
         most=MOST,
+    )
+    validate_every: int = option(
+        250,
+        "iterations between validations, after inner_steps steps, whose best theta is"
+        " tested; 0 for none, and the last theta",
+        least=0,
+        most=10**8,
     )
     alpha: float = option(
         0.4,
@@ -153,8 +161,8 @@ def build(
 def _sizes(config: Images, split: str) -> tuple[int, int, int]:
     """Ways, shots and queries of an episode."""
     queries = config.queries or config.shots
-    if split != "train":
-        queries = config.test_queries or queries
+    if split != "train" and config.test_queries:
+        queries = max(config.test_queries, 0) or config.shots
     return config.ways, config.shots, queries
 
 

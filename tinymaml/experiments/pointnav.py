@@ -33,9 +33,8 @@ class PointNav(Config):
     name: ClassVar[str] = "pointnav"
     score: ClassVar[str] = "return"
     setting: ClassVar[str] = "rl"
-    # A baseline's step size is tuned on validation goals.
     used_by: ClassVar[dict[str, tuple[str, ...]]] = {
-        **dict.fromkeys(("alpha", "inner_steps"), ADAPTED),
+        "inner_steps": ADAPTED,
         **dict.fromkeys(("iterations", "tasks", "outer", "beta"), (*ADAPTED, *SHARED)),
     }
 

@@ -106,7 +106,7 @@ CONFIG = Sine
 def setup(config: Sine) -> Problem:
     """Return the problem: an MLP with relu on curves drawn from the whole range."""
     queries = config.queries or config.shots
-    oracle, averaged = config.algorithm == "oracle", config.algorithm in AVERAGED
+    oracle = config.algorithm == "oracle"
     inputs = 3 if oracle else 1 + config.context
     activation = models.ACTIVATIONS[config.activation]
     model, alpha = models.mlp((inputs, *config.hidden, 1), activation), config.alpha
@@ -116,9 +116,7 @@ def setup(config: Sine) -> Problem:
     draw = sine.sample_told if oracle else sine.sample
 
     def sample(split: str, streams: Streams, tasks: range) -> Episode:
-        own = averaged and split == "train"
-        sizes = (config.points,) * 2 if own else (config.shots, queries)
-        return draw(streams, tasks, *sizes, config.dtype)
+        return draw(streams, tasks, config.shots, queries, config.dtype)
 
     return Problem(
         model=model,
@@ -128,7 +126,7 @@ def setup(config: Sine) -> Problem:
         score=lambda theta, episode: losses.squared_error(
             model.apply(theta, episode.x_query), episode.y_query
         ),
-        regressors=config.regressors if averaged else 1,
+        regressors=config.regressors if config.algorithm in AVERAGED else 1,
     )
 
 
