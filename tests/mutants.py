@@ -359,8 +359,8 @@ MUTATIONS = [
     Mutation(
         "Adam's step count begins anew after a resume",
         "train.py",
-        "*adam(state.theta, gradient, state.moments, iteration, config.beta)",
-        "*adam(state.theta, gradient, state.moments, COUNTER.__next__(), config.beta)",
+        "*adam(theta, gradient, moments, iteration, config.beta)",
+        "*adam(theta, gradient, moments, COUNTER.__next__(), config.beta)",
         "test_train.py",
     ),
     Mutation(
@@ -490,11 +490,46 @@ MUTATIONS = [
     Mutation(
         "as many test queries as in training",
         "experiments/images.py",
-        "queries = config.test_queries or queries",
+        "queries = max(config.test_queries, 0) or config.shots",
         "queries = queries",
         "test_experiments.py",
     ),
+    Mutation(
+        "the oracle's tasks hashed with what it alone is told",
+        "evaluation.py",
+        'if config.algorithm == "oracle":',
+        "if False:",
+        "test_evaluation.py",
+    ),
+    Mutation(
+        "a run that counts as two seeds",
+        "cli_evaluate.py",
+        "< len(group)",
+        "< 1",
+        "test_cli_evaluate.py",
+    ),
+    Mutation(
+        "test tasks scored in spite of --no-test",
+        "cli_train.py",
+        "if not config.test:",
+        "if False:",
+        "test_cli_seeds.py",
+    ),
+    Mutation(
+        "diverged tasks left out of the median",
+        "results.py",
+        "np.median(np.where(finite, last, np.inf))",
+        "np.median(last[finite])",
+        "test_results.py",
+    ),
     # ----- baselines -----
+    Mutation(
+        "a later wave's Adam corrected by the run's iterations",
+        "baselines.py",
+        "iteration - begun + 1",
+        "iteration + 1",
+        "test_baselines.py",
+    ),
     Mutation(
         "pretraining on the query points too",
         "baselines.py",
