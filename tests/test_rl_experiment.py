@@ -166,7 +166,7 @@ def test_a_baselines_step_size_is_tuned_on_validation_goals(tmp_path, monkeypatc
     config = SMALL.with_changes({"algorithm": "pretrained", "validation_tasks": 2})
     begin(tmp_path / "run", config)
     told = here("evaluate", "run", "--steps", "1")
-    assert "the best of 12 on 2 validation tasks" in told.out
+    assert "the best of 18 on 2 validation tasks" in told.out
     told = here("train", "pointnav", "--algorithm", "pretrained", "--alpha", "0.1")
     assert (told.code, "means nothing" in told.err) == (2, True)
 
