@@ -125,7 +125,7 @@ def build(
         except ValueError as error:
             raise UsageError(f"split {split!r}: {error}") from error
     if config.validate_every and "val" not in classes:
-        raise UsageError("this split has no validation classes: --validate-every 0")
+        raise UsageError("this split has no validation classes; add --validate-every 0")
     if not config.uses("alpha") and "val" not in classes:
         raise UsageError("this split has no validation classes to tune the step size on")
     *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
