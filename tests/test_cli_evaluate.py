@@ -111,6 +111,13 @@ def test_runs_of_several_seeds_are_told_together(world):
     assert json.loads((world / "both" / "evaluation.json").read_text()) == together
 
 
+def test_other_shots_do_not_hide_those_of_the_training():
+    """Rejects a title and options with K = 5 of a run that was trained with ten."""
+    [line, *_] = told("other", "--shots", "5").splitlines()
+    assert "--shots" not in line
+    assert as_json("other", "--shots", "5")["options"]["shots"] == 10
+
+
 def test_a_run_does_not_count_twice():
     """Rejects an interval over seeds that one run given twice makes zero."""
     for again in ("both/seed-4", "both"):

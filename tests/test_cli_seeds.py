@@ -7,6 +7,7 @@ import pytest
 from processes import SMALL, digests, end, here, one_error, run, start, tree, wait_for
 
 from tinymaml import runs, thetas
+from tinymaml.plots import draw
 from tinymaml.runs import members
 
 
@@ -59,6 +60,14 @@ def test_tests_can_wait(tmp_path, monkeypatch):
     again = here("train", "--resume", "left/seed-0", "--test")
     assert again.code == 0, again
     assert (tmp_path / "left/seed-0/evaluation.json").exists()
+
+
+def test_pictures_can_wait_too(tmp_path):
+    """Rejects a picture for which the test tasks of a run with --no-test are scored."""
+    pytest.importorskip("matplotlib")
+    assert here("train", "sine", *FEW, "--no-test", "--out", "left").code == 0
+    assert [file.name for file in draw([tmp_path / "left"])] == ["curve.png"]
+    assert not (tmp_path / "left" / "evaluation.json").exists()
 
 
 def test_one_seed_is_a_run_as_ever(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import here
 
 from tinymaml import evaluation, experiments, maml, params, train
 from tinymaml.data import glyphs as drawing
@@ -377,6 +378,13 @@ def test_split_without_validation_is_told(small_omniglot):
         drawn(family, 0, "val", 0, range(1))
     with pytest.raises(UsageError, match="validate-every 0"):
         problem(config.with_changes({"validate_every": 10}))
+
+
+def test_a_check_wants_no_validation_classes(small_omniglot):
+    """Rejects a check that asks for an option that it does not have."""
+    few = ["--ways", "2", "--filters", "1", "--tasks", "1"]
+    told = here("check", "omniglot", "--data", "some.npz", "--split", "lake", *few)
+    assert (told.code, told.err) == (0, "")
 
 
 @pytest.fixture

@@ -58,9 +58,14 @@ def test_accuracy_is_to_be_high(scored):
 
 @pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
 def test_a_step_size_that_diverges_is_not_chosen(scored, lost):
-    """Rejects an argmin that returns the first nan, and sums that overflow float32."""
-    scored(lambda alpha, _: [[0, 0], [3e38, 3e38] if alpha < 0.01 else [lost, 1]])
-    assert tuned(CONFIG, THETA, 1, Here()).alpha == STEP_SIZES[0]
+    """Rejects an argmin that returns the first nan, and sums that overflow float32, with
+    which all of them were as bad as the first."""
+
+    def scores(alpha):
+        return [lost, 1] if alpha >= 0.01 else [3e38 if alpha == 0.002 else 3.3e38] * 2
+
+    scored(lambda alpha, _: [[0, 0], scores(alpha)])
+    assert tuned(CONFIG, THETA, 1, Here()).alpha == 0.002
 
 
 def test_what_is_not_to_be_tuned_stays(scored):

@@ -228,6 +228,13 @@ def test_a_preset_has_nothing_that_an_algorithm_does_not_use():
     assert "inner_steps" not in told
 
 
+def test_a_typed_no_tune_takes_the_presets_step_size():
+    """Rejects our default where the code's step size was asked for."""
+    kind, typed = KINDS["pointnav"], {"algorithm": "oracle", "tune": False}
+    told = presets.values(kind(preset=CODE, **typed), typed)
+    assert told["alpha"] == 0.5
+
+
 def test_no_preset_changes_nothing():
     """Rejects a preset that nobody asked for."""
     assert presets.values(KINDS["sine"](shots=7)) == {}

@@ -16,7 +16,17 @@ from tinymaml.results import Result, over_seeds, over_tasks
 NAN = float("nan")
 SCORES = np.array([[[0.25, 0.75], [0.5, 1.0], [1.0, 1.0]]])
 ONE = Result(
-    Glyphs(), "val", (3,), (70,), (NAN,), "beef", SCORES, SCORES[:, [2]] / 2, (2,), ()
+    Glyphs(),
+    Glyphs(),
+    "val",
+    (3,),
+    (70,),
+    (NAN,),
+    "beef",
+    SCORES,
+    SCORES[:, [2]] / 2,
+    (2,),
+    (),
 )
 PLAIN = ONE._replace(alone=None)
 SINE = PLAIN._replace(config=Sine(), split="test")
@@ -97,11 +107,12 @@ def test_title_says_what_was_evaluated():
     assert report.title(PLAIN) == "glyphs, 70 iterations, 2 val tasks"
     assert report.title(several(PLAIN)) == "glyphs, 70 iterations, 2 val tasks, seeds 3, 4"
     options = {"ways": 3, "head": "normal", "adapt_norm": True, "alpha": 0.1, "chunk": 3}
-    other = PLAIN._replace(config=Glyphs(**options, algorithm="random"))
+    other = PLAIN._replace(trained=Glyphs(**options, algorithm="random"))
     told = "glyphs --algorithm random --ways 3 --head normal --adapt-norm, 70 iterations"
     assert report.title(other).startswith(told + ",")
     preset = Omniglot(**{"preset": "finn2017-paper", "split": "finn-1200", "alpha": 0.4})
-    told = report.title(PLAIN._replace(config=preset.with_changes({"test_queries": 3})))
+    tested = preset.with_changes({"test_queries": 3})
+    told = report.title(PLAIN._replace(config=tested, trained=tested))
     assert told.startswith("omniglot --preset finn2017-paper --test-queries 3")
     chosen = PLAIN._replace(validations=(0.875,), iterations=(60,))
     told = (
@@ -145,6 +156,7 @@ def test_several_steps_of_one_method_are_one_row():
 def test_markdown_is_a_table_with_every_step():
     """Rejects rows of different lengths, and text that breaks a table."""
     result = ONE._replace(config=Omniglot(), split="test", remarks=("a remark",))
+    result = result._replace(trained=Omniglot())
     blocks = report.as_markdown([result]).split("\n\n")
     assert blocks[0].startswith("**omniglot, 70 iterations")
     assert blocks[2] == "tasks, K = 1: sha256 `beef`; a remark"

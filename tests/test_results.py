@@ -25,7 +25,7 @@ def result(seed=0, sha256="a", alone=None, **more):
         (3,),
         (f"r{seed}",),
     )
-    return Result(Sine(), "test", *told)._replace(**more)
+    return Result(Sine(), Sine(), "test", *told)._replace(**more)
 
 
 # ----- Intervals -----
@@ -95,7 +95,8 @@ def test_pooled_runs_keep_what_each_is():
     assert together.seeds == (0, 1, 2)
     assert together.iterations == (0, 10, 20)
     assert len(together.validations) == 3
-    assert together.remarks == ("r0", "r1", "r2")
+    assert together.remarks == ("seed 0: r0", "seed 1: r1", "seed 2: r2")
+    assert pooled([result(1)]).remarks == ("r1",)
     for seed in range(3):
         np.testing.assert_array_equal(together.scores[seed], result(seed).scores[0])
         assert (together.alone[seed] == seed).all()

@@ -97,17 +97,8 @@ def judged(group: list[tuple[Config, Kept]], asked: dict[str, Any], pool) -> lis
         raise UsageError(f"--shots means nothing to {first.name}")
     told = []
     for shots in asked["shots"] or [None]:
-        changes = {} if shots is None else {"shots": shots}
         each = [
-            results.judge(
-                config.with_changes(changes),
-                theta,
-                asked["split"],
-                tasks,
-                steps,
-                alone,
-                pool,
-            )
+            results.judge(config, theta, asked["split"], tasks, steps, alone, pool, shots)
             for config, theta in group
         ]
         told.append(results.pooled(each))

@@ -142,9 +142,12 @@ def new_runs(
 
     Runs of several seeds that the folder has already go on.
     """
-    published = presets.values(kind(**changes))
+    published = presets.values(kind(**changes), changes)
     config = kind(**{**published, **changes})
     check_used(config, changes)
+    # A validation would tune the step size anew, which takes longer than the training.
+    if config.uses("tune") and config.tune and "validate_every" not in changes:
+        config = config.with_changes({"validate_every": 0})
     if not config.uses("iterations"):
         config = config.with_changes({"iterations": 0})
     check_model(config)  # whatever does not fit is told before anything is written
@@ -227,6 +230,7 @@ def train_and_report(
         theta, steps = thetas.load(path, config), config.test_steps
         if not config.test:
             click.echo(untested(path, config, theta))
+            draw(path)
             return None
         result = results.judge(
             config, theta, "test", config.test_tasks, steps, [steps], pool
@@ -235,11 +239,16 @@ def train_and_report(
     if theta.chosen:
         click.echo(report.title(result))
     click.echo(report.as_text([result], config.shown_steps))
+    draw(path)
+    return result
+
+
+def draw(path: Path) -> None:
+    """Draw a run, or tell why not: a training does not fail for want of pictures."""
     try:
         plots.draw([path])
     except WorldError as error:
         click.echo(f"no pictures: {error}", err=True)
-    return result
 
 
 def untested(path: Path, config: Config, theta: Kept) -> str:

@@ -242,11 +242,11 @@ PUBLISHED = {
 }
 
 
-def values(config: Config) -> dict[str, Any]:
+def values(config: Config, typed: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the options that config's preset has for its experiment and setting.
 
-    Of these, the ones that config's algorithm has a use for. Raises UsageError when that
-    setting was not published.
+    Of these, the ones that config's algorithm has a use for, where `typed` options win.
+    Raises UsageError when that setting was not published.
     """
     if config.preset == "none":
         return {}
@@ -258,7 +258,7 @@ def values(config: Config) -> dict[str, Any]:
         having = "; ".join(map(flags, settings))
         raise UsageError(f"--preset {config.preset} has, for {config.name}: {having}")
     told = _column(config)
-    config = config.with_changes(told)
+    config = config.with_changes({**told, **(typed or {})})
     return {name: value for name, value in told.items() if config.uses(name)}
 
 

@@ -20,9 +20,9 @@ from tinymaml.results import Result, over_seeds, over_tasks
 Array = np.ndarray
 
 
-# Options that a title leaves out: they change no figure, or stand elsewhere.
+# Options that a title leaves out: they matter little to a figure, or stand elsewhere.
 TOLD_APART = (
-    *("iterations", "seed", "data", "shots", "test", "test_tasks", "test_steps"),
+    *("iterations", "seed", "data", "test", "test_tasks", "test_steps"),
     *("chunk", "replay", "checkpoint_every", "validate_every", "validation_tasks"),
 )
 
@@ -73,7 +73,8 @@ def as_markdown(results: Sequence[Result]) -> str:
 def title(result: Result) -> str:
     """Return one line: what was evaluated, of which runs, on which tasks."""
     config, tasks = result.config, result.scores.shape[-1]
-    options = {k: x for k, x in presets.apart(config).items() if k not in TOLD_APART}
+    options = presets.apart(result.trained)
+    options = {k: x for k, x in options.items() if k not in TOLD_APART}
     name = " ".join(filter(None, [config.name, presets.flags(options)]))
     iterations = ", ".join(map(str, sorted({*result.iterations})))
     told = f"{name}, {iterations} iterations, {tasks} {result.split} tasks"
@@ -177,12 +178,12 @@ def as_json(results: Sequence[Result]) -> str:
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
-    config = result.config
+    config, trained = result.config, asdict(result.trained)
     told = {
         "experiment": config.name,
         "algorithm": config.algorithm,
         "alpha": config.alpha,
-        "options": {k: x for k, x in asdict(config).items() if k not in ("seed", "data")},
+        "options": {k: x for k, x in trained.items() if k not in ("seed", "data")},
         "score": config.score,
         "split": result.split,
         "shots": getattr(config, "shots", None),

@@ -29,6 +29,7 @@ class Result(NamedTuple):
     """How one or several runs with the same options do on the same held-out tasks.
 
     config: of the first run, as it adapted
+    trained: the same as it was trained, perhaps with other shots
     seeds, iterations, validations: of each run; a validation is nan where the theta was
         not chosen by validation tasks
     tasks_sha256: what `fingerprint` gives
@@ -39,6 +40,7 @@ class Result(NamedTuple):
     """
 
     config: Config
+    trained: Config
     split: str
     seeds: tuple[int, ...]
     iterations: tuple[int, ...]
@@ -58,11 +60,16 @@ def judge(
     steps: int,
     alone_steps: Iterable[int],
     engine: Executor,
+    shots: int | None = None,
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
 
+    config: of the training; shots: examples to adapt on, where they are others
     alone_steps: after which of the `steps` steps each query example is judged alone too
     """
+    trained = config
+    if shots is not None:
+        config = config.with_changes({"shots": shots})
     config = tuned(config, kept.theta, steps, engine)
     scores = evaluate(config, kept.theta, split, tasks, steps, engine)
     alone, alone_steps = None, tuple(alone_steps)
@@ -70,6 +77,7 @@ def judge(
         alone = evaluate_alone(config, kept.theta, split, tasks, alone_steps, engine)[None]
     return Result(
         config=config,
+        trained=trained,
         split=split,
         seeds=(config.seed,),
         iterations=(kept.iteration,),
@@ -117,7 +125,14 @@ def pooled(results: Sequence[Result]) -> Result:
         validations=joined("validations"),
         scores=np.concatenate([result.scores for result in results]),
         alone=None if alone[0] is None else np.concatenate(alone),
-        remarks=joined("remarks"),
+        remarks=joined("remarks") if len(results) == 1 else _by_seed(results),
+    )
+
+
+def _by_seed(results: Sequence[Result]) -> tuple[str, ...]:
+    """The remarks of several runs, each with the seed of its run."""
+    return tuple(
+        f"seed {one.seeds[0]}: {remark}" for one in results for remark in one.remarks
     )
 
 

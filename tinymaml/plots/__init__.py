@@ -29,6 +29,7 @@ def draw(
         sheet.png               images: the same
         walks.png, walks.gif    2D navigation: the same
 
+    Of runs with --no-test that were not evaluated, learning only.
     Raises WorldError without matplotlib or a theta, UsageError for runs of different
     experiments.
     """
@@ -42,6 +43,8 @@ def draw(
 
     if learned := curves.learning(found):
         save(learned, "curve.png")
+    if not all(map(groups.tested, found)):
+        return files
     judged = [groups.judged(group, engine or Here()) for group in found]
     save(curves.steps(found, judged), "steps.png")
     if config.name == "sine":

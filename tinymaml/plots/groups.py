@@ -163,6 +163,13 @@ def title(groups: Sequence[Group]) -> str:
 # ----- How they do on held-out tasks -----
 
 
+def tested(group: Group) -> bool:
+    """Return whether test tasks may be looked at: not in place of train --no-test."""
+    return all(
+        run.config.test or (run.path / runs.EVALUATION).exists() for run in group.runs
+    )
+
+
 def judged(group: Group, engine: Executor) -> list[Judged]:
     """Return how the runs of a group do, from each one's evaluation.json.
 
