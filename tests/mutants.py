@@ -867,9 +867,9 @@ MUTATIONS = [
     ),
     Mutation(
         "other shots that are told but not used",
-        "cli_evaluate.py",
-        'changes = {} if shots is None else {"shots": shots}',
-        "changes = {}",
+        "results.py",
+        'config = config.with_changes({"shots": shots})',
+        "pass",
         "test_cli_evaluate.py",
     ),
     Mutation(
