@@ -82,8 +82,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _sweep(path: Path) -> None:
     """Remove the temporaries of `path` whose writers were killed."""
+    name = rf"\.{re.escape(path.name)}\.([1-9][0-9]{{0,8}})\.tmp"
     for other in path.parent.iterdir():
-        name = rf"\.{re.escape(path.name)}\.([1-9][0-9]{{0,8}})\.tmp"
         writer = re.fullmatch(name, other.name)
         if writer and not _is_running(int(writer[1])):
             with suppress(PermissionError):  # another user's, in a folder like /tmp

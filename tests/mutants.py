@@ -503,9 +503,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a run that counts as two seeds",
-        "cli_evaluate.py",
-        "< len(group)",
-        "< 1",
+        "results.py",
+        "if config.seed in seeds:",
+        "if False:",
         "test_cli_evaluate.py",
     ),
     Mutation(

@@ -61,14 +61,10 @@ def evaluate(
         raise UsageError("--json and --markdown do not go together")
     paths = [path for name in run for path in runs.members(thetas.locate(name))]
     chosen = [opened(path, asked["data"], asked["last"]) for path in paths]
-    groups: dict[Config, list[tuple[Config, Kept]]] = {}
-    for config, theta in chosen:
-        groups.setdefault(results.but_for_its_seed(config), []).append((config, theta))
-    for group in groups.values():
-        if len({config.seed for config, _ in group}) < len(group):
-            raise UsageError("two of these runs have the same options and seed")
+    configs = [config for config, _ in chosen]
+    groups = results.alike([*zip(paths, configs, strict=True)])
     with engine(asked["workers"]) as pool:
-        told = [judged(group, asked, pool) for group in groups.values()]
+        told = [judged([chosen[i] for i in group], asked, pool) for group in groups]
     if as_json:
         click.echo(report.as_json([result for group in told for result in group]), nl=False)
     elif as_markdown:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml.errors import UsageError
 from tinymaml.evaluation import evaluate, evaluate_alone, fingerprint, interval
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
@@ -105,6 +107,23 @@ def but_for_its_seed(config: Config) -> Config:
     if hasattr(config, "data"):
         changes["data"] = ""
     return config.with_changes(changes)
+
+
+def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
+    """Return the numbers of the runs that differ in their seeds only, a list of each kind.
+
+    runs: the folder and the options of each
+    Raises UsageError when two of a kind have the same seed: they are one sample.
+    """
+    kinds: dict[Config, dict[int, int]] = {}
+    for number, (path, config) in enumerate(runs):
+        seeds = kinds.setdefault(but_for_its_seed(config), {})
+        if config.seed in seeds:
+            other, _ = runs[seeds[config.seed]]
+            told = f"{str(other)!r} and {str(path)!r}"
+            raise UsageError(f"{told} have the same options and seed")
+        seeds[config.seed] = number
+    return [[*seeds.values()] for seeds in kinds.values()]
 
 
 def pooled(results: Sequence[Result]) -> Result:

@@ -38,9 +38,8 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
     with prepared.opened(path, "omniglot.py"):
         found = prepared.arrays(path, {**lists, "images": "images"}, LARGEST)
         classes = {
-            part: np.concatenate([found[name] for name in some]) if more else found[first]
+            part: _joined([found[name] for name in some])
             for part, some in PARTS[split].items()
-            for first, *more in [some]
         }
     images = found["images"]
     expected = (CHARACTERS, DRAWINGS, SIDE, SIDE)
@@ -49,3 +48,7 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
         raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {expected}")
     prepared.check_parts(path, classes, CHARACTERS)
     return images, classes
+
+
+def _joined(lists: list[Array]) -> Array:
+    return lists[0] if len(lists) == 1 else np.concatenate(lists)

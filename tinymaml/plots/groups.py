@@ -97,19 +97,13 @@ def read(folders: Sequence[Path], data: str | None = None) -> list[Group]:
     where there is no run.
     """
     paths = [path for folder in dict.fromkeys(folders) for path in runs.members(folder)]
-    alike: dict[Config, list[Run]] = {}
-    for path in paths:
-        run = Run(path, runs.read_config(path, data))
-        others = alike.setdefault(results.but_for_its_seed(run.config), [])
-        for other in others:
-            if other.config.seed == run.config.seed:
-                told = f"{str(other.path)!r} and {str(path)!r}"
-                raise UsageError(f"{told} have the same options and seed")
-        others.append(run)
-    names = sorted({config.name for config in alike})
+    found = [Run(path, runs.read_config(path, data)) for path in paths]
+    alike = [[found[i] for i in numbers] for numbers in results.alike(found)]
+    names = sorted({run.config.name for run in found})
     if len(names) > 1:
         raise UsageError(f"runs of {' and '.join(names)} do not share a picture")
-    return [*map(Group, labels([*alike]), alike.values())]
+    kinds = [results.but_for_its_seed(first.config) for first, *_ in alike]
+    return [*map(Group, labels(kinds), alike)]
 
 
 def labels(configs: Sequence[Config]) -> list[str]:
