@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymaml import runs, train
 from tinymaml.experiments.common import Config
+from tinymaml.harness import loop, runs
 
 
 # Half the interval that a written evaluation has at each step; the means stand beside it.
@@ -28,7 +28,7 @@ def folder(
     """
     path.mkdir(parents=True)
     runs.write_config(path, config, {})
-    runs.save(path, config, train.initial_state(config))
+    runs.save(path, config, loop.initial_state(config))
     if records is not None:
         lines = [json.dumps(record) + "\n" for record in records]
         (path / runs.METRICS).write_text("".join(lines))

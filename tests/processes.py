@@ -11,7 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-from tinymaml import cli
+from tinymaml.cli import main
 
 
 COMMAND = str(Path(sys.executable).with_name("tinymaml"))
@@ -79,7 +79,7 @@ def here(*args: object) -> Told:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            cli.run([*map(str, args)])
+            main.run([*map(str, args)])
         except SystemExit as stop:
             code = stop.code
     return Told(code, out.getvalue(), err.getvalue())

@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 from autograd import grad
 
-from tinymaml import baselines, evaluation, losses, models, params, runs, train
-from tinymaml.baselines import AVERAGES, own_gradients, own_tasks, support_gradient
-from tinymaml.differences import directions, slopes_error
+from tinymaml import losses, models, params
+from tinymaml.algorithms import baselines
+from tinymaml.algorithms.baselines import (
+    AVERAGES,
+    own_gradients,
+    own_tasks,
+    support_gradient,
+)
+from tinymaml.check.differences import directions, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, as_task, drawn
+from tinymaml.harness import evaluation, loop, runs
 from tinymaml.optim import Moments, adam
-from tinymaml.workers import Here, engine
+from tinymaml.speed.workers import Here, engine
 
 
 UNPULLED = ("averaged", "averaged-l2")  # by each other
@@ -55,8 +62,8 @@ def test_pretraining_is_on_support_points_without_a_step():
 def test_the_update_is_the_average_of_the_support_gradients(algorithm):
     """Rejects an algorithm that the loop replaces by another, or a first-order one."""
     config = Sine(hidden=(3,), tasks=4, algorithm=algorithm, dtype="float64")
-    state = train.initial_state(config)
-    loss, gradient = train.outer_gradient(config, state, Here())
+    state = loop.initial_state(config)
+    loss, gradient = loop.outer_gradient(config, state, Here())
     family = problem(config)
     alone = zip(*drawn(family, 0, "train", 0, range(4)), strict=True)
     terms = [
@@ -133,12 +140,12 @@ def test_a_wave_has_an_adam_of_its_own(algorithm):
     """Rejects moments that are corrected by the run's iterations, with which a later
     wave's first step is three times as long, and regressors that drift after their wave."""
     config = averaged(algorithm, beta=0.01)
-    state = train.initial_state(config)
+    state = loop.initial_state(config)
     theta = state.theta.reshape(7, 10)
     moments, updates = np.zeros((2, 7, 10)), [0] * 7
     for iteration in range(10):
         _, gradient = own_gradients(config, state.theta, iteration, Here())
-        state = train.update(config, state, gradient)
+        state = loop.update(config, state, gradient)
         wave, _ = AVERAGES[algorithm].wave(config, iteration)
         for i in wave:
             updates[i] += 1
@@ -206,10 +213,10 @@ def test_held_out_tasks_adapt_from_the_average():
 def test_regressors_start_apart():
     """Rejects one draw for all, of which the average would be too good."""
     config = averaged("averaged")
-    thetas = train.initial_state(config).theta.reshape(7, 10)
+    thetas = loop.initial_state(config).theta.reshape(7, 10)
     assert len(np.unique(thetas[:, 0])) == 7
     # The first is what a single net would start from.
-    alone = train.initial_state(Sine(hidden=(3,), dtype="float64")).theta
+    alone = loop.initial_state(Sine(hidden=(3,), dtype="float64")).theta
     np.testing.assert_array_equal(thetas[0], alone)
 
 
@@ -220,7 +227,7 @@ def test_regressors_learn_their_own_curves(tmp_path, monkeypatch):
     options = {"regressors": 4, "points": 40, "hidden": (20, 20), "beta": 0.02}
     options |= {"iterations": 300, "checkpoint_every": 100, "seed": 5}
     config = Sine(algorithm="averaged", **options)
-    state = train.train(tmp_path, config, Here(), lambda *_: None)
+    state = loop.train(tmp_path, config, Here(), lambda *_: None)
     records = runs.read_metrics(tmp_path)
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
     counts = {r["iteration"]: r["fitted"] for r in records if "fitted" in r}
@@ -251,7 +258,7 @@ def config_of(kind: str) -> Sine:
 
 def results(path, config, pool=None) -> tuple[bytes, bytes]:
     path.mkdir(exist_ok=True)
-    train.train(path, config, pool or Here(), lambda *_: None)
+    loop.train(path, config, pool or Here(), lambda *_: None)
     return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
 
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import SMOOTH, make, problems
 
-from tinymaml import check, maml, ops
-from tinymaml.check import classify
+from tinymaml import maml, ops
+from tinymaml.check import chain
+from tinymaml.check.chain import classify
 from tinymaml.experiments import MODULES
 
 
@@ -21,7 +22,7 @@ def black_box(problem):
     """Return (meta_loss, meta_gradient, theta, adapt) of a problem, as flat callables."""
     _, *rest = problem.args
     return (
-        lambda theta: float(check.query_after(theta, *rest)),
+        lambda theta: float(chain.query_after(theta, *rest)),
         lambda theta: maml.meta_gradient(theta, *rest)[1],
         problem.theta,
         lambda theta: maml.adapt(theta, *rest),
@@ -59,7 +60,7 @@ def test_first_order_gradients_are_called_first_order(problem):
     """Rejects a check that FOMAML passes, and one that takes it for any wrong gradient."""
     loss, exact, theta, adapt = black_box(problem)
     claimed = first_order(problem)
-    difference = check.difference(claimed(theta), exact(theta))
+    difference = chain.difference(claimed(theta), exact(theta))
     verdict = classify(loss, claimed, theta, adapt, number=6)
     if difference > 1e-3:
         assert verdict.kind == "first-order"
@@ -164,7 +165,7 @@ FEW_SHOT = [name for name, module in MODULES.items() if module.CONFIG.setting ==
 def test_every_experiment_verifies(name):
     """Rejects an experiment whose meta-gradient is off, or that cannot be checked."""
     small = {"filters": 2, "tasks": 1} if name != "sine" else {"hidden": (7, 5), "tasks": 2}
-    report = check.verify_experiment(MODULES[name].CONFIG(inner_steps=2, **small))
+    report = chain.verify_experiment(MODULES[name].CONFIG(inner_steps=2, **small))
     assert report.passed, str(report)
     assert len(report.rows) == 7
     assert json.loads(json.dumps(report.as_dict()))["passed"] is True
@@ -184,7 +185,7 @@ def wrong_sign(theta, task, alpha, steps):
 def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     """Rejects rows that cannot fail: each compares with something independent."""
     monkeypatch.setattr(maml, "meta_gradient", wrong)
-    report = check.verify_experiment(MODULES["sine"].CONFIG(tasks=1, inner_steps=2))
+    report = chain.verify_experiment(MODULES["sine"].CONFIG(tasks=1, inner_steps=2))
     failed = [row.check.split()[0] for row in report.rows if not row.passed]
     assert failed == ["autodiff", "the", "central", "rate", "rate"]
     assert "WRONG" in str(report)
@@ -201,9 +202,9 @@ def test_a_wrong_rule_fails_differences_alone(monkeypatch):
     ops.defvjp(primitive, lambda _, g, y, r: lambda u: primitive(u, y, r), None, None)
     monkeypatch.setattr(ops, "_normalize_adjoint", primitive)
     config = MODULES["glyphs"].CONFIG(tasks=1, filters=3, activation="tanh")
-    report = check.verify_experiment(config)
+    report = chain.verify_experiment(config)
     assert not {row.check: row for row in report.rows}[
-        f"central differences, {check.DIRECTIONS} directions"
+        f"central differences, {chain.DIRECTIONS} directions"
     ].passed
 
 
@@ -213,7 +214,7 @@ def test_second_order_part_vanishes_with_alpha():
     layers = []
     for alpha in (1e-2, 1e-4, 0.0):
         problem = module.setup(module.CONFIG(alpha=alpha, dtype="float64"))
-        layers.append(check.second_order_part(check.case_of(problem, 2, 1))[-1])
+        layers.append(chain.second_order_part(chain.case_of(problem, 2, 1))[-1])
     assert layers[0].relative > 50 * layers[1].relative > 0
     assert layers[2].relative == 0
     assert layers[2].cosine == pytest.approx(1)
@@ -221,8 +222,8 @@ def test_second_order_part_vanishes_with_alpha():
 
 def test_a_figure_that_is_not_a_number_fails():
     """Rejects nan <= tolerance taken for a pass."""
-    assert not check.Row("x", float("nan"), 0, 1).passed
-    assert check.Row("x", 0.5, 0, 1).passed
+    assert not chain.Row("x", float("nan"), 0, 1).passed
+    assert chain.Row("x", 0.5, 0, 1).passed
 
 
 def test_directions_that_cross_kinks_are_left_out():
@@ -234,4 +235,4 @@ def test_directions_that_cross_kinks_are_left_out():
     at = np.array([1.0, -1.0, 1e-5, 2.0])
     ways = [*np.eye(4)]
     gradient = np.array([1.0, 0.0, 1.0, 1.0])
-    assert check.slopes_error(value, at, ways, gradient) < 1e-9
+    assert chain.slopes_error(value, at, ways, gradient) < 1e-9

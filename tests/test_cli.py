@@ -29,8 +29,8 @@ from processes import (
 )
 from test_workers import gone
 
-from tinymaml import runs
 from tinymaml.experiments import MODULES
+from tinymaml.harness import runs
 
 
 LONG = ("--iterations", "100000000")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from processes import SMALL, digests, here, one_error, tree
 
-from tinymaml import evaluation, runs, thetas
 from tinymaml.experiments import problem
-from tinymaml.workers import Here
+from tinymaml.harness import evaluation, runs, thetas
+from tinymaml.speed.workers import Here
 
 
 SHORT = [*SMALL, "--iterations", "20", "--validate-every", "4", "--validation-tasks", "5"]

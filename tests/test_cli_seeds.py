@@ -6,9 +6,9 @@ import signal
 import pytest
 from processes import SMALL, digests, end, here, one_error, run, start, tree, wait_for
 
-from tinymaml import runs, thetas
+from tinymaml.harness import runs, thetas
+from tinymaml.harness.runs import members
 from tinymaml.plots import draw
-from tinymaml.runs import members
 
 
 FEW = [*SMALL, "--iterations", "12"]
@@ -41,7 +41,7 @@ def test_tests_can_wait(tmp_path, monkeypatch):
     often = ["--validate-every", "6", "--validation-tasks", "4"]
     assert here("train", "sine", *FEW, *often, "--out", "whole").code == 0
     with monkeypatch.context() as without:
-        without.setattr("tinymaml.results.judge", None)
+        without.setattr("tinymaml.harness.results.judge", None)
         arguments = [*FEW, *often, "--no-test", "--seeds", "2", "--out", "left"]
         told = here("train", "sine", *arguments)
         assert told.code == 0, told

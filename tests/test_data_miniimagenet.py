@@ -18,13 +18,14 @@ from processes import here
 
 import _images
 import miniimagenet as script
-from tinymaml import evaluation, experiments, plots, train
+from tinymaml import experiments, plots
 from tinymaml.data import miniimagenet, prepared
 from tinymaml.data.miniimagenet import load
 from tinymaml.errors import WorldError
 from tinymaml.experiments.miniimagenet import MiniImageNet
-from tinymaml.runs import read_metrics
-from tinymaml.workers import Here
+from tinymaml.harness import evaluation, loop
+from tinymaml.harness.runs import read_metrics
+from tinymaml.speed.workers import Here
 
 
 SCRIPT = "data_scripts/miniimagenet.py"
@@ -352,7 +353,7 @@ def test_photographs_are_learned(tmp_path, quick):
         **{"net": "conv", "filters": 4, "inner_steps": 1, "alpha": 0.4, "beta": 0.02},
         iterations=30,
     )
-    theta = train.train(tmp_path, config, Here(), lambda *_: None).theta
+    theta = loop.train(tmp_path, config, Here(), lambda *_: None).theta
     scores = evaluation.evaluate(config, theta, "test", 16, 1, Here()).mean(axis=1)
     assert scores[1] > 0.9
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from conftest import not_ours
 
-from tinymaml import evaluation, train
 from tinymaml.data import omniglot
 from tinymaml.data.omniglot import PARTS, load
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.fewshot import drawn, sample, stream
-from tinymaml.runs import read_metrics
-from tinymaml.workers import Here
+from tinymaml.harness import evaluation, loop
+from tinymaml.harness.runs import read_metrics
+from tinymaml.speed.workers import Here
 
 
 SCRIPT = "data_scripts/omniglot.py"
@@ -265,12 +265,12 @@ def test_short_training_beats_the_baselines(omniglot_npz, tmp_path):
     config = Omniglot(
         data=str(omniglot_npz), filters=16, iterations=150, tasks=8, beta=0.01
     )
-    state = train.train(tmp_path, config, Here(), lambda *_: None)
+    state = loop.train(tmp_path, config, Here(), lambda *_: None)
     losses = [record["loss"] for record in read_metrics(tmp_path)]
     assert len(losses) == 150
     assert all(map(math.isfinite, losses))
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
-    before = train.initial_state(config).theta
+    before = loop.initial_state(config).theta
     trained, drawn = (
         evaluation.evaluate(config, theta, "test", 200, 1, Here()).mean(axis=1)
         for theta in (state.theta, before)

@@ -19,9 +19,9 @@ from tinymaml.data import omniglot as prepared
 from tinymaml.experiments.common import INNER_LOOP, Config
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
-from tinymaml.runs import State
-from tinymaml.train import average_gradient, initial_state
-from tinymaml.workers import Here, engine
+from tinymaml.harness.loop import average_gradient, initial_state
+from tinymaml.harness.runs import State
+from tinymaml.speed.workers import Here, engine
 
 
 pytestmark = pytest.mark.filterwarnings("default")  # Dask's own are not ours to mend

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from autograd import grad
 
-from tinymaml import evaluation, losses, maml, runs, train
+from tinymaml import losses, maml
 from tinymaml.data import sine as curves
-from tinymaml.evaluation import evaluate, evaluate_alone, fingerprint, interval
 from tinymaml.experiments import problem
 from tinymaml.experiments.images import Images, build
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import apply_alone, drawn, stream
-from tinymaml.workers import Here
+from tinymaml.harness import evaluation, loop, runs
+from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint, interval
+from tinymaml.speed.workers import Here
 
 
 CONFIG = Sine(hidden=(8,), shots=5, queries=3, alpha=0.05, dtype="float64")
@@ -26,7 +27,7 @@ ROUNDING = 1e-12
 def theta():
     """Parameters off the zeros, whose gradients are not small."""
     rng = np.random.default_rng(0)
-    return 0.5 * rng.standard_normal(train.initial_state(CONFIG).theta.shape)
+    return 0.5 * rng.standard_normal(loop.initial_state(CONFIG).theta.shape)
 
 
 # ----- The interval -----
@@ -257,7 +258,7 @@ def test_evaluation_does_not_change_the_training(tmp_path):
         )
         folder = tmp_path / str(every)
         folder.mkdir()
-        train.train(folder, config, Here(), lambda *_: None)
+        loop.train(folder, config, Here(), lambda *_: None)
         told.append((folder / runs.CHECKPOINT).read_bytes())
         validated = ["validation" in r for r in runs.read_metrics(folder)]
         assert validated == ([False, True] * 3 if every else [False] * 6)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import here
 
-from tinymaml import evaluation, experiments, maml, params, train
+from tinymaml import experiments, maml, params
+from tinymaml.check.differences import directions, slopes_error
 from tinymaml.data import glyphs as drawing
 from tinymaml.data import miniimagenet as photographs
 from tinymaml.data import omniglot as prepared
-from tinymaml.differences import directions, slopes_error
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE
@@ -26,8 +26,9 @@ from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, drawn, stream
-from tinymaml.runs import read_metrics
-from tinymaml.workers import Here
+from tinymaml.harness import evaluation, loop
+from tinymaml.harness.runs import read_metrics
+from tinymaml.speed.workers import Here
 
 
 # Two exact ways to one result differ by rounding only: some hundred operations of 1e-16.
@@ -523,8 +524,8 @@ def test_tasks_side_by_side_are_tasks_one_by_one(config):
 
 def learn(config, path, tasks, steps=1):
     """Train; return the test scores after 0..steps steps, trained and untrained."""
-    state = train.train(path, config, Here(), lambda *_: None)
-    before = train.initial_state(config).theta
+    state = loop.train(path, config, Here(), lambda *_: None)
+    before = loop.initial_state(config).theta
     return [
         evaluation.evaluate(config, theta, "test", tasks, steps, Here()).mean(axis=1)
         for theta in (state.theta, before)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from tinymaml import evaluation, finetune, train
 from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
-from tinymaml.finetune import STEP_SIZES, remarks, tuned
-from tinymaml.workers import Here
+from tinymaml.harness import evaluation, finetune, loop
+from tinymaml.harness.finetune import STEP_SIZES, remarks, tuned
+from tinymaml.speed.workers import Here
 
 
 CONFIG = Sine(algorithm="pretrained", hidden=(8,), validation_tasks=4)
@@ -136,6 +136,6 @@ def test_the_tuned_step_size_is_told():
 def test_the_regressors_that_fit_are_told():
     """Rejects a table of averaged regressors that were not trained to the end."""
     config = Sine(algorithm="averaged", hidden=(3,), regressors=5, points=4, alpha=0.5)
-    theta = train.initial_state(config).theta
+    theta = loop.initial_state(config).theta
     last = remarks(config, theta, 1)[-1]
     assert last == "0 of 5 regressors are below an MSE of 0.02 on their own curve"

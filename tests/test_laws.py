@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from problems import SMOOTH, make, problems
 
 from tinymaml import maml, params
-from tinymaml.check import query_after
-from tinymaml.differences import directions, remainder_rate
+from tinymaml.check.chain import query_after
+from tinymaml.check.differences import directions, remainder_rate
 from tinymaml.fewshot import Episode, as_task
 from tinymaml.maml import Task
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tinymaml import machine
+from tinymaml.speed import machine
 
 
 AMD = "processor : 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 {}\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from problems import SMOOTH, make, problems
 
 from tinymaml import maml
-from tinymaml.differences import directions, slope
+from tinymaml.check.differences import directions, slope
 from tinymaml.maml import Task
 
 

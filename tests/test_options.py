@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymaml.errors import UsageError
-from tinymaml.experiments import MODULES
-from tinymaml.experiments.common import Config
-from tinymaml.options import (
+from tinymaml.cli.options import (
     Flag,
     Number,
     Text,
@@ -22,6 +19,9 @@ from tinymaml.options import (
     shown,
     types_of,
 )
+from tinymaml.errors import UsageError
+from tinymaml.experiments import MODULES
+from tinymaml.experiments.common import Config
 
 
 KINDS = [module.CONFIG for module in MODULES.values()]

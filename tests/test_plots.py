@@ -10,7 +10,7 @@ from folders import HALF, folder
 from PIL import Image
 from processes import here, one_error
 
-from tinymaml import plots, report, results, runs, thetas
+from tinymaml import plots
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
@@ -18,8 +18,10 @@ from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
+from tinymaml.harness import results, runs, thetas
 from tinymaml.plots import groups, walks
-from tinymaml.workers import Here
+from tinymaml.report import tables
+from tinymaml.speed.workers import Here
 
 
 SMALL = Sine(
@@ -120,7 +122,7 @@ def test_an_evaluation_is_made_once(tmp_path):
     one = read(path)
     kept = thetas.load(path, PRETRAINED)
     wanted = results.judge(PRETRAINED, kept, "test", 5, 3, [3], Here())
-    assert (path / runs.EVALUATION).read_text() == report.as_json([wanted])
+    assert (path / runs.EVALUATION).read_text() == tables.as_json([wanted])
     mean, half = results.over_tasks(wanted.scores)
     assert (one.mean.tolist(), one.half.tolist()) == (mean.tolist(), half.tolist())
     assert (one.tasks, one.config) == (5, wanted.config)

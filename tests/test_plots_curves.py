@@ -14,7 +14,7 @@ from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.plots import curves, figures, groups
 from tinymaml.plots.curves import POINTS, SPAN, smoothed, validations
-from tinymaml.workers import Here
+from tinymaml.speed.workers import Here
 
 
 SMALL = Sine(hidden=(3,), dtype="float64", inner_steps=1)

@@ -5,13 +5,13 @@ import pytest
 from folders import folder, lines_of
 from matplotlib.text import Text
 
-from tinymaml import evaluation, runs, train
 from tinymaml.data.sine import INPUTS
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
-from tinymaml.finetune import tuned
+from tinymaml.harness import evaluation, loop, runs
+from tinymaml.harness.finetune import tuned
 from tinymaml.plots import fits, groups
-from tinymaml.workers import Here
+from tinymaml.speed.workers import Here
 
 
 SMALL = Sine(
@@ -37,7 +37,7 @@ def begun(path, **changes):
     config = SMALL.with_changes(changes)
     path.mkdir()
     runs.write_config(path, config, {})
-    train.train(path, config, Here(), lambda *_: None)
+    loop.train(path, config, Here(), lambda *_: None)
     return path
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinymaml import evaluation
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.harness import evaluation
+from tinymaml.harness.loop import initial_state
 from tinymaml.plots import sheets
 from tinymaml.plots.groups import Group, Judged, Run
 from tinymaml.plots.sheets import RIGHT, WRONG, Answers, Sheet
-from tinymaml.train import initial_state
-from tinymaml.workers import Here
+from tinymaml.speed.workers import Here
 
 
 # So few filters that no other test has them: the glyphs below must not meet theirs.

@@ -5,12 +5,13 @@ import pytest
 from folders import folder, lines_of
 from PIL import Image
 
-from tinymaml import evaluation, maml
+from tinymaml import maml
 from tinymaml.experiments import pointnav, problem
 from tinymaml.experiments.pointnav import PointNav
+from tinymaml.harness import evaluation
 from tinymaml.plots import groups, walks
 from tinymaml.plots.walks import GOALS, STEPS, WALKS
-from tinymaml.workers import Here
+from tinymaml.speed.workers import Here
 
 
 SMALL = PointNav(

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import here, one_error
 
-from tinymaml import losses, maml, params, presets, runs
+from tinymaml import losses, maml, params
+from tinymaml.cli.options import types_of
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, images, problem
 from tinymaml.experiments.common import PRESETS
 from tinymaml.fewshot import drawn, stream
-from tinymaml.options import types_of
+from tinymaml.harness import runs
+from tinymaml.published import presets
 
 
 PAPER, CODE = PRESETS

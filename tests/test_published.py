@@ -5,7 +5,7 @@ import pytest
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
-from tinymaml.published import FIGURES, is_method, matching
+from tinymaml.published.figures import FIGURES, is_method, matching
 
 
 SETTINGS = {

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from tinymaml import check, maml
+from tinymaml import maml
+from tinymaml.check import chain
 from tinymaml.experiments.sine import Sine
 
 
@@ -40,7 +41,7 @@ def test_check_prints_what_the_readme_shows():
         return [re.sub(figures, "#", line).split() for line in text.splitlines()]
 
     shown = block("sine, K = 3")
-    found = check.verify_experiment(Sine(tasks=2, inner_steps=3))
+    found = chain.verify_experiment(Sine(tasks=2, inner_steps=3))
     assert rows(shown) == rows(str(found))
 
 

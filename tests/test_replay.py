@@ -13,7 +13,7 @@ from problems import make, problems
 
 from tinymaml import maml, ops
 from tinymaml.fewshot import Episode, as_task
-from tinymaml.replay import KEPT, CannotRecordError, record, recorded
+from tinymaml.speed.replay import KEPT, CannotRecordError, record, recorded
 
 
 SEEDS = st.integers(0, 2**32 - 1)

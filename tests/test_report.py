@@ -6,11 +6,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from tinymaml import report
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
-from tinymaml.results import Result, over_seeds, over_tasks
+from tinymaml.harness.results import Result, over_seeds, over_tasks
+from tinymaml.report import tables
 
 
 NAN = float("nan")
@@ -48,7 +48,7 @@ def test_table_of_accuracies_is_in_per_cent():
 
     Standard error of 0.25, 0.75: 0.25; 1.96 of it is 49 %.
     """
-    assert report.as_text([PLAIN], (0, 2)).splitlines() == [
+    assert tables.as_text([PLAIN], (0, 2)).splitlines() == [
         "gradient steps   accuracy on 2 tasks (95 % interval)",
         "             0   50.00 +- 49.00 %",
         "             2   100.00 +- 0.00 %",
@@ -58,7 +58,7 @@ def test_table_of_accuracies_is_in_per_cent():
 
 def test_table_of_errors_has_no_unit_and_leaves_out_steps_not_made():
     """Rejects an index error when fewer steps were made than the table would show."""
-    assert report.as_text([SINE], Sine.shown_steps).splitlines() == [
+    assert tables.as_text([SINE], Sine.shown_steps).splitlines() == [
         "gradient steps   MSE on 2 tasks (95 % interval)",
         "             0   0.5000 +- 0.4900",
         "             1   0.7500 +- 0.4900",
@@ -69,7 +69,7 @@ def test_table_of_errors_has_no_unit_and_leaves_out_steps_not_made():
 
 def test_queries_alone_have_a_column_at_their_steps():
     """Rejects a score that stands at another step than it was made after."""
-    lines = report.as_text([ONE], (0, 1, 2)).splitlines()
+    lines = tables.as_text([ONE], (0, 1, 2)).splitlines()
     assert [line.split("   ")[-1].strip() for line in lines[:4]] == [
         "each query alone (not transductive)",
         "50.00 +- 49.00 %",
@@ -83,7 +83,7 @@ def test_several_shots_have_a_column_each():
     other = SINE._replace(
         config=Sine(shots=20), scores=SINE.scores + 1, tasks_sha256="cafe", remarks=("r",)
     )
-    lines = report.as_text([SINE, other], (1,)).splitlines()
+    lines = tables.as_text([SINE, other], (1,)).splitlines()
     assert lines[0].endswith(
         "MSE of K = 10 (95 % interval)   MSE of K = 20 (95 % interval)"
     )
@@ -96,7 +96,7 @@ def test_several_seeds_have_both_intervals():
     result = several(SINE)
     mean, half = over_tasks(result.scores)
     seeds = over_seeds(result.scores)
-    lines = report.as_text([result], (1,)).splitlines()
+    lines = tables.as_text([result], (1,)).splitlines()
     assert lines[0].endswith("MSE on 2 tasks (95 % over tasks, over seeds)")
     told = f"{mean[1]:.4f} +- {half[1]:.4f} +- {seeds[1]:.4f}"
     assert lines[1] == f"             1   {told}"
@@ -104,21 +104,21 @@ def test_several_seeds_have_both_intervals():
 
 def test_title_says_what_was_evaluated():
     """Rejects a theta that validation chose and that is told as the last."""
-    assert report.title(PLAIN) == "glyphs, 70 iterations, 2 val tasks"
-    assert report.title(several(PLAIN)) == "glyphs, 70 iterations, 2 val tasks, seeds 3, 4"
+    assert tables.title(PLAIN) == "glyphs, 70 iterations, 2 val tasks"
+    assert tables.title(several(PLAIN)) == "glyphs, 70 iterations, 2 val tasks, seeds 3, 4"
     options = {"ways": 3, "head": "normal", "adapt_norm": True, "alpha": 0.1, "chunk": 3}
     other = PLAIN._replace(trained=Glyphs(**options, algorithm="random"))
     told = "glyphs --algorithm random --ways 3 --head normal --adapt-norm, 70 iterations"
-    assert report.title(other).startswith(told + ",")
+    assert tables.title(other).startswith(told + ",")
     preset = Omniglot(**{"preset": "finn2017-paper", "split": "finn-1200", "alpha": 0.4})
     tested = preset.with_changes({"test_queries": 3})
-    told = report.title(PLAIN._replace(config=tested, trained=tested))
+    told = tables.title(PLAIN._replace(config=tested, trained=tested))
     assert told.startswith("omniglot --preset finn2017-paper --test-queries 3")
     chosen = PLAIN._replace(validations=(0.875,), iterations=(60,))
     told = (
         "glyphs, 60 iterations, 2 val tasks, chosen on validation tasks (accuracy 87.50 %)"
     )
-    assert report.title(chosen) == told
+    assert tables.title(chosen) == told
 
 
 # ----- Beside what was published -----
@@ -129,7 +129,7 @@ def test_published_figures_stand_beside_ours_at_their_steps():
     and test figures beside validation tasks."""
     scores = np.linspace(0, 0.9, 10).reshape(1, 5, 2)
     result = PLAIN._replace(config=Omniglot(), split="test", scores=scores)
-    text = report.as_text([result], range(5))
+    text = tables.as_text([result], range(5))
     rows = {line.split("   ")[0]: line for line in reversed(text.splitlines())}
     maml = rows["MAML"].split()
     mean, half = over_tasks(scores)
@@ -137,8 +137,8 @@ def test_published_figures_stand_beside_ours_at_their_steps():
     assert " ".join(maml) == f"MAML 3 98.7 +- 0.4 % {ours} Finn et al. 2017, table 1"
     assert rows["MAML++"].split()[:3] == ["MAML++", "99.47", "%"]
     assert rows["MAML++"].count("+-") == 0
-    assert "MAML" not in report.as_text([result._replace(split="val")], range(5))
-    few = report.as_text([result._replace(scores=scores[:, :2])], range(5))
+    assert "MAML" not in tables.as_text([result._replace(split="val")], range(5))
+    few = tables.as_text([result._replace(scores=scores[:, :2])], range(5))
     assert "98.7 +- 0.4 %   -  " in few
 
 
@@ -146,7 +146,7 @@ def test_several_steps_of_one_method_are_one_row():
     """Rejects 0.38 beside our figure after one step."""
     scores = np.arange(11.0)[None, :, None].repeat(2, -1)
     result = SINE._replace(config=Sine(shots=5), scores=scores)
-    [row] = [x for x in report.as_text([result], [0]).splitlines() if x.startswith("MAML")]
+    [row] = [x for x in tables.as_text([result], [0]).splitlines() if x.startswith("MAML")]
     assert "1, 5, 10   0.67, 0.38, 0.35   1.0000 +- 0.0000, 5.0000 +- 0.0000, 10.0" in row
 
 
@@ -157,7 +157,7 @@ def test_markdown_is_a_table_with_every_step():
     """Rejects rows of different lengths, and text that breaks a table."""
     result = ONE._replace(config=Omniglot(), split="test", remarks=("a remark",))
     result = result._replace(trained=Omniglot())
-    blocks = report.as_markdown([result]).split("\n\n")
+    blocks = tables.as_markdown([result]).split("\n\n")
     assert blocks[0].startswith("**omniglot, 70 iterations")
     assert blocks[2] == "tasks, K = 1: sha256 `beef`; a remark"
     for block, rows, columns in ((blocks[1], 3, 3), (blocks[3], None, 5)):
@@ -173,7 +173,7 @@ def test_markdown_is_a_table_with_every_step():
 
 def test_json_has_the_numbers_in_full():
     """Rejects rounded numbers, a missing split or iteration, an unfinished last line."""
-    text = report.as_json([ONE])
+    text = tables.as_json([ONE])
     assert text.endswith("}\n")
     mean, half = over_tasks(SCORES)
     assert json.loads(text) == {
@@ -199,11 +199,11 @@ def test_json_has_the_numbers_in_full():
 
 def test_json_of_several_is_a_list():
     """Rejects results that overwrite each other; the interval over seeds is there."""
-    told = json.loads(report.as_json([SINE, several(SINE)]))
+    told = json.loads(tables.as_json([SINE, several(SINE)]))
     assert "half_width_95_over_seeds" not in told[0]
     expected = over_seeds(several(SINE).scores).tolist()
     assert told[1]["half_width_95_over_seeds"] == expected
-    omniglot = json.loads(report.as_json([PLAIN._replace(config=Omniglot(), split="test")]))
+    omniglot = json.loads(tables.as_json([PLAIN._replace(config=Omniglot(), split="test")]))
     assert omniglot["published"][0]["values"] == [[3, 98.7, 0.4]]
 
 
@@ -211,5 +211,5 @@ def test_divergence_is_null():
     """Rejects NaN, which is no JSON."""
     scores = np.array([[[1.0, 2.0], [np.inf, 1.0]]])
     result = SINE._replace(scores=scores)
-    told = json.loads(report.as_json([result]), parse_constant=pytest.fail)
+    told = json.loads(tables.as_json([result]), parse_constant=pytest.fail)
     assert told["mean"] == [1.5, None]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tinymaml import results, train
-from tinymaml.evaluation import evaluate, fingerprint
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
-from tinymaml.results import Result, judge, over_seeds, over_tasks, pooled
-from tinymaml.thetas import Kept
-from tinymaml.workers import Here
+from tinymaml.harness import loop, results
+from tinymaml.harness.evaluation import evaluate, fingerprint
+from tinymaml.harness.results import Result, judge, over_seeds, over_tasks, pooled
+from tinymaml.harness.thetas import Kept
+from tinymaml.speed.workers import Here
 
 
 def result(seed=0, sha256="a", alone=None, **more):
@@ -116,7 +116,7 @@ def test_judge_tells_what_was_asked(monkeypatch):
     """Rejects the hash of another list, and a model whose examples do not see each other
     judged twice."""
     config = Sine(hidden=(3,), seed=7)
-    theta = train.initial_state(config).theta
+    theta = loop.initial_state(config).theta
     told = judge(config, Kept(5, theta, 0.25), "val", 6, 2, [2], Here())
     assert (told.seeds, told.iterations, told.validations) == ((7,), (5,), (0.25,))
     assert told.tasks_sha256 == fingerprint(config, "val", 6, Here())
@@ -124,7 +124,7 @@ def test_judge_tells_what_was_asked(monkeypatch):
     np.testing.assert_array_equal(told.scores, expected[None])
     assert told.alone is None
     images = Glyphs(filters=2)
-    theta = train.initial_state(images).theta
+    theta = loop.initial_state(images).theta
     told = judge(images, Kept(0, theta, 0.25), "test", 3, 1, [1], Here())
     assert told.alone.shape == (1, 1, 3)
     asked = []

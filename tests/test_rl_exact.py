@@ -10,14 +10,15 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymaml import differences, maml
-from tinymaml.check import Report
-from tinymaml.cli_check import check_group
-from tinymaml.differences import difference
+from tinymaml import maml
+from tinymaml.check import differences, exact, mdp, policy_gradients
+from tinymaml.check.chain import Report
+from tinymaml.check.differences import difference
+from tinymaml.cli.check import check_group
 from tinymaml.experiments import problem
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Task
-from tinymaml.rl import exact, mdp, policy, proof, rollout, surrogates
+from tinymaml.rl import policy, rollout, surrogates
 from tinymaml.rl.surrogates import SURROGATES, loaded_dice, lvc, naive
 
 
@@ -90,31 +91,31 @@ def test_differences_of_the_meta_objective_are_good_to_nine_digits(world, steps)
 @given(worlds(), STEPS)
 def test_adapted_parameters_are_one_gradient_ascent(world, steps):
     """Rejects a surrogate whose gradient is not the policy's, or logp_old of theta_0."""
-    assert proof.adapted_error(world, steps) < 1e-12
+    assert policy_gradients.adapted_error(world, steps) < 1e-12
 
 
 @given(worlds(), STEPS, st.booleans())
 def test_loaded_dice_is_exact(world, steps, baseline):
     """Rejects naive, LVC, DiCE by the wrong axis, and a baseline that biases."""
-    assert proof.error_of(world, loaded_dice, steps, baseline) < 1e-7
+    assert policy_gradients.error_of(world, loaded_dice, steps, baseline) < 1e-7
 
 
 @given(worlds(longest=1), STEPS, st.booleans())
 def test_lvc_is_exact_for_one_step_trajectories(world, steps, baseline):
     """Rejects LVC that drops the product of scores as naive does."""
-    assert proof.error_of(world, lvc, steps, baseline) < 1e-7
+    assert policy_gradients.error_of(world, lvc, steps, baseline) < 1e-7
 
 
 @given(worlds(), st.sampled_from(sorted(SURROGATES)))
 def test_each_hessian_is_the_one_stated(world, name):
     """Rejects a bias other than the documented one."""
-    assert proof.hessian_error(world, name) < 1e-11
+    assert policy_gradients.hessian_error(world, name) < 1e-11
 
 
 @given(worlds(), st.integers(1, 3))
 def test_naive_over_the_exact_value_is_first_order(world, steps):
     """Rejects a naive surrogate with more curvature than that of log pi."""
-    assert proof.first_order_error(world, steps) < 1e-11
+    assert policy_gradients.first_order_error(world, steps) < 1e-11
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -122,8 +123,8 @@ def test_naive_over_the_exact_value_is_first_order(world, steps):
 def test_the_biased_ones_differ(steps, baseline):
     """Rejects worlds on which no check could tell a surrogate from another."""
     world = exact.world(0, 3)
-    naive_bias = proof.error_of(world, naive, steps, baseline)
-    lvc_bias = proof.error_of(world, lvc, steps, baseline)
+    naive_bias = policy_gradients.error_of(world, naive, steps, baseline)
+    lvc_bias = policy_gradients.error_of(world, lvc, steps, baseline)
     assert min(naive_bias, lvc_bias) > 1e-2
 
 
@@ -139,7 +140,7 @@ def test_e_maml_is_exact(horizon, number, steps, seed, baseline):
     """Rejects a score term that is weighted, late, early, or of one step only."""
     world = exact.world(seed, horizon)
     want = exact.gradient_of_samples(world, number, steps)
-    got = proof.expected_e_maml(world, number, steps, baseline)
+    got = policy_gradients.expected_e_maml(world, number, steps, baseline)
     assert difference(got, want) < 1e-7
 
 
@@ -175,7 +176,9 @@ def test_the_naive_chain_alone_is_not():
 )
 def test_the_gaussian_bandit_by_hand(surrogate, offset, baseline, want):
     """Rejects a meta-gradient that a constant added to the reward changes, but naive's."""
-    maker = mdp.integrated(proof.BANDIT._replace(offset=offset), surrogate, baseline)
+    maker = mdp.integrated(
+        policy_gradients.BANDIT._replace(offset=offset), surrogate, baseline
+    )
     _, v = maml.meta_gradient(np.array([[0.3]]), Task(maker, maker), 0.1, 1)
     assert -v[0, 0] == pytest.approx(want, abs=5e-4)
 
@@ -187,14 +190,16 @@ def test_the_gaussian_bandit_by_hand(surrogate, offset, baseline, want):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_the_metric_is_the_hessian_of_the_divergence(steps, surrogate):
     """Rejects a Fisher product without J, or with J of the wrong order of steps."""
-    config = replace(proof.SMALL, seed=steps, inner_steps=steps, surrogate=surrogate)
-    assert proof.metric_error(config) < 1e-6
+    config = replace(
+        policy_gradients.SMALL, seed=steps, inner_steps=steps, surrogate=surrogate
+    )
+    assert policy_gradients.metric_error(config) < 1e-6
 
 
 def test_the_table_is_printed_and_passes(monkeypatch):
     """Rejects a command that prints something else than what it judges."""
-    report = proof.verify(12345)
-    monkeypatch.setattr(proof, "verify", {12345: report}.__getitem__)
+    report = policy_gradients.verify(12345)
+    monkeypatch.setattr(policy_gradients, "verify", {12345: report}.__getitem__)
     shown = CliRunner().invoke(check_group, ["pointnav", "--seed", "12345"])
     assert shown.exit_code == 0
     assert shown.output == f"{report}\n"
@@ -214,10 +219,12 @@ WRONG = {
 def test_a_wrong_surrogate_fails_the_table(name, monkeypatch):
     """Rejects rows that cannot fail, and an exit code that hides one that did."""
     place, wrong, failing = WRONG[name]
-    monkeypatch.setattr(proof, place, wrong)
-    rows = [*proof.expected_rows([exact.world(0, horizon) for horizon in (1, 2, 3)])]
+    monkeypatch.setattr(policy_gradients, place, wrong)
+    rows = [
+        *policy_gradients.expected_rows([exact.world(0, horizon) for horizon in (1, 2, 3)])
+    ]
     assert failing in [row.check for row in rows if not row.passed]
-    monkeypatch.setattr(proof, "verify", lambda seed: Report("x", rows, []))
+    monkeypatch.setattr(policy_gradients, "verify", lambda seed: Report("x", rows, []))
     shown = CliRunner().invoke(check_group, ["pointnav", "--json"])
     assert shown.exit_code == 1
     assert not json.loads(shown.output)[0]["passed"]
@@ -231,7 +238,7 @@ def test_the_experiment_adapts_alike_with_every_surrogate(steps):
     """Rejects logp_old of theta_0 at a later step, which naive does not look at."""
     adapted = []
     for surrogate in SURROGATES:
-        family = problem(replace(proof.SMALL, surrogate=surrogate))
+        family = problem(replace(policy_gradients.SMALL, surrogate=surrogate))
         draws = drawn(family, 0, "train", 0, range(2))
         theta = family.model.init(np.random.default_rng(0))[None].repeat(2, 0)
         adapted.append(maml.adapt(theta, family.task(draws), family.alpha, steps))
@@ -346,5 +353,5 @@ def test_e_maml_of_real_rollouts_is_unbiased(size, trajectories, short):
     assert not v[:, :size].any()
     live = np.ones((trajectories, 2), bool)
     live[::2, 1] = not short
-    z = proof.z_scores(-v[:, size:], hill_gradient(mine, size, live))
-    assert np.abs(z).max() < proof.SIGMAS
+    z = policy_gradients.z_scores(-v[:, size:], hill_gradient(mine, size, live))
+    assert np.abs(z).max() < policy_gradients.SIGMAS

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from processes import here, one_error
 
-from tinymaml import evaluation, maml, runs, train
+from tinymaml import maml
 from tinymaml.experiments import pointnav, problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.workers import Here, engine
+from tinymaml.harness import evaluation, loop, runs
+from tinymaml.speed.workers import Here, engine
 
 
 SMALL = PointNav(
@@ -29,7 +30,7 @@ SMALL = PointNav(
 def begin(path, config=SMALL, pool=None):
     path.mkdir(exist_ok=True)
     runs.write_config(path, config, {})
-    return train.train(path, config, pool or Here(), lambda *_: None)
+    return loop.train(path, config, pool or Here(), lambda *_: None)
 
 
 def results(path):
@@ -106,7 +107,7 @@ def test_it_learns(tmp_path):
 def drawn(config=SMALL):
     """Two held-out tasks and the first theta for each."""
     family = problem(config)
-    theta = np.tile(train.initial_state(config).theta, (2, 1))
+    theta = np.tile(loop.initial_state(config).theta, (2, 1))
     return (
         family,
         evaluation.held_out(config, "test", range(2)),
@@ -127,7 +128,7 @@ def test_evaluation_adapts_as_the_paper_does():
     path = []
     thetas = maml.path(theta, family.task(draws, path), pointnav.halved(0.1, 3), 3)
     expected = [family.score(theta_k, draws) for theta_k in thetas]
-    theta_0 = train.initial_state(SMALL).theta
+    theta_0 = loop.initial_state(SMALL).theta
     scores = evaluation.evaluate(SMALL, theta_0, "test", 2, 3, Here())
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
     assert [met.actions.shape[1] for met in path] == [SMALL.test_trajectories] * 3

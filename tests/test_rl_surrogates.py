@@ -8,17 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymaml import maml
+from tinymaml.check import mdp
+from tinymaml.check.exact import world
 from tinymaml.maml import Task
-from tinymaml.rl import mdp
-from tinymaml.rl.exact import world
-from tinymaml.rl.surrogates import (
-    SURROGATES,
-    Batch,
-    PolicyLoss,
-    e_maml,
-    naive,
-    outcome,
-)
+from tinymaml.rl.surrogates import SURROGATES, Batch, PolicyLoss, e_maml, naive, outcome
 
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymaml import maml, train
+from tinymaml import maml
 from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
+from tinymaml.harness import loop
 from tinymaml.rl import trpo
-from tinymaml.workers import Here
+from tinymaml.speed.workers import Here
 
 
 SMALL = PointNav(
@@ -32,7 +33,7 @@ steps = pytest.mark.parametrize("steps", [1, 2, 3])
 
 def generic(config):
     """A run's state off the initial zeros."""
-    state = train.initial_state(config)
+    state = loop.initial_state(config)
     rng = np.random.default_rng(0)
     theta = state.theta + 0.2 * rng.standard_normal(state.theta.shape)
     return state._replace(theta=theta.astype(config.dtype))

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from processes import tree, wait_for
 
-from tinymaml import runs
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
-from tinymaml.npz import FORMAT
+from tinymaml.harness import runs
+from tinymaml.harness.npz import FORMAT
+from tinymaml.harness.runs import State
 from tinymaml.optim import Moments
-from tinymaml.runs import State
 
 
 CONFIG, COUNT = Sine(hidden=(2,)), 7

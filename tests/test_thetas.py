@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymaml import runs, thetas
-from tinymaml import train as loop
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
-from tinymaml.thetas import Kept
-from tinymaml.workers import Here
+from tinymaml.harness import loop as loop
+from tinymaml.harness import runs, thetas
+from tinymaml.harness.thetas import Kept
+from tinymaml.speed.workers import Here
 
 
 COUNT = 10  # parameters of a net with three hidden units

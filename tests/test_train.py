@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymaml import runs
-from tinymaml import train as loop
 from tinymaml.errors import Interrupted, WorldError
-from tinymaml.evaluation import evaluate, interval
 from tinymaml.experiments.sine import Sine
-from tinymaml.workers import Here, engine
+from tinymaml.harness import loop as loop
+from tinymaml.harness import runs
+from tinymaml.harness.evaluation import evaluate, interval
+from tinymaml.speed.workers import Here, engine
 
 
 COUNT = 10  # parameters of a net with three hidden units

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from processes import wait_for
 
-from tinymaml import machine
 from tinymaml.errors import WorldError
-from tinymaml.machine import BLAS_THREADS
-from tinymaml.workers import engine
+from tinymaml.speed import machine
+from tinymaml.speed.machine import BLAS_THREADS
+from tinymaml.speed.workers import engine
 
 
 def gone(pid: int) -> bool:

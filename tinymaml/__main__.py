@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from tinymaml import machine
+from tinymaml.speed import machine
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     # Training answers signals itself; before and after it they end the process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        from tinymaml.cli import run
+        from tinymaml.cli.main import run
 
         run()
     except KeyboardInterrupt:

@@ -17,16 +17,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import params
-from tinymaml.ops import (
-    EPSILON,
-    add_row,
-    affine,
-    conv,
-    matmul,
-    max_pool,
-    normalize,
-    relu,
-)
+from tinymaml.ops import EPSILON, add_row, affine, conv, matmul, max_pool, normalize, relu
 from tinymaml.params import Shapes
 
 

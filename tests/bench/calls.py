@@ -9,7 +9,7 @@ replay of all takes.
 
 from __future__ import annotations
 
-from tinymaml import machine
+from tinymaml.speed import machine
 
 
 machine.prepare_blas()
@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402
 import works  # noqa: E402
 from works import WORKS, Work  # noqa: E402
 
-from tinymaml import replay  # noqa: E402
-from tinymaml.replay import Call  # noqa: E402
+from tinymaml.speed import replay
+from tinymaml.speed.replay import Call
 
 
 Array = np.ndarray

@@ -27,9 +27,10 @@ from arithmetic import NETWORKS, SETTINGS, step
 from costs import BARE, CONFIGS, DASK, FREE, HERE, Job
 from network import Cluster, Engine
 
-from tinymaml import machine, train, workers
+from tinymaml.harness import loop
+from tinymaml.harness.runs import State
 from tinymaml.optim import Moments
-from tinymaml.runs import State
+from tinymaml.speed import machine, workers
 
 
 PAGE, FIGURES = (Path(__file__).with_name(f"cluster.{kind}") for kind in ("md", "json"))
@@ -89,8 +90,8 @@ def simulated(row: Try, job: Job, engine: Engine) -> dict[str, float]:
     with Cluster(row.workers, draws, answer, injected, net) as cluster:
         for _ in range(STEPS + 1):
             start = time.perf_counter(), time.process_time()
-            _, gradient = train.average_gradient(config, state, cluster)
-            train.update(config, state, gradient)
+            _, gradient = loop.average_gradient(config, state, cluster)
+            loop.update(config, state, gradient)
             taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     seconds, cpu = np.median(taken[1:], axis=0)
     return {"seconds": float(seconds), "cpu": float(cpu)}
@@ -102,14 +103,14 @@ def real_dask(pool: Executor, rounds: int = 7) -> dict[str, Any]:
     By the clock, in turn: on a busy machine a chunk takes longer than its CPU seconds.
     """
     config, chunks, steps = CONFIGS[CONV], [], []
-    state = train.initial_state(config)
+    state = loop.initial_state(config)
     for _ in range(rounds + 2):
         fixed, chunk = (config, state.theta, 0), range(config.chunk)
         each = workers.gather(pool, costs.timed_chunk, fixed, [chunk, chunk])
         chunks.append(np.mean(each))
         start = time.perf_counter()
-        _, gradient = train.average_gradient(config, state, pool)
-        state = train.update(config, state, gradient)
+        _, gradient = loop.average_gradient(config, state, pool)
+        state = loop.update(config, state, gradient)
         steps.append(time.perf_counter() - start)
     calls = len(workers.spans(config.tasks, config.chunk))
     chunk, took = (float(np.median(each[2:])) for each in (chunks, steps))

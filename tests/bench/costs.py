@@ -21,13 +21,14 @@ import numpy as np
 import works
 from network import Call, Cluster, Engine, Network
 
-from tinymaml import machine, runs, train, workers
 from tinymaml.experiments.common import Config
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.sine import Sine
+from tinymaml.harness import loop, runs
+from tinymaml.harness.runs import State
 from tinymaml.optim import Moments
-from tinymaml.runs import State
+from tinymaml.speed import machine, workers
 
 
 Array = np.ndarray
@@ -83,8 +84,8 @@ def one_chunk(name: str) -> Callable[[], tuple[Any, Array]]:
     if name == "mini-ImageNet":
         theta, episode = works.parameters(POOLED), works.episodes(POOLED)
         return lambda: (np.float32(0), works.replayed_chunk(POOLED, theta, episode))
-    theta = train.initial_state(config).theta
-    return lambda: train.chunk_gradient(config, theta, 0, range(config.chunk))
+    theta = loop.initial_state(config).theta
+    return lambda: loop.chunk_gradient(config, theta, 0, range(config.chunk))
 
 
 def chunk_in_worker(name: str) -> tuple[float, tuple[Any, Array]]:
@@ -111,7 +112,7 @@ def sent(config: Config, theta: Array) -> int:
     """Return the bytes of the call that a meta-step sends for a chunk."""
     noting = Noting((np.float32(0), theta))
     state = State(10**4, theta, Moments(theta, theta))
-    train.average_gradient(config.with_changes({"tasks": config.chunk}), state, noting)
+    loop.average_gradient(config.with_changes({"tasks": config.chunk}), state, noting)
     [size] = noting.bytes
     return size
 
@@ -125,7 +126,7 @@ def measured_job(name: str) -> Job:
     state = State(0, theta, Moments(theta, theta))
     with tempfile.TemporaryDirectory() as folder:
         saved = least(lambda: runs.save(Path(folder), config, state), time.perf_counter)
-    updated = least(lambda: train.update(config, state, theta), time.process_time)
+    updated = least(lambda: loop.update(config, state, theta), time.process_time)
     return Job(
         parameters=theta.size,
         tasks=config.chunk,
@@ -194,5 +195,5 @@ def dask_workers() -> Iterator[Executor]:
 def timed_chunk(config: Config, theta: Array, iteration: int, tasks: range) -> float:
     """Return the seconds of a chunk; called in a worker."""
     start = time.perf_counter()
-    train.chunk_gradient(config, theta, iteration, tasks)
+    loop.chunk_gradient(config, theta, iteration, tasks)
     return time.perf_counter() - start

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml.machine import kernel as kernel_of_blas
+from tinymaml.speed.machine import kernel as kernel_of_blas
 
 
 Call = Callable[[], Any]

@@ -20,7 +20,7 @@ gradient differs.
 
 from __future__ import annotations
 
-from tinymaml import machine
+from tinymaml.speed import machine
 
 
 machine.prepare_blas()
@@ -43,7 +43,8 @@ import peers  # noqa: E402
 import works  # noqa: E402
 from works import Contender, Work  # noqa: E402
 
-from tinymaml import ops, workers  # noqa: E402
+from tinymaml import ops
+from tinymaml.speed import workers
 
 
 Array = np.ndarray

@@ -24,14 +24,14 @@ import numpy as np
 import rl_torch
 import torch
 
-from tinymaml import machine
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
+from tinymaml.harness.loop import initial_state
+from tinymaml.harness.runs import State
 from tinymaml.rl import rollout, trpo
-from tinymaml.runs import State
-from tinymaml.train import initial_state
-from tinymaml.workers import Here, engine, spans
+from tinymaml.speed import machine
+from tinymaml.speed.workers import Here, engine, spans
 
 
 AGREE = 1e-10  # of the meta-gradients in float64, relative

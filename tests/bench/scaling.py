@@ -15,7 +15,7 @@ Every round does all sizes; the figures are medians over rounds.
 
 from __future__ import annotations
 
-from tinymaml import machine
+from tinymaml.speed import machine
 
 
 machine.prepare_blas()
@@ -37,12 +37,14 @@ import numpy as np  # noqa: E402
 import works  # noqa: E402
 from works import FAMILIES, Work  # noqa: E402
 
-from tinymaml import maml, train, workers  # noqa: E402
-from tinymaml.experiments import problem  # noqa: E402
-from tinymaml.experiments.common import Config  # noqa: E402
-from tinymaml.experiments.glyphs import Glyphs  # noqa: E402
-from tinymaml.experiments.sine import Sine  # noqa: E402
-from tinymaml.fewshot import drawn  # noqa: E402
+from tinymaml import maml
+from tinymaml.experiments import problem
+from tinymaml.experiments.common import Config
+from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.sine import Sine
+from tinymaml.fewshot import drawn
+from tinymaml.harness import loop
+from tinymaml.speed import workers
 
 
 # Small, so that the whole takes minutes.
@@ -93,11 +95,11 @@ def growth(name: str, rounds: int) -> dict[str, Any]:
 
 def split(rounds: int) -> dict[int, dict[str, float]]:
     """Return the ms of training's meta-step by workers, and by how much they shorten it."""
-    state = train.initial_state(SPLIT)
+    state = loop.initial_state(SPLIT)
     with ExitStack() as open_engines:
         engines = {n: open_engines.enter_context(workers.engine(n)) for n in WORKERS}
         calls = {
-            n: partial(train.average_gradient, SPLIT, state, engine)
+            n: partial(loop.average_gradient, SPLIT, state, engine)
             for n, engine in engines.items()
         }
         times = measure.interleaved(calls, rounds)
@@ -140,12 +142,12 @@ def memory() -> dict[str, dict[int, float]]:
 
 def bare_step(config: Config) -> Callable[[], Any]:
     """Return a function that computes the meta-gradient of tasks already drawn."""
-    family, theta = problem(config), train.initial_state(config).theta
+    family, theta = problem(config), loop.initial_state(config).theta
     parts = [
         drawn(family, config.seed, "train", 0, tasks)
         for tasks in workers.spans(config.tasks, config.chunk)
     ]
-    gradients = train.sum_of_gradients(config)
+    gradients = loop.sum_of_gradients(config)
 
     def step() -> Any:
         thetas = (np.broadcast_to(theta, (len(p.x_support), *theta.shape)) for p in parts)
@@ -172,7 +174,7 @@ def iteration(config: Config, rounds: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder, workers.engine(1) as engine:
         longer = config.with_changes({"iterations": RECORDING + count})
-        train.train(Path(folder), longer, engine, progress)
+        loop.train(Path(folder), longer, engine, progress)
     bares, wholes = (np.array(each[RECORDING:]) for each in times.values())
     middle = {"bare": float(np.median(bares)), "whole": float(np.median(wholes))}
     return middle | measure.summary(wholes / bares)._asdict()

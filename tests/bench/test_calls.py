@@ -6,7 +6,7 @@ import calls
 import numpy as np
 from works import FAMILIES
 
-from tinymaml import replay
+from tinymaml.speed import replay
 
 
 SMALL = dataclasses.replace(FAMILIES["sine"], tasks=2, filters=3, chunk=2)

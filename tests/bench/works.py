@@ -21,7 +21,7 @@ import numpy as np
 from tinymaml import fewshot, losses, maml, models
 from tinymaml.fewshot import Episode
 from tinymaml.models import Model
-from tinymaml.workers import spans
+from tinymaml.speed.workers import spans
 
 
 Array = np.ndarray
@@ -162,14 +162,14 @@ def _tiled(theta: Array, episode: Episode) -> Array:
 @lru_cache
 def ours_replayed(work: Work) -> Callable[..., tuple[Array, Array]]:
     """Return `chunk_gradient` of a work, recorded: the one place that knows replay."""
-    from tinymaml import replay
+    from tinymaml.speed import replay
 
     return replay.recorded(partial(chunk_gradient, work))
 
 
 def can_replay() -> bool:
     """Say whether this tinymaml has replay."""
-    return importlib.util.find_spec("tinymaml.replay") is not None
+    return importlib.util.find_spec("tinymaml.speed.replay") is not None
 
 
 quickest_chunk = replayed_chunk if can_replay() else eager_chunk

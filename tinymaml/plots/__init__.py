@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from tinymaml.plots import curves, figures, fits, groups, sheets, walks
-from tinymaml.workers import Here
+from tinymaml.speed.workers import Here
 
 
 def draw(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml import results, runs
-from tinymaml.evaluation import interval
+from tinymaml.harness import results, runs
+from tinymaml.harness.evaluation import interval
 from tinymaml.plots import figures
 from tinymaml.plots.groups import Group, Judged, scores, title
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from tinymaml.data import sine
 from tinymaml.data.sine import INPUTS, Curve
-from tinymaml.evaluation import TASK_SEED, held_out
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stream
+from tinymaml.harness.evaluation import TASK_SEED, held_out
 from tinymaml.plots import figures
 from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE
 from tinymaml.plots.groups import Group, Judged, adapted, title

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml import maml, report, results, runs, thetas
+from tinymaml import maml
+from tinymaml.cli.options import shown
 from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode
-from tinymaml.options import shown
+from tinymaml.harness import results, runs, thetas
+from tinymaml.report import tables
 
 
 Array = np.ndarray
@@ -181,7 +183,7 @@ def _judged(run: Run, engine: Executor) -> Judged:
     if told is None or told["iterations"] != [kept.iteration]:
         steps, tasks = config.test_steps, config.test_tasks
         found = results.judge(config, kept, "test", tasks, steps, [steps], engine)
-        runs.write(path / runs.EVALUATION, report.as_json([found]).encode())
+        runs.write(path / runs.EVALUATION, tables.as_json([found]).encode())
         told = _evaluation(path)
     config = config.with_changes({"alpha": told["alpha"]})
     return Judged(config, kept.theta, told["mean"], told["half"], told["tasks"])

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml.evaluation import held_out
 from tinymaml.experiments import problem
+from tinymaml.harness.evaluation import held_out
 from tinymaml.plots import figures
 from tinymaml.plots.figures import VERMILLION
 from tinymaml.plots.groups import Group, Judged, adapted, title

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tinymaml import maml
-from tinymaml.evaluation import held_out
 from tinymaml.experiments import problem
+from tinymaml.harness.evaluation import held_out
 from tinymaml.plots import figures
 from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION
 from tinymaml.plots.groups import Group, Judged

@@ -33,11 +33,11 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Loss, Task
 from tinymaml.optim import adam, clip
-from tinymaml.replay import recorded
 from tinymaml.rl import policy
 from tinymaml.rl.rollout import Experience, flat, gaussian, surrogate_loss
 from tinymaml.rl.surrogates import SURROGATES, PolicyLoss, e_maml, lvc
-from tinymaml.workers import gather, spans
+from tinymaml.speed.replay import recorded
+from tinymaml.speed.workers import gather, spans
 
 
 Array = np.ndarray

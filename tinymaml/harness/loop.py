@@ -15,19 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymaml import baselines, maml, runs, thetas
+from tinymaml import maml
+from tinymaml.algorithms import baselines
 from tinymaml.errors import Interrupted, WorldError
-from tinymaml.evaluation import evaluate, interval
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn, stream
-from tinymaml.finetune import tuned
+from tinymaml.harness import runs, thetas
+from tinymaml.harness.evaluation import evaluate, interval
+from tinymaml.harness.finetune import tuned
+from tinymaml.harness.runs import State
+from tinymaml.harness.thetas import Kept
 from tinymaml.optim import Moments, adam, clip
-from tinymaml.replay import recorded
 from tinymaml.rl import trpo
-from tinymaml.runs import State
-from tinymaml.thetas import Kept
-from tinymaml.workers import gather, spans
+from tinymaml.speed.replay import recorded
+from tinymaml.speed.workers import gather, spans
 
 
 Array = np.ndarray

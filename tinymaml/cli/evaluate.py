@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from tinymaml import report, results, runs, thetas
+from tinymaml.cli.options import QUIET, WORKERS, Number, Text, Widths
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import MOST, Config
-from tinymaml.options import QUIET, WORKERS, Number, Text, Widths
-from tinymaml.results import Result
-from tinymaml.thetas import Kept
-from tinymaml.workers import engine
+from tinymaml.harness import results, runs, thetas
+from tinymaml.harness.results import Result
+from tinymaml.harness.thetas import Kept
+from tinymaml.report import tables
+from tinymaml.speed.workers import engine
 
 
 ALONE = ("last", "all", "none")
@@ -66,15 +67,15 @@ def evaluate(
     with engine(asked["workers"]) as pool:
         told = [judged([chosen[i] for i in group], asked, pool) for group in groups]
     if as_json:
-        click.echo(report.as_json([result for group in told for result in group]), nl=False)
+        click.echo(tables.as_json([result for group in told for result in group]), nl=False)
     elif as_markdown:
-        click.echo("\n".join(map(report.as_markdown, told)), nl=False)
+        click.echo("\n".join(map(tables.as_markdown, told)), nl=False)
     else:
-        click.echo("\n\n".join(f"{report.title(one[0])}\n{_text(one)}" for one in told))
+        click.echo("\n\n".join(f"{tables.title(one[0])}\n{_text(one)}" for one in told))
 
 
 def _text(told: list[Result]) -> str:
-    return report.as_text(told, range(told[0].scores.shape[1]))
+    return tables.as_text(told, range(told[0].scores.shape[1]))
 
 
 def opened(path: Path, data: str | None, last: bool) -> tuple[Config, Kept]:

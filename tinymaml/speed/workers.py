@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from tinymaml import machine
 from tinymaml.errors import WorldError
+from tinymaml.speed import machine
 
 
 class Here(Executor):

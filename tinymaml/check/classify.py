@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml.differences import directions, relative_error, remainder_rate, slope
+from tinymaml.check.differences import directions, relative_error, remainder_rate, slope
 
 
 Array = np.ndarray

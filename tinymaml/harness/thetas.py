@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml import npz, runs
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
+from tinymaml.harness import npz, runs
 
 
 Array = np.ndarray
 
 BEST, PREVIOUS, THETA = "best.npz", "best.previous.npz", "theta.npz"
-PREFIX, FOLDER = "kept:", Path(__file__).parent / "kept"
+PREFIX, FOLDER = "kept:", Path(__file__).parents[1] / "kept"
 LOWER_IS_BETTER = ("MSE",)
 
 

@@ -16,7 +16,7 @@ from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
-from tinymaml.workers import gather, spans
+from tinymaml.speed.workers import gather, spans
 
 
 Array = np.ndarray

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinymaml.errors import UsageError
-from tinymaml.evaluation import evaluate, evaluate_alone, fingerprint, interval
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.finetune import remarks, tuned
-from tinymaml.thetas import Kept
+from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint, interval
+from tinymaml.harness.finetune import remarks, tuned
+from tinymaml.harness.thetas import Kept
 
 
 Array = np.ndarray

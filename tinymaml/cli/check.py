@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from tinymaml import check
+from tinymaml.check import chain, policy_gradients
+from tinymaml.cli.options import Number, options_of
 from tinymaml.experiments import MODULES, glyphs, sine
 from tinymaml.experiments.common import Config
-from tinymaml.options import Number, options_of
-from tinymaml.rl import proof
 
 
 STEPS = click.Option(
@@ -75,7 +74,7 @@ def check_command(name: str) -> click.Command:
 
 def report_checks(configs: list[Config], as_json: bool) -> None:
     """Verify each configuration, print the figures and exit 1 if one is out of range."""
-    show([check.verify_experiment(config) for config in configs], as_json)
+    show([chain.verify_experiment(config) for config in configs], as_json)
 
 
 @click.command(name="pointnav")
@@ -93,10 +92,10 @@ def check_pointnav(seed: int, as_json: bool) -> None:
     \b
     Example: tinymaml check pointnav --seed 7
     """
-    show([proof.verify(seed)], as_json)
+    show([policy_gradients.verify(seed)], as_json)
 
 
-def show(reports: list[check.Report], as_json: bool) -> None:
+def show(reports: list[chain.Report], as_json: bool) -> None:
     """Print the figures and exit 1 if one is out of range."""
     if as_json:
         click.echo(json.dumps([report.as_dict() for report in reports], indent=2))

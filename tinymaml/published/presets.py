@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
+from tinymaml.cli.options import shown
 from tinymaml.errors import UsageError
 from tinymaml.experiments.common import Config
-from tinymaml.options import shown
 
 
 class Row(NamedTuple):

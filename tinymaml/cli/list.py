@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from tinymaml import presets
+from tinymaml.cli.options import shown
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
-from tinymaml.options import shown
+from tinymaml.published import presets
 
 
 KINDS = {name: module.CONFIG for name, module in MODULES.items()}

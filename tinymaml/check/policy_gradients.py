@@ -15,15 +15,16 @@ import numpy as np
 from autograd import grad
 from numpy.random import Generator
 
-from tinymaml import differences, maml
-from tinymaml.check import ROUNDING, Report, Row
-from tinymaml.differences import difference
+from tinymaml import maml
+from tinymaml.check import differences, exact, mdp
+from tinymaml.check.chain import ROUNDING, Report, Row
+from tinymaml.check.differences import difference
+from tinymaml.check.exact import World, world
+from tinymaml.check.mdp import Bandit
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.maml import Task
-from tinymaml.rl import exact, mdp, trpo
-from tinymaml.rl.exact import World, world
-from tinymaml.rl.mdp import Bandit
+from tinymaml.rl import trpo
 from tinymaml.rl.surrogates import (
     SURROGATES,
     Batch,

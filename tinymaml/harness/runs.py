@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from tinymaml import npz
+from tinymaml.cli.options import shown, types_of
 from tinymaml.errors import DAMAGE, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import FREE_TO_CHANGE, Config
+from tinymaml.harness import npz
 from tinymaml.optim import Moments
-from tinymaml.options import shown, types_of
 
 
 Array = np.ndarray

@@ -9,9 +9,9 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from tinymaml import baselines
-from tinymaml.evaluation import evaluate
+from tinymaml.algorithms import baselines
 from tinymaml.experiments.common import AVERAGED, Config
+from tinymaml.harness.evaluation import evaluate
 
 
 Array = np.ndarray

@@ -12,10 +12,10 @@ import autograd.numpy as anp
 import numpy as np
 from autograd import grad
 
-from tinymaml import differences, maml
+from tinymaml import maml
+from tinymaml.check import differences, mdp
+from tinymaml.check.mdp import MDP, Bandit, Trajectories
 from tinymaml.maml import Task
-from tinymaml.rl import mdp
-from tinymaml.rl.mdp import MDP, Bandit, Trajectories
 from tinymaml.rl.surrogates import PolicyLoss, naive
 
 

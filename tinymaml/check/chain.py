@@ -13,8 +13,8 @@ import numpy as np
 from autograd import grad, make_hvp
 
 from tinymaml import maml
-from tinymaml.classify import classify
-from tinymaml.differences import (
+from tinymaml.check.classify import classify
+from tinymaml.check.differences import (
     NUMERIC,
     difference,
     directions,

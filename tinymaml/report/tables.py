@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml import presets, published
-from tinymaml.results import Result, over_seeds, over_tasks
+from tinymaml.harness.results import Result, over_seeds, over_tasks
+from tinymaml.published import figures, presets
 
 
 Array = np.ndarray
@@ -151,10 +151,10 @@ def _compared(result: Result) -> list[list[str]]:
     config, rows = result.config, []
     ours = _cells(config.score, result.scores)
     unit = " %" if config.score == "accuracy" else ""
-    for figure in published.matching(config, result.split):
+    for figure in figures.matching(config, result.split):
         steps = [k for k, *_ in figure.values if k is not None]
         theirs = [_told(*value) + unit for _, *value in figure.values]
-        same = published.is_method(figure, config)
+        same = figures.is_method(figure, config)
         told = [ours.get(k, "-") for k in steps or [max(ours)]] if same else []
         cells = ((str(k) for k in steps), theirs, told)
         rows.append([figure.method, *map(", ".join, cells), figure.source])
@@ -199,8 +199,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
         told["anchors"] = config.anchors
     if result.alone is not None:
         told["alone"] = {"steps": result.alone_steps, **_numbers(result.alone)}
-    figures = published.matching(config, result.split)
-    told["published"] = [figure._asdict() for figure in figures]
+    found = figures.matching(config, result.split)
+    told["published"] = [figure._asdict() for figure in found]
     return told
 
 

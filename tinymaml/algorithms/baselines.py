@@ -27,8 +27,8 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
 from tinymaml.maml import Task
-from tinymaml.replay import recorded
-from tinymaml.workers import gather, spans
+from tinymaml.speed.replay import recorded
+from tinymaml.speed.workers import gather, spans
 
 
 Array = np.ndarray

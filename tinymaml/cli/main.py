@@ -15,15 +15,15 @@ from typing import Any
 import click
 
 from tinymaml import plots
-from tinymaml.cli_check import check_group
-from tinymaml.cli_evaluate import DATA, evaluate, export
-from tinymaml.cli_list import list_command
-from tinymaml.cli_train import train
+from tinymaml.cli.check import check_group
+from tinymaml.cli.evaluate import DATA, evaluate, export
+from tinymaml.cli.list import list_command
+from tinymaml.cli.options import WORKERS, Number
+from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.common import MOST
-from tinymaml.machine import advice, cpu, versions
-from tinymaml.options import WORKERS, Number
-from tinymaml.workers import engine
+from tinymaml.speed.machine import advice, cpu, versions
+from tinymaml.speed.workers import engine
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:

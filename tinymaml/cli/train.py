@@ -11,12 +11,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinymaml import plots, presets, report, results, runs, thetas
-from tinymaml.errors import Interrupted, UsageError, WorldError
-from tinymaml.experiments import MODULES, problem
-from tinymaml.experiments.common import Config
-from tinymaml.machine import versions
-from tinymaml.options import (
+from tinymaml import plots
+from tinymaml.cli.options import (
     QUIET,
     WORKERS,
     Flag,
@@ -26,10 +22,17 @@ from tinymaml.options import (
     read_file,
     types_of,
 )
-from tinymaml.results import Result
-from tinymaml.thetas import Kept
-from tinymaml.train import train as train_run
-from tinymaml.workers import engine
+from tinymaml.errors import Interrupted, UsageError, WorldError
+from tinymaml.experiments import MODULES, problem
+from tinymaml.experiments.common import Config
+from tinymaml.harness import results, runs, thetas
+from tinymaml.harness.loop import train as train_run
+from tinymaml.harness.results import Result
+from tinymaml.harness.thetas import Kept
+from tinymaml.published import presets
+from tinymaml.report import tables
+from tinymaml.speed.machine import versions
+from tinymaml.speed.workers import engine
 
 
 Plan = list[tuple[Path, Config]]
@@ -130,9 +133,9 @@ def run_training(kind: type[Config], given: dict[str, Any]) -> None:
             told.append(train_and_report(path, config, shared, folder))
     if len(told) > 1 and all(told):
         together = results.pooled(told)
-        click.echo(f"\n{report.title(together)}")
-        click.echo(report.as_text([together], config.shown_steps))
-        runs.write(folder / runs.EVALUATION, report.as_json([together]).encode())
+        click.echo(f"\n{tables.title(together)}")
+        click.echo(tables.as_text([together], config.shown_steps))
+        runs.write(folder / runs.EVALUATION, tables.as_json([together]).encode())
 
 
 def new_runs(
@@ -235,10 +238,10 @@ def train_and_report(
         result = results.judge(
             config, theta, "test", config.test_tasks, steps, [steps], pool
         )
-    runs.write(path / runs.EVALUATION, report.as_json([result]).encode())
+    runs.write(path / runs.EVALUATION, tables.as_json([result]).encode())
     if theta.chosen:
-        click.echo(report.title(result))
-    click.echo(report.as_text([result], config.shown_steps))
+        click.echo(tables.title(result))
+    click.echo(tables.as_text([result], config.shown_steps))
     draw(path)
     return result
 

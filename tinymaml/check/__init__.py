@@ -1,0 +1,6 @@
+"""The verifier: is a meta-gradient exact, and how much of it is second order?"""
+
+from tinymaml.check.classify import classify
+
+
+__all__ = ["classify"]

@@ -1,0 +1,1 @@
+"""A run: its files, its training loop, its evaluation."""

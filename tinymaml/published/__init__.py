@@ -1,0 +1,1 @@
+"""What papers published: the settings they used and the figures they found."""

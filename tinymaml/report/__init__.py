@@ -1,0 +1,1 @@
+"""What an evaluation found, as tables and JSON, and what runs are called in them."""
