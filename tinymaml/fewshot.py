@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml import params
 from tinymaml.maml import Loss, Task
 from tinymaml.models import Model
 
@@ -36,39 +35,39 @@ class Episode(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A family of few-shot tasks and the model that meta-learns it.
+    """A family of tasks, the model that meta-learns it, and the options.
 
-    sample(split, streams, tasks) draws the stacked episodes of consecutive tasks, each of
-    them the same whatever others are drawn with it (call it by `drawn`); task(episodes)
-    gives their losses; score(theta, episodes) one figure per task, (T, P) -> (T,). alpha is
-    the inner step size, as `maml.path` takes it; test_alpha(steps) those of a test, where
-    they differ. score_alone is score with every query example judged on its own, for a
-    model in which the examples of a batch see each other. regressors is the number R of
-    nets that are trained side by side, each on a task of its own; but for the paper's
-    averaged regressors there is one, for all tasks.
+    model: the net
+    alpha: inner step sizes, as `maml.path` takes them; 0 for what inner steps leave alone
+    options: what the user chose, by name
+    sample(split, streams, tasks) -> the stacked episodes of consecutive tasks, each the same
+        whatever others are drawn with it; call it by `drawn`
+    task(episodes) -> their losses
+    score(theta (T, P), episodes) -> one score for each task (T,)
+    score_alone: the same with every query example scored on its own, for a model in which
+        the examples of a batch see each other; None for others
+    plain: `sample` without the parameters of the task that some algorithms show the net;
+        None when it is `sample`
+    test_scale(steps) -> factors of alpha at test time; None when they are 1
+    arrays: inputs of the gradient that change with the iteration, if the algorithm has any
     """
 
     model: Model
     alpha: float | Array
+    options: Any
     sample: Callable[[str, Streams, range], Episode]
     task: Callable[[Episode], Task]
     score: Callable[[Array, Episode], Array]
-    test_alpha: Callable[[int], Array] | None = None
     score_alone: Callable[[Array, Episode], Array] | None = None
-    regressors: int = 1
+    plain: Callable[[str, Streams, range], Episode] | None = None
+    test_scale: Callable[[int], Array] | None = None
+    arrays: tuple[Array, ...] = ()
 
-    @property
-    def size(self) -> int:
-        """The number of trained parameters, R * P."""
-        return self.regressors * params.count(self.model.shapes)
-
-    def init(self, rng: Generator) -> Array:
-        """Draw all that is trained (R * P,)."""
-        return np.concatenate([self.model.init(rng) for _ in range(self.regressors)])
-
-    def start(self, theta: Array) -> Array:
-        """Return what held-out tasks adapt from (P,): the average of the nets (R * P,)."""
-        return theta.reshape(self.regressors, -1).mean(axis=0)
+    def at_test(self, steps: int) -> Problem:
+        """Return the problem with the step sizes of a test of `steps` steps."""
+        if self.test_scale is None:
+            return self
+        return self._replace(alpha=self.alpha * self.test_scale(steps))
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:

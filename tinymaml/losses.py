@@ -3,6 +3,8 @@ unless its divisor is given."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import autograd.numpy as anp
 import numpy as np
 
@@ -10,6 +12,37 @@ from tinymaml.ops import log_softmax
 
 
 Array = np.ndarray
+
+
+class Score(NamedTuple):
+    """How a task's result is measured: its name, its unit, and which values are better.
+
+    A table shows `scale` times the value with so many digits and the unit.
+    """
+
+    name: str
+    higher_is_better: bool
+    scale: float = 1.0
+    digits: int = 4
+    unit: str = ""
+
+    @property
+    def axis(self) -> str:
+        """Return its name on the axis of a picture."""
+        return f"{self.name} ({self.unit.strip()})" if self.unit else self.name
+
+    def shown(self, *numbers: float) -> str:
+        """Return a mean and half-widths, as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
+        return " +- ".join(f"{self.scale * x:.{self.digits}f}" for x in numbers) + self.unit
+
+    def better(self, one: float, other: float) -> bool:
+        """Return whether the first of two values is the better one."""
+        return one > other if self.higher_is_better else one < other
+
+
+ACCURACY = Score("accuracy", True, scale=100, digits=2, unit=" %")
+MSE = Score("MSE", False)
+RETURN = Score("return", True)
 
 
 def mse(predictions: Array, targets: Array) -> Array:

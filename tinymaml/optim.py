@@ -20,6 +20,14 @@ class Moments(NamedTuple):
     v: Array
 
 
+class State(NamedTuple):
+    """Where a training is: outer updates done, what is meta-learned (M,), Adam's moments."""
+
+    iteration: int
+    theta: Array
+    moments: Moments
+
+
 def clip(gradient: Array, bound: float) -> Array:
     """Return the gradient (P,) with every entry in [-bound, bound]; as it is for 0.
 

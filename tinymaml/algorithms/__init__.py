@@ -1,1 +1,89 @@
-"""The algorithms: one file and one row each."""
+"""The algorithms: one file each, and one row here.
+
+A user's own is a record in a file: --algorithm FILE.py:NAME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.algorithms.averaged import AVERAGED, AVERAGED_L2, AVERAGED_MEAN
+from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
+from tinymaml.algorithms.context import CONTEXT
+from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
+from tinymaml.errors import UsageError, WorldError
+
+
+ROWS = (
+    *(MAML, FIRST_ORDER, LOW_MEMORY, E_MAML),
+    CONTEXT,
+    *(PRETRAINED, ORACLE, RANDOM),
+    *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
+)
+ALGORITHMS: dict[str, Algorithm] = {row.name: row for row in ROWS}
+OWN = r".+\.py:\w+"  # a record in a file
+
+
+def find(name: str) -> Algorithm:
+    """Return the algorithm of that name, or the record that FILE.py:NAME names.
+
+    Raises UsageError when there is none.
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    file, colon, attribute = name.rpartition(":")
+    if not (colon and file.endswith(".py")):
+        having = ", ".join(ALGORITHMS)
+        raise UsageError(f"no algorithm {name!r}; there are {having}, and FILE.py:NAME")
+    return _loaded(str(Path(file).resolve()), attribute)._replace(name=name)
+
+
+@lru_cache
+def _loaded(file: str, attribute: str) -> Algorithm:
+    if not Path(file).is_file():
+        raise UsageError(f"--algorithm: no file {file!r}")
+    name = f"tinymaml_own_{hashlib.sha256(file.encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its classes are looked up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise WorldError(f"{file!r} cannot be loaded: {error!r}") from error
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Algorithm):
+        raise UsageError(f"--algorithm: {file!r} has no Algorithm called {attribute!r}")
+    return found
+
+
+def fingerprint(name: str) -> str:
+    """Return the sha256 of the file of a user's own algorithm; "" for one of ours.
+
+    Raises WorldError when the file cannot be read.
+    """
+    if name in ALGORITHMS:
+        return ""
+    file = Path(name.rpartition(":")[0])
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WorldError(f"the algorithm's file {str(file)!r} cannot be read") from error
+
+
+def available(setting: str, offers: tuple[str, ...]) -> list[str]:
+    """Return the names of the algorithms that an experiment can train with.
+
+    setting: "few-shot" or "rl"; offers: what `Algorithm.needs` may name
+    """
+    return [row.name for row in ROWS if fits(row, setting, offers)]
+
+
+def fits(row: Any, setting: str, offers: tuple[str, ...]) -> bool:
+    """Return whether an experiment has what an algorithm needs."""
+    return setting in row.settings and set(row.needs) <= set(offers)

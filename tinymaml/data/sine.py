@@ -53,17 +53,16 @@ def sample(
     return Episode(*(part.astype(dtype) for part in parts))
 
 
-def sample_told(
-    streams: Streams, tasks: range, shots: int, queries: int, dtype: str
-) -> Episode:
-    """Draw what `sample` does, for the oracle: x (n, points, 3) as `told` makes it."""
-    episode = sample(streams, tasks, shots, queries, dtype)
+def show_task(episode: Episode, streams: Streams, tasks: range) -> Episode:
+    """Return the episodes of `sample` with x (n, points, 3), as `with_parameters` makes it."""
     curves = draw_curves(streams, tasks)
-    x_support, x_query = (told(curves, x) for x in (episode.x_support, episode.x_query))
+    x_support, x_query = (
+        with_parameters(curves, x) for x in (episode.x_support, episode.x_query)
+    )
     return episode._replace(x_support=x_support, x_query=x_query)
 
 
-def told(curves: Curve, x: Array) -> Array:
+def with_parameters(curves: Curve, x: Array) -> Array:
     """Return x (n, points, 1) with amplitude and phase in every row (n, points, 3).
 
     Source: the paper's oracle (section 5.1); main.py of the official code concatenates

@@ -29,3 +29,8 @@ def problem(config: Config) -> Problem:
     the data cannot be read.
     """
     return MODULES[config.name].setup(config)
+
+
+def stand_in(config: Config) -> Problem:
+    """Set up what a check of the gradients needs: a small problem without data."""
+    return MODULES[config.name].stand_in(config)

@@ -1,151 +1,294 @@
-"""What every experiment's options have in common.
+"""Options of every experiment, and how a configuration is made and checked.
 
-A field carries its default, its help, its range and the source of its value; the command
-line and the configuration file are made from that.
+A configuration has the options of an experiment and those of its algorithm, by flat names.
+It is checked when it is made, so Python, the command line and a file raise the same errors.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-
-# Far above any use, and low enough that a slip of the finger is refused at once.
-MOST = 10**6
-# The published settings that tinymaml.presets has.
-PRESETS = ("finn2017-paper", "finn2017-code")
-
-# Algorithms: with an inner loop; one theta for all tasks without one; a theta for each.
-INNER_LOOP = ("maml", "fomaml", "maml-low-memory")
-SHARED = ("pretrained", "oracle")
-AVERAGED = ("averaged", "averaged-l2", "averaged-mean")
-# Options of few-shot learning that not every algorithm uses.
-USED_BY = {
-    **dict.fromkeys(("inner_steps", "context"), INNER_LOOP),
-    "tasks": (*INNER_LOOP, *SHARED),
-    **dict.fromkeys(("iterations", "beta"), (*INNER_LOOP, *SHARED, *AVERAGED)),
-    **dict.fromkeys(("regressors", "points"), AVERAGED),
-    "pull": AVERAGED[1:],
-    "wave": AVERAGED[2:],
-}
-
-
-def option(
-    default: Any,
-    help: str,
-    source: str = "",
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """Return a dataclass field.
-
-    `least` and `most` are the ends of its range, `above` an end that does not belong.
-    """
-    metadata = {
-        "help": help,
-        "source": source,
-        "least": least,
-        "most": most,
-        "above": above,
-        "choices": choices,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+from tinymaml import algorithms
+from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
+from tinymaml.errors import UsageError
+from tinymaml.losses import Score
+from tinymaml.options import (
+    MANNER,
+    MOST,
+    SCHEDULE,
+    SEED,
+    TESTING,
+    TRAINING,
+    Option,
+    check,
+    flag,
+    option,
+    options_of,
+    shown,
+    suggestion,
+)
+from tinymaml.published import presets
 
 
-@dataclass(frozen=True)
+# The decorator of a class of options: `Config` makes its instances.
+configuration = dataclass(frozen=True, init=False)
+
+
+@configuration
 class Config:
-    """Options of every experiment; an experiment's own class adds and overrides."""
+    """Options of every experiment; an experiment's own class adds and overrides.
+
+    Values that are not given are the preset's, then the algorithm's defaults, then the
+    defaults here.
+    Raises UsageError for an unknown option, a value out of range, an option that the
+    algorithm does not use, and a preset that does not fit.
+    """
 
     name: ClassVar[str]
-    score: ClassVar[str]  # what is reported after each gradient step
-    setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
+    title: ClassVar[str]  # what pictures call it
+    score: ClassVar[Score]  # what is reported after each gradient step
+    setting: ClassVar[str] = FEW_SHOT
+    offers: ClassVar[tuple[str, ...]] = ()  # what Algorithm.needs may name
     anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # Tasks side by side in an evaluation; it does not change what is measured.
     test_chunk: ClassVar[int] = 20
-    # The algorithms that use an option; one that is not here is used by all.
-    used_by: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     preset: str = option(
         "none",
-        "published settings for all that is not told otherwise; see list --presets",
-        choices=("none", *PRESETS),
+        "start from published settings; options you give override them",
+        choices=("none", *presets.NAMES),
+        role=TRAINING,
     )
-    iterations: int = option(1000, "outer updates in all", least=0, most=10**8)
-    seed: int = option(
-        0, "seed of initial values and training tasks", least=0, most=2**64 - 1
-    )
-    tasks: int = option(32, "tasks in a meta-batch", least=1, most=MOST)
     algorithm: str = option(
         "maml",
-        "exact meta-gradient, first-order, exact with less memory, or a baseline:"
-        " pretrained on all tasks, random initial values",
-        "section 5.2 of the paper for first-order, 5.1 for the baselines",
-        choices=(*INNER_LOOP, "pretrained", "random"),
+        "the algorithm, from `tinymaml list`, or FILE.py:NAME, a record of your own",
+        choices=tuple(algorithms.ALGORITHMS),
+        others=algorithms.OWN,
     )
-    alpha: float = option(0.01, "inner step size", least=0, most=1e9)
+    iterations: int = option(
+        1000, "number of outer steps", role=TESTING, least=0, most=10**8
+    )
+    seed: int = option(
+        0, "seed of the initial theta and of the tasks", role=SEED, least=0, most=2**64 - 1
+    )
+    tasks: int = option(32, "tasks in a meta-batch", least=1, most=MOST)
+    alpha: float = option(0.01, "inner-loop learning rate", least=0, most=1e9)
     tune: bool = option(
         True,
-        "with an algorithm that has no inner loop: choose alpha on validation tasks",
+        "choose alpha on validation tasks; for algorithms that train without inner steps",
         "section 5.1 of the paper, for its baselines",
+        role=TRAINING,
     )
     inner_steps: int = option(1, "inner gradient steps in training", least=0, most=1000)
     beta: float = option(
         1e-3,
-        "outer step size, of Adam",
+        "outer learning rate, of Adam",
         "main.py of the official code",
+        role=TRAINING,
         above=0,
         most=1e9,
     )
     clip: float = option(
         0.0,
-        "bound on every entry of the averaged meta-gradient, 0 for none",
+        "limit on each entry of the mean meta-gradient; 0: no limit",
         "maml.py:147-148: 10, on mini-ImageNet only",
+        role=TRAINING,
         least=0,
         most=1e9,
     )
     activation: str = option(
-        "relu", "of the hidden layers", "section 5 of the paper", choices=("relu", "tanh")
+        "relu",
+        "activation of the hidden layers",
+        "section 5 of the paper",
+        role=TRAINING,
+        choices=("relu", "tanh"),
     )
-    dtype: str = option("float32", "precision", choices=("float32", "float64"))
+    dtype: str = option(
+        "float32", "precision", role=TRAINING, choices=("float32", "float64")
+    )
     chunk: int = option(
-        4, "tasks computed side by side; fixes the last bits", least=1, most=MOST
+        4,
+        "tasks computed side by side; the last bits depend on it",
+        role=SCHEDULE,
+        least=1,
+        most=MOST,
     )
-    replay: bool = option(True, "replay the recorded NumPy calls; the same bits, faster")
+    replay: bool = option(
+        True, "record the NumPy calls and replay them: faster, the same bits", role=MANNER
+    )
     checkpoint_every: int = option(
-        500, "iterations between checkpoints", least=1, most=10**8
+        500, "iterations between checkpoints", role=SCHEDULE, least=1, most=10**8
     )
     validate_every: int = option(
         0,
-        "iterations between validations, after inner_steps steps, whose best theta is"
-        " tested; 0 for none, and the last theta",
+        "validate every N iterations and test the best theta; 0: no validation, test the"
+        " last",
+        role=SCHEDULE,
         least=0,
         most=10**8,
     )
-    validation_tasks: int = option(200, "tasks of a validation", least=2, most=MOST)
-    test: bool = option(True, "score test tasks at the end; evaluate does it later")
+    validation_tasks: int = option(
+        200, "number of validation tasks", role=SCHEDULE, least=2, most=MOST
+    )
+    test: bool = option(True, "evaluate on test tasks after training", role=MANNER)
     test_tasks: int = option(
-        600, "held-out tasks at the end", "the paper and its code", least=2, most=MOST
+        600,
+        "number of test tasks",
+        "the paper and its code",
+        role=TESTING,
+        least=2,
+        most=MOST,
     )
     test_steps: int = option(
-        10, "gradient steps at the end", "section 5.1 of the paper", least=0, most=1000
+        10,
+        "gradient steps at test time",
+        "section 5.1 of the paper",
+        role=TESTING,
+        least=0,
+        most=1000,
     )
+    own: Any = None  # the algorithm's own options
 
-    def uses(self, option: str) -> bool:
-        """Return whether the algorithm has a use for an option."""
-        if option in ("alpha", "tune"):  # without an inner loop one of the two decides
-            inner_loop = self.uses("inner_steps")
-            return not inner_loop if option == "tune" else inner_loop or not self.tune
-        return self.algorithm in self.used_by.get(option, (self.algorithm,))
+    def __init__(self, **given: Any) -> None:
+        self._fill({}, given)
 
-    def with_changes(self, changes: dict[str, Any]) -> Config:
-        """Return a copy with the named fields changed."""
-        return dataclasses.replace(self, **changes)
+    @classmethod
+    def restored(cls, options: Mapping[str, Any]) -> Config:
+        """Return the configuration that `values` described; it need not use every option.
+
+        Raises UsageError as the constructor does.
+        """
+        config = object.__new__(cls)
+        config._fill(options, {})
+        return config
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Config:
+        """Return a copy with some options changed. Raises UsageError as the constructor."""
+        config = object.__new__(type(self))
+        config._fill(self.values(), changes)
+        return config
+
+    def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Set every option: as given, else as before, else the default."""
+        kind, name = type(self), given.get("algorithm", before.get("algorithm"))
+        name = kind.algorithm if name is None else name
+        record = algorithm_of(kind, name)
+        options = self.options_for(record)
+        for unknown in given.keys() - options.keys():
+            raise UsageError(f"{flag(unknown)}: {_belongs(unknown, kind, record)}")
+        values = {key: one.default for key, one in options.items()}
+        values |= check(options, {k: x for k, x in before.items() if k in options})
+        given = check(options, given)
+        if not before:
+            values |= record.defaults(values | given)
+        if given.get("preset", "none") != "none":
+            told = presets.values(kind.name, given["preset"], values | given)
+            final = values | told | given
+            values |= {k: x for k, x in told.items() if _uses(record, k, final)}
+        values |= given
+        for key in given:
+            if not _uses(record, key, values):
+                unless = " unless --no-tune" if key == "alpha" else ""
+                raise UsageError(f"{flag(key)} has no effect with {name}{unless}")
+        own = {key: values.pop(key) for key in options_of(record.options)}
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        object.__setattr__(self, "own", record.options(**own))
+        if reason := record.refuses(self):
+            raise UsageError(reason)
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__.get("own")
+        if name.startswith("__") or own is None:
+            raise AttributeError(name)
+        return getattr(own, name)
+
+    def __reduce__(self) -> tuple:
+        return _unpickled, (type(self), self.values())
+
+    @classmethod
+    def options_for(cls, record: Algorithm) -> dict[str, Option]:
+        """Return the experiment's options and an algorithm's own, by name."""
+        return {**options_of(cls), **options_of(record.options)}
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """The options of this experiment and algorithm, by name."""
+        return self.options_for(self.method)
+
+    @property
+    def method(self) -> Algorithm:
+        """The algorithm."""
+        return algorithms.find(self.algorithm)
+
+    def values(self) -> dict[str, Any]:
+        """Return the value of every option, by name."""
+        return {name: getattr(self, name) for name in self.options}
+
+    def uses(self, name: str) -> bool:
+        """Return whether an option has an effect with this algorithm."""
+        return _uses(self.method, name, self.values())
+
+    def differences(self) -> dict[str, Any]:
+        """Return the options in use that differ from the preset, or from the defaults."""
+        usual = {name: one.default for name, one in self.options.items()}
+        if self.preset != "none":
+            usual |= presets.values(self.name, self.preset, self.values())
+        values = self.values()
+        return {
+            name: value
+            for name, value in values.items()
+            if value != usual[name] and _uses(self.method, name, values)
+        }
+
+    def but_for_its_seed(self) -> Config:
+        """Return what is the same for runs that are pooled as seeds of one experiment."""
+        usual = {k: o.default for k, o in self.options.items() if not o.role.compared}
+        return self.restored(self.values() | usual)
 
 
-# What may differ when a run goes on: how long it is, how it is tested, where its data lie.
-FREE_TO_CHANGE = ("iterations", "test", "test_tasks", "test_steps", "data", "replay")
+def _unpickled(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Return a configuration that was checked before it was pickled."""
+    config = object.__new__(kind)
+    record = algorithms.find(values["algorithm"])
+    own = {key: values.pop(key) for key in options_of(record.options)}
+    config.__dict__.update(values, own=record.options(**own))
+    return config
+
+
+def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
+    """Return an algorithm by name. Raises UsageError when the experiment has none such."""
+    record = algorithms.find(check(options_of(kind), {"algorithm": name})["algorithm"])
+    if not algorithms.fits(record, kind.setting, kind.offers):
+        having = ", ".join(algorithms.available(kind.setting, kind.offers))
+        raise UsageError(f"--algorithm {name}: {kind.name} has {having}")
+    return record
+
+
+def check_resumable(saved: Config, wanted: Config) -> None:
+    """Raise UsageError when an option that the next iteration depends on was changed."""
+    before, now = saved.values(), wanted.values()
+    for name, one in saved.options.items():
+        if before[name] != now.get(name) and one.role.fixed:
+            told = f"the run was begun with {shown(before[name])}"
+            raise UsageError(f"{one.flag} {shown(now.get(name))}: {told}")
+
+
+def _uses(record: Algorithm, name: str, values: Mapping[str, Any]) -> bool:
+    if name == "tune":
+        return not record.inner_loop
+    if name == "alpha":
+        return record.inner_loop or not values["tune"]
+    return name not in record.ignores
+
+
+def _belongs(name: str, kind: type[Config], record: Algorithm) -> str:
+    """Say whose option an unknown name is."""
+    rows = (algorithms.find(row) for row in algorithms.available(kind.setting, kind.offers))
+    owners = [row.name for row in rows if name in options_of(row.options)]
+    if owners:
+        return f"an option of --algorithm {' or '.join(owners)}, not of {record.name}"
+    return f"no such option{suggestion(name, kind.options_for(record))}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from tinymaml.data import glyphs
 from tinymaml.experiments import images
-from tinymaml.experiments.common import option
+from tinymaml.experiments.common import configuration
+from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Problem
+from tinymaml.options import redefault
 
 
 # Classes of each split; all are drawn from one seed, so the splits never meet.
@@ -18,23 +19,22 @@ CLASSES = {"train": 200, "val": 50, "test": 50}
 GLYPH_SEED = 2017
 
 
-@dataclass(frozen=True)
-class Glyphs(images.Images):
-    """Tell random strokes by a wobbling hand apart; needs no data."""
+@configuration
+class Glyphs(Images):
+    """Few-shot classification of procedurally drawn glyphs; needs no data."""
 
     name: ClassVar[str] = "glyphs"
+    title: ClassVar[str] = "Glyphs"
 
-    iterations: int = option(500, "outer updates in all", least=0, most=10**8)
-    filters: int = option(32, "filters of a convolution", least=1, most=4096)
-    checkpoint_every: int = option(
-        100, "iterations between checkpoints", least=1, most=10**8
-    )
+    iterations: int = redefault(Images, "iterations", 500)
+    filters: int = redefault(Images, "filters", 32)
+    checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
 
 
 CONFIG = Glyphs
 
 
-def setup(config: images.Images) -> Problem:
+def setup(config: Images) -> Problem:
     """Draw the glyphs and return the problem."""
     drawings = glyphs.draw_classes(GLYPH_SEED, sum(CLASSES.values()))
     ends = np.cumsum([*CLASSES.values()])

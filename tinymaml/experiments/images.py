@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml import fewshot, losses, models, params
+from tinymaml import fewshot, losses, models
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import MOST, USED_BY, Config, option
+from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
+from tinymaml.losses import Score
 from tinymaml.models import Model
+from tinymaml.options import MOST, TRAINING, option, redefault
 
 
 Array = np.ndarray
@@ -21,84 +22,71 @@ Array = np.ndarray
 SCALES = ("mean", "sum_over_shots")
 
 
-@dataclass(frozen=True)
+@configuration
 class Images(Config):
-    """Tell `ways` classes of images apart after `shots` examples of each."""
+    """Classify images into `ways` classes after `shots` examples of each."""
 
-    used_by: ClassVar[dict[str, tuple[str, ...]]] = USED_BY
-    score: ClassVar[str] = "accuracy"
+    score: ClassVar[Score] = losses.ACCURACY
 
     ways: int = option(5, "classes of a task", "main.py:11: 5 or 20", least=2, most=MOST)
-    shots: int = option(1, "examples of a class to adapt on", least=1, most=MOST)
+    shots: int = option(1, "support examples per class", least=1, most=MOST)
     queries: int = option(
         0,
-        "examples of a class to be judged on, 0 for as many as shots",
+        "query examples per class; 0: as many as shots",
         "main.py: as many as shots",
         least=0,
         most=MOST,
     )
     test_queries: int = option(
         0,
-        "the same at validation and test, 0 for as many as in training, -1 for as many as"
-        " shots",
+        "queries per class at validation and test; 0: as in training, -1: as many as shots",
         "main.py:249: as many as shots, where mini-ImageNet's training has 15",
+        role=TRAINING,
         least=-1,
         most=MOST,
     )
-    validate_every: int = option(
-        250,
-        "iterations between validations, after inner_steps steps, whose best theta is"
-        " tested; 0 for none, and the last theta",
-        least=0,
-        most=10**8,
-    )
-    alpha: float = option(
+    validate_every: int = redefault(Config, "validate_every", 250)
+    alpha: float = redefault(
+        Config,
+        "alpha",
         0.4,
-        "inner step size, on the loss that --inner-loss names",
         "main.py:11, where the loss is a sum over shots: 2.0 on the mean",
-        least=0,
-        most=1e9,
+        "inner-loop learning rate, on the loss that --inner-loss names",
     )
     inner_loss: str = option(
         "mean",
-        "scale of the support loss: the sum over examples, divided by their number or by"
-        " shots",
+        "support loss: the mean over examples, or their sum divided by shots",
         "utils.py:56-58 divides by shots: WAYS times the mean",
         choices=SCALES,
     )
     outer_loss: str = option(
         "mean",
-        "scale of the query loss, likewise; only --clip sees it, Adam does not",
+        "query loss: the mean, or the sum divided by shots; only --clip depends on it,"
+        " Adam does not",
         "utils.py:56-58 divides by shots: WAYS * QUERIES / SHOTS times the mean",
         choices=SCALES,
     )
     net: str = option(
         "conv",
-        "convolutional with stride or with max-pooling, or fully connected 256-128-64-64",
+        "conv: strided convolutions; pooled: with max-pooling; dense: layers of"
+        " 256-128-64-64",
         "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
         choices=("conv", "pooled", "dense"),
     )
     filters: int = option(64, "filters of a convolution", "section 5.2", least=1, most=4096)
     head: str = option(
         "glorot",
-        "how the head of a convolutional net is drawn: uniform after Glorot, or N(0, 1)",
+        "initial weights of a convolutional net's head: glorot (uniform), or normal,"
+        " N(0, 1)",
         "maml.py: N(0, 1) on Omniglot, Glorot on mini-ImageNet",
         choices=tuple(models.HEADS),
     )
     norm_eps: float = option(
         1e-3,
-        "what batch norm adds to a variance",
+        "constant that batch norm adds to each variance",
         "utils.py:41, the default of tf.contrib.layers.batch_norm (from memory)",
         above=0,
         most=1.0,
-    )
-    context: int = option(
-        0,
-        "free channels z beside an image's, which are then all that gradient steps move;"
-        " 0 for none",
-        "appendix C.2, which does not tell how many",
-        least=0,
-        most=4096,
     )
     adapt_norm: bool = option(
         False,
@@ -129,9 +117,12 @@ def build(
     if not config.uses("alpha") and "val" not in classes:
         raise UsageError("this split has no validation classes to tune the step size on")
     *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
-    model = _net(config, (*size, channels + config.context))
-    if config.context:
-        model = models.with_context(model, (*size, config.context))
+    method = config.method
+    free = method.inputs(config)
+    model = _net(config, (*size, channels + free))
+    if free:
+        model = models.with_context(model, (*size, free))
+    offsets = tuple(name for name in model.shapes if name.startswith("beta"))
 
     def draw(split: str, rng: Generator) -> Episode:
         if split not in classes:
@@ -146,7 +137,8 @@ def build(
 
     return Problem(
         model=model,
-        alpha=_step_sizes(config, model),
+        alpha=method.step_sizes(model, config.alpha, () if config.adapt_norm else offsets),
+        options=config,
         sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),
         score=lambda theta, episode: losses.accuracy(
@@ -190,16 +182,3 @@ def _net(config: Images, image: tuple[int, int, int]) -> Model:
     widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
     net = models.mlp(widths, activation, batch_norm=True, eps=config.norm_eps)
     return models.flat_images(net)
-
-
-def _step_sizes(config: Images, model: Model) -> float | Array:
-    """alpha, and zero where a parameter is learned by the outer loop only."""
-    if config.context and config.adapt_norm:
-        raise UsageError("with --context gradient steps move z alone: no --adapt-norm")
-    if config.context:
-        moved = ["z"]
-    elif config.adapt_norm:
-        moved = [*model.shapes]
-    else:
-        moved = [name for name in model.shapes if not name.startswith("beta")]
-    return config.alpha * params.mask(model.shapes, moved)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from tinymaml.data import miniimagenet
 from tinymaml.experiments import images
-from tinymaml.experiments.common import MOST, option
+from tinymaml.experiments.common import configuration
+from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Problem
+from tinymaml.options import PLACE, option, redefault
 
 
 Array = np.ndarray
@@ -19,48 +20,34 @@ Array = np.ndarray
 SIDE, SQUARES, CLASSES = 16, 4, 20
 
 
-@dataclass(frozen=True)
-class MiniImageNet(images.Images):
-    """Tell photographs of 100 kinds of things apart."""
+@configuration
+class MiniImageNet(Images):
+    """Few-shot classification of photographs in 100 classes."""
 
     name: ClassVar[str] = "miniimagenet"
-    test_chunk: ClassVar[int] = 2  # as large as a task is, more would fill the memory
+    title: ClassVar[str] = "mini-ImageNet"
+    test_chunk: ClassVar[int] = 2  # a task is large; more would fill the memory
 
-    iterations: int = option(
-        10000, "outer updates in all", "60,000 in main.py:17", least=0, most=10**8
-    )
-    tasks: int = option(4, "tasks in a meta-batch", "main.py:17, :20", least=1, most=MOST)
-    queries: int = option(
+    iterations: int = redefault(Images, "iterations", 10000, "60,000 in main.py:17")
+    tasks: int = redefault(Images, "tasks", 4, "main.py:17, :20")
+    queries: int = redefault(
+        Images,
+        "queries",
         15,
-        "examples of a class to be judged on, 0 for as many as shots",
         "main.py:247; for main.py:249, as many as shots at test, see --test-queries",
-        least=0,
-        most=MOST,
     )
-    alpha: float = option(
+    alpha: float = redefault(
+        Images,
+        "alpha",
         0.01,
-        "inner step size, on the loss that --inner-loss names",
         "main.py:17, where the loss is a sum over shots: 0.05 on the mean",
-        least=0,
-        most=1e9,
     )
-    inner_steps: int = option(
-        5, "inner gradient steps in training", "main.py:17, :20", least=0, most=1000
-    )
-    net: str = option(
-        "pooled",
-        "convolutional with stride or with max-pooling, or fully connected 256-128-64-64",
-        "section 5.2 of the paper",
-        choices=("conv", "pooled", "dense"),
-    )
-    filters: int = option(32, "filters of a convolution", "section 5.2", least=1, most=4096)
-    chunk: int = option(
-        1, "tasks computed side by side; fixes the last bits", least=1, most=MOST
-    )
-    checkpoint_every: int = option(
-        100, "iterations between checkpoints", least=1, most=10**8
-    )
-    data: str = option("", "the .npz that data_scripts/miniimagenet.py writes")
+    inner_steps: int = redefault(Images, "inner_steps", 5, "main.py:17, :20")
+    net: str = redefault(Images, "net", "pooled", "section 5.2 of the paper")
+    filters: int = redefault(Images, "filters", 32, "section 5.2")
+    chunk: int = redefault(Images, "chunk", 1)
+    checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
+    data: str = option("", "data file that data_scripts/miniimagenet.py writes", role=PLACE)
 
 
 CONFIG = MiniImageNet

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from tinymaml.data import omniglot
 from tinymaml.experiments import glyphs, images
-from tinymaml.experiments.common import option
+from tinymaml.experiments.common import configuration
+from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Problem
+from tinymaml.options import PLACE, option, redefault
 
 
-@dataclass(frozen=True)
-class Omniglot(images.Images):
-    """Tell handwritten characters of 50 alphabets apart."""
+@configuration
+class Omniglot(Images):
+    """Few-shot classification of handwritten characters from 50 alphabets."""
 
     name: ClassVar[str] = "omniglot"
+    title: ClassVar[str] = "Omniglot"
 
-    iterations: int = option(
-        10000, "outer updates in all", "60,000 in main.py:11", least=0, most=10**8
-    )
-    data: str = option("", "the .npz that data_scripts/omniglot.py writes")
+    iterations: int = redefault(Images, "iterations", 10000, "60,000 in main.py:11")
+    data: str = option("", "data file that data_scripts/omniglot.py writes", role=PLACE)
     split: str = option(
         "finn",
-        "which characters are held out",
+        "split of the characters into training, validation and test",
         "data_generator.py:46-54: 1100/100/423, shuffled; section 5.2: 1200 to train on",
         choices=tuple(omniglot.PARTS),
     )
     rotate: bool = option(
-        True, "turn each class of a task by 0-270 degrees", "data_generator.py"
+        True,
+        "rotate each class of a task by a random multiple of 90 degrees",
+        "data_generator.py",
     )
 
 

@@ -12,7 +12,6 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
@@ -26,21 +25,21 @@ NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 def evaluate(
-    config: Config, theta: Array, split: str, tasks: int, steps: int, engine: Executor
+    config: Config, w: Array, split: str, tasks: int, steps: int, engine: Executor
 ) -> Array:
     """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps.
 
-    theta: all that was trained, as a run's state has it
+    w: all that is meta-learned (M,)
     """
-    theta = problem(config).start(theta)
+    start = config.method.start(w, problem(config))
     chunks = spans(tasks, config.test_chunk)
-    scores = gather(engine, chunk_scores, (config, theta, split, steps), chunks)
+    scores = gather(engine, chunk_scores, (config, start, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 
 
 def evaluate_alone(
     config: Config,
-    theta: Array,
+    w: Array,
     split: str,
     tasks: int,
     steps: Sequence[int],
@@ -48,49 +47,92 @@ def evaluate_alone(
 ) -> Array:
     """Return the score (len(steps), tasks) after those steps, each query on its own.
 
-    theta: all that was trained. Raises TypeError for a model to which that makes no
-    difference.
+    w: all that is meta-learned (M,). Raises TypeError for a model in which the examples of
+    a batch do not see each other.
     """
-    theta = problem(config).start(theta)
+    start = config.method.start(w, problem(config))
     chunks = spans(tasks, config.test_chunk)
-    scores = gather(engine, chunk_alone, (config, theta, split, steps), chunks)
+    scores = gather(engine, chunk_alone, (config, start, split, steps), chunks)
     return np.concatenate(scores, axis=1)
 
 
 def chunk_scores(
-    config: Config, theta: Array, split: str, steps: int, tasks: range
+    config: Config, start: Array, split: str, steps: int, tasks: range
 ) -> Array:
-    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks; theta (P,)."""
-    episodes, thetas = _adapted(config, theta, split, steps, tasks)
+    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks."""
+    episodes = held_out(config, split, tasks)
+    thetas = adapted(config, start, episodes, len(tasks), steps)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.stack([problem(config).score(theta_k, episodes) for theta_k in thetas])
 
 
 def chunk_alone(
-    config: Config, theta: Array, split: str, steps: Sequence[int], tasks: range
+    config: Config, start: Array, split: str, steps: Sequence[int], tasks: range
 ) -> Array:
     """Return the score (len(steps), len(tasks)), each query example on its own."""
-    episodes, thetas = _adapted(config, theta, split, max(steps), tasks)
+    episodes = held_out(config, split, tasks)
+    thetas = adapted(config, start, episodes, len(tasks), max(steps))
     with np.errstate(over="ignore", invalid="ignore"):
         score = problem(config).score_alone
         return np.stack([score(thetas[k], episodes) for k in steps])
 
 
-def _adapted(
-    config: Config, theta: Array, split: str, steps: int, tasks: range
-) -> tuple[Episode, list[Array]]:
+def adapted(
+    config: Config, start: Array, episodes: Episode, tasks: int, steps: int
+) -> list[Array]:
+    """Return [theta_0, ..., theta_steps], (tasks, P) each, adapted to the tasks' episodes.
+
+    start: (M',), as the algorithm's `start` makes it of what is meta-learned
+    """
     family = problem(config)
-    episodes = held_out(config, split, tasks)
-    theta = np.tile(theta, (len(tasks), 1))
-    alpha = family.test_alpha(steps) if family.test_alpha else family.alpha
-    # A task on which the steps diverge is told by its score.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return episodes, maml.path(theta, family.task(episodes), alpha, steps)
+    task = family.task(episodes)
+    with np.errstate(over="ignore", invalid="ignore"):  # scores show that steps diverge
+        start = np.tile(start, (tasks, 1))
+        return config.method.adapt(start, task, family.at_test(steps), steps)
 
 
 def held_out(config: Config, split: str, tasks: range) -> Episode:
     """Return some of the fixed tasks of a split, stacked."""
     return drawn(problem(config), TASK_SEED, split, 0, tasks)
+
+
+# ----- The step size of an algorithm without an inner loop -----
+
+# The paper does not say which step sizes it tried. The oracle needs the smallest of these.
+STEP_SIZES = tuple(digit * 10.0**power for power in range(-5, 1) for digit in (1, 2, 5))
+
+
+def tuned(config: Config, w: Array, steps: int, engine: Executor) -> Config:
+    """Return the options with which held-out tasks are adapted to.
+
+    Where alpha is an option these are the options of the training. Otherwise alpha is the
+    one of STEP_SIZES with the best mean score after `steps` steps on validation tasks; test
+    tasks are not used. Source: section 5.1 of the paper, "an automatically tuned step size".
+    """
+    if config.uses("alpha") or steps == 0:
+        return config
+    tried = [config.restored(config.values() | {"alpha": alpha}) for alpha in STEP_SIZES]
+    costs = [_cost(one, w, steps, engine) for one in tried]
+    return tried[int(np.argmin(costs))]
+
+
+def _cost(config: Config, w: Array, steps: int, engine: Executor) -> float:
+    tasks = config.validation_tasks
+    last = evaluate(config, w, "val", tasks, steps, engine)[-1].astype(float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cost = -last.mean() if config.score.higher_is_better else last.mean()
+    return cost if np.isfinite(cost) else np.inf
+
+
+def tuning_remarks(config: Config, steps: int) -> list[str]:
+    """Return what stands below a table about a tuned step size; config: as tuned."""
+    if config.uses("alpha") or not steps:
+        return []
+    edge = ", at an end of the range" * (config.alpha in (STEP_SIZES[0], STEP_SIZES[-1]))
+    return [
+        f"step size {config.alpha:g}, the best of {len(STEP_SIZES)} on"
+        f" {config.validation_tasks} validation tasks{edge}"
+    ]
 
 
 # ----- Are these the same tasks? -----
@@ -100,12 +142,10 @@ def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str
     """Return the sha256 of the first so many fixed tasks of a split.
 
     Of every array of every task in order: its dtype, shape and bytes. Equal for two
-    evaluations exactly when both adapt to and are judged on the same numbers, whatever
-    made them and in however many processes; the precision is part of the numbers. What an
-    oracle is told besides is not.
+    evaluations exactly when both adapt to and are scored on the same numbers, whatever
+    made them and in however many processes; the precision is part of the numbers. The
+    task's parameters that an oracle is shown are not.
     """
-    if config.algorithm == "oracle":
-        config = config.with_changes({"algorithm": "maml"})
     digests = gather(
         engine, chunk_digests, (config, split), spans(tasks, config.test_chunk)
     )
@@ -114,7 +154,9 @@ def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str
 
 def chunk_digests(config: Config, split: str, tasks: range) -> bytes:
     """Return the sha256 of each of some of the fixed tasks, end to end."""
-    episodes = held_out(config, split, tasks)
+    family = problem(config)
+    plain = family._replace(sample=family.plain or family.sample)
+    episodes = drawn(plain, TASK_SEED, split, 0, tasks)
     return b"".join(_digest(arrays) for arrays in zip(*episodes, strict=True))
 
 

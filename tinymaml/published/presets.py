@@ -7,12 +7,14 @@ something that a run needs, its value is the code's and the source says so.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tinymaml.cli.options import shown
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import Config
+from tinymaml.options import flags
+
+
+NAMES = ("finn2017-paper", "finn2017-code")
 
 
 class Row(NamedTuple):
@@ -242,56 +244,23 @@ PUBLISHED = {
 }
 
 
-def values(config: Config, typed: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the options that config's preset has for its experiment and setting.
+def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a preset has for an experiment.
 
-    Of these, the ones that config's algorithm has a use for, where `typed` options win.
+    options: the values that decide which of the published settings it is
     Raises UsageError when that setting was not published.
     """
-    if config.preset == "none":
-        return {}
-    if config.name not in PUBLISHED:
+    if experiment not in PUBLISHED:
         having = ", ".join(PUBLISHED)
-        raise UsageError(f"--preset: {config.name} has none; there are: {having}")
-    settings = PUBLISHED[config.name].settings
-    if not any(_fits(config, setting) for setting in settings):
+        raise UsageError(f"--preset: {experiment} has none; there are: {having}")
+    settings, parts, _ = PUBLISHED[experiment]
+    if not any(_fits(options, setting) for setting in settings):
         having = "; ".join(map(flags, settings))
-        raise UsageError(f"--preset {config.preset} has, for {config.name}: {having}")
-    told = _column(config)
-    config = config.with_changes({**told, **(typed or {})})
-    return {name: value for name, value in told.items() if config.uses(name)}
-
-
-def apart(config: Config) -> dict[str, Any]:
-    """Return the options in which config differs from its preset, or else the defaults."""
-    usual = dataclasses.asdict(type(config)())
-    if config.preset != "none":
-        usual |= _column(config)
-    told = dataclasses.asdict(config)
-    return {
-        name: value
-        for name, value in told.items()
-        if value != usual[name] and config.uses(name)
-    }
-
-
-def flags(options: dict[str, Any]) -> str:
-    """Return options as one would type them."""
-    return " ".join(_flag(name.replace("_", "-"), x) for name, x in options.items())
-
-
-def _flag(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {shown(value)}"
-
-
-def _column(config: Config) -> dict[str, Any]:
-    column = config.preset.rpartition("-")[2]  # paper or code
-    parts = PUBLISHED[config.name].parts
-    rows = (row for part in parts if _fits(config, part.when) for row in part.rows)
+        raise UsageError(f"--preset {preset} has, for {experiment}: {having}")
+    column = preset.rpartition("-")[2]  # paper or code
+    rows = (row for part in parts if _fits(options, part.when) for row in part.rows)
     return {row.option: getattr(row, column) for row in rows}
 
 
-def _fits(config: Config, setting: dict[str, Any]) -> bool:
-    return all(getattr(config, name) == value for name, value in setting.items())
+def _fits(options: Mapping[str, Any], setting: dict[str, Any]) -> bool:
+    return all(options[name] == value for name, value in setting.items())

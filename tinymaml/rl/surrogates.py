@@ -32,7 +32,7 @@ import autograd.numpy as anp
 import numpy as np
 from autograd import grad
 
-from tinymaml import maml
+from tinymaml import chain, maml
 from tinymaml.maml import Task
 
 
@@ -171,13 +171,10 @@ def e_maml(
         losses.append(task.support(at))
         return losses[-1]
 
-    thetas = maml.path(theta, task._replace(support=kept), alpha, steps)
+    alphas = np.broadcast_to(np.asarray(alpha, theta.dtype), (steps, *theta.shape))
+    trail, thetas = chain.forward(theta, task._replace(support=kept), alphas)
     query = task.query(thetas[-1])
     loss, v = maml.value_and_gradient(query, thetas[-1])
     lost = outcome(query.batch) - baseline
-    alphas = np.broadcast_to(np.asarray(alpha, theta.dtype), (steps, *theta.shape))
-    for theta_k, loss_k, alpha_k in [*zip(thetas, losses, alphas, strict=False)][::-1]:
-        hvp_k, _ = maml.hvp_and_gradient(loss_k, theta_k)
-        score_k = grad(loss_k.score)(theta_k, lost)
-        v = v - hvp_k(alpha_k * v) + score_k
+    v, _ = chain.back(trail, v, lambda k: grad(losses[k].score)(thetas[k], lost))
     return loss, v

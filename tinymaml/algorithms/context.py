@@ -1,0 +1,63 @@
+"""A context vector: free inputs z beside every example, which inner steps change alone.
+
+The net is meta-learned, and so is the first z. Source: appendix C.2 of the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymaml.algorithms import mamls
+from tinymaml.algorithms.algorithm import FEW_SHOT
+from tinymaml.fewshot import Problem
+from tinymaml.maml import Task
+from tinymaml.options import option
+
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a context vector."""
+
+    context: int = option(
+        10,
+        "number of free inputs z; for images, of free channels",
+        "appendix C.2, without a number",
+        least=1,
+        most=4096,
+    )
+    order: str = option(
+        "exact",
+        "meta-gradient: exact, or first-order without Hessian products",
+        "section 5.2",
+        choices=("exact", "first"),
+    )
+
+
+def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+    """Return the meta-gradient by z and by the net."""
+    by_order = {"exact": mamls.exact, "first": mamls.first_order}
+    return by_order[problem.options.order](w, task, problem)
+
+
+CONTEXT = mamls.MAML._replace(
+    name="context",
+    label="context vector of {context}",
+    gradient=gradient,
+    learns="theta and the first z",
+    adapts="z",
+    source="Finn et al. 2017, appendix C.2",
+    options=Options,
+    settings=(FEW_SHOT,),
+    refuses=lambda options: (
+        "with --algorithm context inner steps change z alone: no --adapt-norm"
+        if getattr(options, "adapt_norm", False)
+        else ""
+    ),
+    inputs=lambda options: options.context,
+    moved=lambda model: ["z"],
+)

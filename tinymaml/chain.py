@@ -1,0 +1,114 @@
+"""The general reverse pass: many losses along the way, learned step sizes, added terms.
+
+For tasks with support losses S_k and query losses Q_k, step sizes alpha_k and constant
+weights u_k, let
+
+    theta_{k+1} = theta_k - alpha_k g_k,   g_k = grad S_k(theta_k),   H_k = hess S_k(theta_k)
+    L = sum over k = 1..K of u_k Q_k(theta_k)
+
+The gradient of L is found from the last step back:
+
+    v_K = u_K grad Q_K(theta_K)
+    s_k = -g_k v_{k+1}                                  d L / d alpha_k
+    v_k = v_{k+1} - H_k (alpha_k v_{k+1}) + a_k         d L / d theta = v_0
+
+where a_k = u_k grad Q_k(theta_k) for k > 0, and a_0 = 0. `maml.meta_gradient` is the case
+u = (0, ..., 0, 1). Without the products H_k the pass is of first order; the slopes s_k stay.
+
+A maker of losses is called once a step, in order. One whose loss depends on the step
+(minibatches, per-step parameters) counts its own calls, so that makers in `maml.py` take
+theta alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from autograd import grad
+
+from tinymaml.maml import Hvp, Task, hvp_and_gradient, value_and_gradient
+
+
+Array = np.ndarray
+
+
+class Step(NamedTuple):
+    """One inner step: alpha_k and g_k (..., P), and the product u -> H_k u."""
+
+    alpha: Array
+    gradient: Array
+    hvp: Hvp
+
+
+def path(theta: Array, task: Task, alphas: Sequence[Array]) -> list[Array]:
+    """Return [theta_0, ..., theta_K] for one step size a step, each fit for (..., P).
+
+    Unlike `maml.path` it takes step sizes that are themselves differentiated.
+    """
+    thetas = [theta]
+    for alpha in alphas:
+        g = grad(task.support(thetas[-1]))(thetas[-1])
+        thetas.append(thetas[-1] - alpha * g)
+    return thetas
+
+
+def forward(
+    theta: Array, task: Task, alphas: Sequence[Array]
+) -> tuple[list[Step], list[Array]]:
+    """Return the steps taken, and [theta_0, ..., theta_K]."""
+    steps, thetas = [], [theta]
+    for alpha in alphas:
+        hvp, g = hvp_and_gradient(task.support(theta), theta)
+        steps.append(Step(alpha, g, hvp))
+        theta = theta - alpha * g
+        thetas.append(theta)
+    return steps, thetas
+
+
+def back(
+    steps: Sequence[Step],
+    v: Array,
+    added: Callable[[int], Array] | None = None,
+    second_order: bool = True,
+) -> tuple[Array, list[Array]]:
+    """Return v_0 and the slopes [s_0, ..., s_{K-1}], (..., P) each.
+
+    v: v_K; added: k -> a_k, nothing when it is None
+    """
+    slopes = []
+    for k in reversed(range(len(steps))):
+        alpha, g, hvp = steps[k]
+        slopes.append(-g * v)
+        if second_order:
+            v = v - hvp(alpha * v)
+        if added is not None:
+            v = v + added(k)
+    return v, slopes[::-1]
+
+
+def gradient(
+    theta: Array,
+    task: Task,
+    alphas: Sequence[Array],
+    weights: Sequence[float] | None = None,
+    second_order: bool = True,
+) -> tuple[Array, Array, list[Array]]:
+    """Return L, its gradient by theta (..., P) and its slopes by alpha_0, ..., alpha_{K-1}.
+
+    alphas: K step sizes that broadcast against theta; they may be inputs of a recording
+    weights: u_1, ..., u_K; (0, ..., 0, 1) when it is None
+    With K = 0 the loss is Q(theta). L is summed over the leading axes, like every loss.
+    """
+    steps, thetas = forward(theta, task, alphas)
+    if weights is None:
+        loss, v = value_and_gradient(task.query(thetas[-1]), thetas[-1])
+        return loss, *back(steps, v, None, second_order)
+    losses, slopes = zip(
+        *(value_and_gradient(task.query(at), at) for at in thetas[1:]), strict=True
+    )
+    terms = [0.0 * theta, *(u * slope for u, slope in zip(weights, slopes, strict=True))]
+    loss = sum(u * value for u, value in zip(weights, losses, strict=True))
+    v_k = back(steps, terms.pop(), terms.__getitem__, second_order)
+    return loss, *v_k

@@ -1,0 +1,115 @@
+"""One iteration on few-shot tasks: the mean meta-gradient of a meta-batch, then Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor
+from functools import lru_cache
+
+import numpy as np
+
+from tinymaml.algorithms.algorithm import Tasks
+from tinymaml.experiments import problem
+from tinymaml.experiments.common import Config
+from tinymaml.fewshot import Episode, drawn
+from tinymaml.optim import State, adam, clip
+from tinymaml.speed.replay import recorded
+from tinymaml.speed.workers import gather, spans
+
+
+Array = np.ndarray
+
+
+def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
+    """Return the state after the next iteration, and what to record of it."""
+    if own := config.method.iterate:
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop checks what comes out
+            return own(state, problem(config), own_tasks(config, engine))
+    loss, gradient = average_gradient(config, state, engine)
+    return update(config, state, gradient), {"loss": float(loss)}
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def update(config: Config, state: State, gradient: Array) -> State:
+    """Return the state after one more outer step with the mean gradient (M,)."""
+    gradient, number = clip(gradient, config.clip), state.iteration + 1
+    return State(number, *adam(state.theta, gradient, state.moments, number, config.beta))
+
+
+def average_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
+    """Return the loss and meta-gradient (M,), averaged over the next meta-batch.
+
+    The chunks are fixed by the options and summed in order: the same bits from any number
+    of workers.
+    """
+    chunks = spans(config.tasks, config.chunk)
+    fixed = config, state.theta, state.iteration
+    sums = gather(engine, chunk_gradient, fixed, chunks)
+    losses, gradients = zip(*sums, strict=True)
+    return sum(losses) / config.tasks, sum(gradients) / config.tasks
+
+
+@np.errstate(over="ignore", invalid="ignore")  # the loop checks what comes out
+def chunk_gradient(
+    config: Config, w: Array, iteration: int, tasks: range
+) -> tuple[float, Array]:
+    """Return the loss and meta-gradient (M,), summed over some of a meta-batch's tasks."""
+    episodes = drawn(problem(config), config.seed, "train", iteration, tasks)
+    key, arrays = config.method.phase(config, iteration)
+    side_by_side = np.broadcast_to(w, (len(tasks), *w.shape))
+    loss, gradients = gradient_of(config, True, key)(side_by_side, *arrays, *episodes)
+    return loss, gradients
+
+
+@lru_cache(maxsize=4)
+def gradient_of(
+    config: Config, summed: bool, key: Hashable = None
+) -> Callable[..., tuple[float, Array]]:
+    """Return the function of w (T, M), a phase's arrays and an episode's that chunks use.
+
+    summed: whether the gradients (T, M) are summed over the tasks
+    Recorded and replayed, unless the options say not to: the same bits.
+    """
+    del key  # each key has a recording of its own
+    family, method = problem(config), config.method
+    size = len(Episode._fields)
+
+    def gradients(w: Array, *arrays: Array) -> tuple[float, Array]:
+        task = family.task(Episode(*arrays[-size:]))
+        now = family._replace(arrays=arrays[:-size])
+        loss, gradient = method.gradient(w, task, now)
+        return loss, gradient.sum(axis=0) if summed else gradient
+
+    return recorded(gradients) if config.replay else gradients
+
+
+# ----- For an algorithm with an iteration of its own -----
+
+
+def own_tasks(config: Config, engine: Executor) -> Tasks:
+    """Return a fixed list of training tasks, and the gradients on them."""
+
+    def gradients(w: Array, tasks: range) -> tuple[float, Array]:
+        parts = [tasks[i.start : i.stop] for i in spans(len(tasks), config.chunk)]
+        chunks = [
+            (part, w[part.start - tasks.start : part.stop - tasks.start]) for part in parts
+        ]
+        sums = gather(engine, chunk_gradients, (config,), chunks)
+        losses, found = zip(*sums, strict=True)
+        return sum(losses), np.concatenate(found)
+
+    return Tasks(lambda tasks: fixed_tasks(config, tasks), gradients)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def chunk_gradients(config: Config, chunk: tuple[range, Array]) -> tuple[float, Array]:
+    """Return the loss, summed, and the gradients (n, M) of n tasks, each with its own w."""
+    tasks, w = chunk
+    return gradient_of(config, False)(w, *fixed_tasks(config, tasks))
+
+
+@lru_cache(maxsize=64)  # drawing them takes longer than a gradient
+def fixed_tasks(config: Config, tasks: range) -> Episode:
+    """Return some of the first iteration's training tasks, with the algorithm's options."""
+    changed = config.with_changes(config.method.task_options(config))
+    return drawn(problem(changed), config.seed, "train", 0, tasks)

@@ -1,0 +1,230 @@
+"""Options: fields of a dataclass that carry their help, range, source and role.
+
+A value is checked in one place, whether it was typed, read from a file or given in Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from tinymaml.errors import UsageError
+
+
+# Far above any use, and low enough to catch a slip of the finger.
+MOST = 10**6
+
+
+class Role(NamedTuple):
+    """What an option takes part in.
+
+    checked: `tinymaml check` has it
+    titled: a run's title and label name it
+    fixed: it cannot change when a run is resumed
+    compared: runs that differ in it are not pooled as seeds of one experiment
+    """
+
+    checked: bool
+    titled: bool
+    fixed: bool
+    compared: bool
+
+
+PROBLEM = Role(True, True, True, True)  # the tasks, the net, the losses
+TRAINING = Role(False, True, True, True)  # the outer loop
+SCHEDULE = Role(False, False, True, True)  # when something is written; the last bits
+TESTING = Role(False, False, False, True)  # how long a run is, how it is tested
+SEED = Role(False, False, True, False)
+PLACE = Role(True, False, False, False)  # where the data are
+MANNER = Role(False, False, False, False)  # how a run is carried out, with the same result
+
+
+class Values(NamedTuple):
+    """The values that an option can have.
+
+    kind: int, float, bool, str, or tuple for a list of integers
+    least, most: the ends of the range; above: an end that is excluded
+    choices: the texts that are allowed; any, when it is empty
+    others: a pattern of texts that are allowed besides the choices
+    """
+
+    kind: type
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    others: str = ""
+
+    @property
+    def noun(self) -> str:
+        """What a value is called in messages."""
+        nouns = {int: "integer", float: "number", bool: "flag", str: "text"}
+        return nouns.get(self.kind, "list of integers")
+
+    def parsed(self, text: str) -> Any:
+        """Return the value that a text stands for. Raises ValueError when it is none."""
+        if self.kind is tuple:
+            item = self._replace(kind=int)
+            return self.checked(tuple(item.parsed(part) for part in text.split(",")))
+        if self.kind not in (int, float):
+            return self.checked(text)
+        pattern = r"[+-]?\d+" if self.kind is int else r"[^_]+"
+        try:
+            if not re.fullmatch(pattern, text, re.ASCII) or not text.isascii():
+                raise ValueError(text)
+            value = self.kind(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not {_article(self.noun)}") from error
+        return self.checked(value)
+
+    def checked(self, value: Any) -> Any:
+        """Return a value in the option's type. Raises ValueError outside the range."""
+        if self.kind is tuple:
+            if not isinstance(value, tuple | list):
+                raise ValueError(f"{value!r} is not a list of integers")
+            return tuple(self._replace(kind=int).checked(item) for item in value)
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError(f"{value!r} is not true or false")
+            return value
+        return self._text(value) if self.kind is str else self._number(value)
+
+    def _text(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not text")
+        if not value.isprintable():
+            raise ValueError(f"{value!r} has a character that cannot be printed")
+        free = self.others and re.fullmatch(self.others, value)
+        if self.choices and value not in self.choices and not free:
+            raise ValueError(f"{value!r} is not one of {', '.join(self.choices)}")
+        return value
+
+    def _number(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is not {_article(self.noun)}")
+        if self.kind is int and not isinstance(value, int):
+            raise ValueError(f"{value!r} is not an integer")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{value} is not finite")
+        if self.least is not None and value < self.least:
+            raise ValueError(f"{value} is below {self.least}")
+        if self.above is not None and value <= self.above:
+            raise ValueError(f"{value} is not above {self.above}")
+        if self.most is not None and value > self.most:
+            raise ValueError(f"{value} is above {self.most}")
+        return self.kind(value)
+
+
+class Option(NamedTuple):
+    """One option: its name in Python, its default, and what a field tells about it."""
+
+    name: str
+    default: Any
+    values: Values
+    help: str
+    source: str
+    role: Role
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return flag(self.name)
+
+
+def option(
+    default: Any,
+    help: str,
+    source: str = "",
+    *,
+    role: Role = PROBLEM,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    choices: Iterable[str] = (),
+    others: str = "",
+) -> Any:
+    """Return a dataclass field that is an option; limits as `Values` has them."""
+    limits = {"least": least, "most": most, "above": above}
+    limits |= {"choices": tuple(choices), "others": others}
+    metadata = {"help": help, "source": source, "role": role, "limits": limits}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def redefault(kind: type, name: str, default: Any, source: str = "", help: str = "") -> Any:
+    """Return the option `name` of `kind` with another default, source and help."""
+    old = next(field for field in dataclasses.fields(kind) if field.name == name)
+    changes = {"source": source, **({"help": help} if help else {})}
+    return dataclasses.field(default=default, metadata={**old.metadata, **changes})
+
+
+@lru_cache
+def options_of(kind: type) -> dict[str, Option]:
+    """Return the options of a dataclass by name; fields without help are none."""
+    kinds = typing.get_type_hints(kind)
+    return {
+        field.name: Option(
+            field.name,
+            field.default,
+            Values(_plain(kinds[field.name]), **field.metadata["limits"]),
+            *(field.metadata[name] for name in ("help", "source", "role")),
+        )
+        for field in dataclasses.fields(kind)
+        if "help" in field.metadata
+    }
+
+
+def _plain(annotation: Any) -> type:
+    return typing.get_origin(annotation) or annotation
+
+
+def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given values in their options' types.
+
+    Raises UsageError for an unknown name or a value that the option cannot have.
+    """
+    found = {}
+    for name, value in given.items():
+        if name not in options:
+            raise UsageError(f"unknown option {flag(name)}{suggestion(name, options)}")
+        try:
+            found[name] = options[name].values.checked(value)
+        except ValueError as error:
+            raise UsageError(f"{flag(name)}: {error}") from error
+    return found
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where a known name is close, else nothing."""
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {flag(near[0])}?" if near else ""
+
+
+def flag(name: str) -> str:
+    """Return an option's name as on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def shown(value: Any) -> str:
+    """Return a value as one would type it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def flags(values: Mapping[str, Any]) -> str:
+    """Return options and their values as one would type them."""
+    return " ".join(_typed(name, value) for name, value in values.items())
+
+
+def _typed(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return flag(name) if value else flag(f"no_{name}")
+    return f"{flag(name)} {shown(value)}"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
