@@ -64,6 +64,9 @@ class Config:
     score: ClassVar[str]  # what is reported after each gradient step
     setting: ClassVar[str] = "few-shot"  # what an iteration is: few-shot or rl
     anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
+    is_original: ClassVar[bool] = (
+        True  # whether the data are what the experiment is named after
+    )
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # Tasks side by side in an evaluation; it does not change what is measured.
     test_chunk: ClassVar[int] = 20

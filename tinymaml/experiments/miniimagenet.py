@@ -62,6 +62,11 @@ class MiniImageNet(images.Images):
     )
     data: str = option("", "the .npz that data_scripts/miniimagenet.py writes")
 
+    @property
+    def is_original(self) -> bool:
+        """Whether the data file is known to hold mini-ImageNet, not other images."""
+        return miniimagenet.is_original(self.data)
+
 
 CONFIG = MiniImageNet
 

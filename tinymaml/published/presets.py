@@ -286,11 +286,18 @@ def _flag(name: str, value: Any) -> str:
     return f"--{name} {shown(value)}"
 
 
-def _column(config: Config) -> dict[str, Any]:
-    column = config.preset.rpartition("-")[2]  # paper or code
+def columns(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the options that the paper and the code have for config's setting."""
     parts = PUBLISHED[config.name].parts
-    rows = (row for part in parts if _fits(config, part.when) for row in part.rows)
-    return {row.option: getattr(row, column) for row in rows}
+    rows = [row for part in parts if _fits(config, part.when) for row in part.rows]
+    return {
+        column: {row.option: getattr(row, column) for row in rows}
+        for column in ("paper", "code")
+    }
+
+
+def _column(config: Config) -> dict[str, Any]:
+    return columns(config)[config.preset.rpartition("-")[2]]
 
 
 def _fits(config: Config, setting: dict[str, Any]) -> bool:
