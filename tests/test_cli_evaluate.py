@@ -75,8 +75,8 @@ def test_the_best_theta_is_evaluated_and_said_to_be(world):
     too, and a choice that is not told."""
     path = world / "both" / "seed-5"
     config = runs.read_config(path)
-    best = thetas.load_best(path, config, 20)
-    last = runs.last_state(path, config)
+    (_, best), _ = thetas.best_of(path, config, 20)
+    last = thetas.load(path, config, last=True)
     assert best.iteration < last.iteration
     expected = scores_of(path, best.theta)
     assert as_json("both/seed-5")["mean"] == expected
@@ -161,7 +161,7 @@ def test_each_query_alone_beside_the_batch(world):
     found = as_json("glyphs")
     assert found["alone"]["steps"] == [2]
     config = runs.read_config(world / "glyphs")
-    theta = runs.last_state(world / "glyphs", config).theta
+    theta = thetas.load(world / "glyphs", config, last=True).theta
     scores = evaluation.evaluate_alone(config, theta, "test", 4, (0, 1, 2), Here())
     assert found["alone"]["mean"] == scores[2:].mean(axis=1).tolist()
     every = as_json("glyphs", "--alone", "all")["alone"]

@@ -1,5 +1,6 @@
 """mini-ImageNet: what the loader refuses, that it maps, and training on every layout."""
 
+import hashlib
 import io
 import os
 import signal
@@ -13,7 +14,7 @@ import miniatures
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import not_ours
+from conftest import data_folder, not_ours
 from processes import here
 
 import _images
@@ -97,6 +98,57 @@ def test_script_and_loader_agree(tmp_path):
     images, classes = load(tmp_path / "out.npz")
     assert images.shape == (100, 1, 84, 84, 3)
     assert [len(rows) for rows in classes.values()] == [64, 16, 20]
+
+
+# ----- Whose images they are -----
+
+NAMES = np.array(["n01", "n02", "n03", "n04"])
+SORTED = b"n01 train\nn02 test\nn03 train\nn04 val\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        ({}, True),
+        ({"names": None}, False),  # as of a file that another script wrote
+        ({"names": np.array(["n01", "n02", "n03", "n05"])}, False),
+        ({"train": np.array([0, 3]), "val": np.array([2])}, False),  # another split
+        ({"names": NAMES[:3]}, False),
+        ({"names": np.array([{}] * 4, dtype=object)}, False),
+        ({"images": PIXELS[:, :2]}, False),
+        ({"images": None}, False),
+    ],
+)
+def test_mini_imagenet_is_known_by_its_classes(tmp_path, monkeypatch, changes, known):
+    """Rejects every file of the right form taken for mini-ImageNet, and an error for a
+    file that was prepared before."""
+    monkeypatch.setattr(miniimagenet, "SPLIT", hashlib.sha256(SORTED).hexdigest())
+    monkeypatch.setattr(miniimagenet, "IMAGES", 3)
+    path = write(tmp_path / "a.npz", **{"names": NAMES, **changes})
+    assert miniimagenet.is_original(path) == known
+    if "images" not in changes or changes["images"] is not None:
+        load(path)
+
+
+@pytest.mark.parametrize("path", ["", "no-such-file.npz"])
+def test_no_file_is_not_mini_imagenet(path):
+    """Rejects an error where only a title is wanted."""
+    assert not miniimagenet.is_original(path)
+
+
+@pytest.mark.data
+def test_the_real_split_is_known(tmp_path, monkeypatch):
+    """Rejects a hash that no file has: the script's file of the real csv files."""
+    folder = data_folder() and data_folder() / "miniimagenet"
+    if not folder or not folder.is_dir():
+        pytest.skip("no real csv files: set TINYMAML_DATA to a folder with miniimagenet/")
+    table, splits = script.read_table(folder)
+    members = {part: [x for x in table if splits[x] == part] for part in _images.SPLITS}
+    source = _images.Source(members, 1, lambda _: np.zeros((1, 84, 84, 3), "u1"), [])
+    _images.write(tmp_path / "out.npz", source)
+    assert not miniimagenet.is_original(tmp_path / "out.npz")  # one image of each class
+    monkeypatch.setattr(miniimagenet, "IMAGES", 1)
+    assert miniimagenet.is_original(tmp_path / "out.npz")
 
 
 RESIDENT = """
@@ -329,6 +381,21 @@ def test_training_on_every_layout(tmp_path, quick, layout):
     assert len(read_metrics(Path("run"))) == 2
     told = here("evaluate", "run", "--tasks", "2", "--steps", "1", "--split", "val")
     assert told.code == 0, told.err
+
+
+def test_own_images_stand_beside_no_published_figure(tmp_path, quick):
+    """Rejects mini-ImageNet's 48.7 % below the results of one's own images."""
+    labels = [f"c{i:08}" for i in range(15)]
+    parts = {"train": labels[:5], "val": labels[5:10], "test": labels[10:]}
+    prepare(miniatures.plain(tmp_path / "set", parts))
+    arguments = [*SMALL, "--ways", "5", "--iterations", "0", "--out", "run"]
+    told = here("train", "miniimagenet", "--data", "out.npz", *arguments)
+    assert told.code == 0, told.err
+    for form in ([], ["--markdown"], ["--json"]):
+        told = here("evaluate", "run", "--tasks", "2", "--steps", "1", *form)
+        assert told.code == 0, told.err
+        assert "Finn" not in told.out
+        assert "ANIL" not in told.out
 
 
 def test_two_workers_give_the_same_bytes(tmp_path, quick):

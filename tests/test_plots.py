@@ -228,7 +228,7 @@ CALLED = {
     "photographs": (
         [MiniImageNet()],
         ["MAML, 5 inner steps"],
-        "mini-ImageNet, 5-way 1-shot",
+        "Images, 5-way 1-shot",  # no file says that they are mini-ImageNet's
     ),
     "navigation": (
         [PointNav(), PointNav(algorithm="e-maml"), PointNav(algorithm="oracle")],
@@ -246,6 +246,13 @@ def test_runs_are_called_by_what_sets_them_apart(case):
     assert groups.labels(configs) == labels
     named = [groups.Group("x", [groups.Run(None, config)]) for config in configs]
     assert groups.title(named) == title
+
+
+def test_mini_imagenet_is_called_by_its_name(monkeypatch):
+    """Rejects a title that calls mini-ImageNet's own images any images."""
+    monkeypatch.setattr(MiniImageNet, "is_original", True)
+    group = groups.Group("x", [groups.Run(None, MiniImageNet(shots=5))])
+    assert groups.title([group]) == "mini-ImageNet, 5-way 5-shot"
 
 
 def test_seeds_are_one_group_from_one_folder_or_several(tmp_path):

@@ -1,11 +1,17 @@
 """Published figures: as they were told, and beside the right runs."""
 
+import numpy as np
 import pytest
 
+from tinymaml.experiments.common import PRESETS
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
+from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.published.figures import FIGURES, is_method, matching
+from tinymaml.harness.results import Result
+from tinymaml.published import presets
+from tinymaml.published.figures import FIGURES, differences, is_method, matching
 
 
 SETTINGS = {
@@ -65,7 +71,7 @@ def test_the_papers_table_2():
     rows = {
         f.algorithm: [v for _, v, _ in f.values]
         for f in FIGURES
-        if f.setting == {"shots": 5}
+        if f.experiment == "sine" and f.setting["shots"] == 5
     }
     assert rows == {
         "maml": [0.67, 0.38, 0.35],
@@ -124,3 +130,119 @@ def test_ones_own_method_is_told_first(config, first, others):
     own = [is_method(figure, config) for figure in found]
     assert found[0].method == first
     assert own == [True] + [False] * others
+
+
+# ----- What differs -----
+
+
+def result(trained, tested=None, iterations=None, validation=float("nan")):
+    """What an evaluation finds of a run; tested: its options with other shots."""
+    return Result(
+        tested or trained,
+        trained,
+        "test",
+        (0,),
+        (trained.iterations if iterations is None else iterations,),
+        (validation,),
+        "beef",
+        np.zeros((1, 11, 2)),
+        None,
+        (),
+        (),
+    )
+
+
+def differing(*what, **more):
+    """What differs from the first figure, of the run's own method if it has one."""
+    found = result(*what, **more)
+    figure = matching(found.config, "test")[0]
+    return {k: x["published"] for k, x in differences(figure, found).items()}
+
+
+def as_published(kind, preset, **setting):
+    """The configuration that the command line makes of a preset."""
+    found = presets.values(kind(preset=preset, **setting), setting)
+    return kind(**{**found, "preset": preset, **setting})
+
+
+SETTINGS_OF_PRESETS = [
+    (Omniglot, {"ways": 5, "shots": 1}),
+    (Omniglot, {"ways": 20, "shots": 5}),
+    (Omniglot, {"net": "dense", "shots": 5, "queries": 5}),  # as many as shots, typed
+    (MiniImageNet, {"shots": 1}),
+    (MiniImageNet, {"shots": 5, "algorithm": "fomaml"}),
+    (PointNav, {"reward": "negative_distance"}),
+    (PointNav, {"reward": "negative_distance", "algorithm": "pretrained"}),
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("kind", "setting"), SETTINGS_OF_PRESETS)
+def test_the_published_setting_differs_in_nothing(monkeypatch, kind, setting, preset):
+    """Rejects a comparison with the paper only where its code has another value, and a
+    number of queries that is taken for another because it is written otherwise."""
+    monkeypatch.setattr(MiniImageNet, "is_original", True)
+    assert differing(as_published(kind, preset, **setting)) == {}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("algorithm", ["maml", "pretrained"])
+def test_ten_shots_in_training_and_five_at_test_are_the_papers(preset, algorithm):
+    """Rejects the protocol of table 2 taken for another setting, and training on five
+    shots taken for it."""
+    ten = as_published(Sine, preset, algorithm=algorithm)
+    five = ten.with_changes({"shots": 5})
+    assert differing(ten, five) == {}
+    assert differing(five) == {"shots": [10]}
+
+
+OTHER_SETTINGS = [
+    (
+        Omniglot(split="lake", rotate=False, filters=4, head="normal", iterations=60000),
+        {"split": ["finn-1200", "finn"], "rotate": [True], "filters": [64]},
+    ),
+    (
+        Omniglot(test_queries=15, activation="tanh", iterations=60000, head="normal"),
+        {"test_queries": [1], "activation": ["relu"]},
+    ),
+    (
+        Omniglot(iterations=60000, head="normal", adapt_norm=True, alpha=0.5),
+        {"adapt_norm": [False], "alpha": [0.4]},
+    ),
+    (Sine(shots=5, hidden=(5,), context=2), {"hidden": [(40, 40)]}),
+    (Sine(shots=5, hidden=(5,), algorithm="random"), {"hidden": [(40, 40)]}),
+    (Sine(shots=5, algorithm="averaged", regressors=10), {"regressors": [500]}),
+    (PointNav(hidden=(3,), algorithm="random"), {"hidden": [(100, 100)]}),
+]
+
+
+@pytest.mark.parametrize(("config", "expected"), OTHER_SETTINGS)
+def test_what_differs_is_told(config, expected):
+    """Rejects 98.7 % beside other characters, images or nets as if they were the paper's;
+    and a training compared with one that was not published, or of another method."""
+    assert differing(config) == expected
+
+
+def test_the_length_of_the_training_is_that_of_the_theta():
+    """Rejects a run that was stopped early as one of 60,000 iterations."""
+    config = as_published(Omniglot, PRESETS[0])
+    assert differing(config, iterations=400) == {"iterations": [60000]}
+    assert differing(config, iterations=400, validation=0.9) == {}  # chosen on the way
+
+
+def test_the_settings_of_other_works_are_not_known():
+    """Rejects agreement that nobody has looked at."""
+    config = as_published(Omniglot, PRESETS[0])
+    found = matching(config, "test")
+    told = [(f.source[:4] == "Finn", differences(f, result(config))) for f in found]
+    assert sorted(told, key=str) == [(False, None)] * 8 + [(True, {})] * 2
+
+
+# ----- Whose images -----
+
+
+def test_other_images_have_no_figures(monkeypatch):
+    """Rejects mini-ImageNet's 48.7 % beside one's own images."""
+    assert matching(MiniImageNet(), "test") == []
+    monkeypatch.setattr(MiniImageNet, "is_original", True)
+    assert matching(MiniImageNet(), "test")[0].values == ((10, 48.7, 1.84),)

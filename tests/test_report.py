@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness.results import Result, over_seeds, over_tasks
@@ -128,7 +129,8 @@ def test_published_figures_stand_beside_ours_at_their_steps():
     """Rejects our last step beside a figure after three, ours beside another method's,
     and test figures beside validation tasks."""
     scores = np.linspace(0, 0.9, 10).reshape(1, 5, 2)
-    result = PLAIN._replace(config=Omniglot(), split="test", scores=scores)
+    both = {"config": Omniglot(), "trained": Omniglot()}
+    result = PLAIN._replace(**both, split="test", scores=scores)
     text = tables.as_text([result], range(5))
     rows = {line.split("   ")[0]: line for line in reversed(text.splitlines())}
     maml = rows["MAML"].split()
@@ -142,10 +144,49 @@ def test_published_figures_stand_beside_ours_at_their_steps():
     assert "98.7 +- 0.4 %   -  " in few
 
 
+def test_what_differs_is_a_line_in_every_form():
+    """Rejects 98.7 % beside another split, net or rotation, with nothing said, and other
+    works' figures as if their settings were ours."""
+    options = {"split": "lake", "rotate": False, "filters": 4, "head": "normal"}
+    config = Omniglot(**options, iterations=60000)
+    result = PLAIN._replace(config=config, trained=config, split="test")
+    result = result._replace(iterations=(60000,))
+    line = (
+        "differs from Finn et al. 2017: --split lake (finn-1200 or finn),"
+        " --no-rotate (--rotate), --filters 4 (64)"
+    )
+    text = tables.as_text([result], range(3)).splitlines()
+    assert text[-1] == line
+    assert tables.as_markdown([result]).endswith(f"|\n\n{line}\n")
+    others = [row for row in text if "learn2learn" in row]
+    assert [row.endswith("learn2learn; settings of its own") for row in others] == [True]
+    [first, second, *_] = json.loads(tables.as_json([result]))["published"]
+    assert first["differs"] == {
+        "split": {"ours": "lake", "published": ["finn-1200", "finn"]},
+        "rotate": {"ours": False, "published": [True]},
+        "filters": {"ours": 4, "published": [64]},
+    }
+    assert second["differs"] is None
+    agreeing = config.with_changes({"split": "finn", "rotate": True, "filters": 64})
+    result = result._replace(config=agreeing, trained=agreeing)
+    for told in (tables.as_text([result], [0]), tables.as_markdown([result])):
+        assert "98.7" in told
+        assert "differs" not in told
+
+
+def test_other_images_have_no_figures_in_any_form():
+    """Rejects mini-ImageNet's figures below one's own images."""
+    config = MiniImageNet()
+    result = PLAIN._replace(config=config, trained=config, split="test")
+    assert "published" not in tables.as_text([result], [0])
+    assert "published" not in tables.as_markdown([result])
+    assert json.loads(tables.as_json([result]))["published"] == []
+
+
 def test_several_steps_of_one_method_are_one_row():
     """Rejects 0.38 beside our figure after one step."""
     scores = np.arange(11.0)[None, :, None].repeat(2, -1)
-    result = SINE._replace(config=Sine(shots=5), scores=scores)
+    result = SINE._replace(config=Sine(shots=5), trained=Sine(), scores=scores)
     [row] = [x for x in tables.as_text([result], [0]).splitlines() if x.startswith("MAML")]
     assert "1, 5, 10   0.67, 0.38, 0.35   1.0000 +- 0.0000, 5.0000 +- 0.0000, 10.0" in row
 
@@ -203,7 +244,8 @@ def test_json_of_several_is_a_list():
     assert "half_width_95_over_seeds" not in told[0]
     expected = over_seeds(several(SINE).scores).tolist()
     assert told[1]["half_width_95_over_seeds"] == expected
-    omniglot = json.loads(tables.as_json([PLAIN._replace(config=Omniglot(), split="test")]))
+    both = {"config": Omniglot(), "trained": Omniglot()}
+    omniglot = json.loads(tables.as_json([PLAIN._replace(**both, split="test")]))
     assert omniglot["published"][0]["values"] == [[3, 98.7, 0.4]]
 
 

@@ -1,16 +1,20 @@
 """Thetas that are kept: the best on validation tasks, and what is given away."""
 
+import io
 import json
 import math
 import os
+import re
+import shutil
 import signal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import here, one_error, tree
 
-from tinymaml.errors import Interrupted, UsageError, WorldError
+from tinymaml.errors import Interrupted, UsageError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
@@ -64,7 +68,9 @@ def test_the_best_is_the_first_of_the_best(scores):
 
 
 def best_of(path, iteration=10**9):
-    return thetas.load_best(path, CONFIG, iteration)
+    found, wrong = thetas.best_of(path, CONFIG, iteration)
+    assert not wrong
+    return found and found[1]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,7 @@ def test_the_best_is_the_theta_that_was_best(straight, tmp_path):
     assert told[best.iteration] == min(told.values()) == best.validation
     assert best.iteration < 20  # else this test could not tell it from the last
     train(tmp_path, CONFIG.with_changes({"iterations": best.iteration}))
-    theta = runs.last_state(tmp_path, CONFIG).theta
+    theta = thetas.load(tmp_path, CONFIG, last=True).theta
     np.testing.assert_array_equal(best.theta, theta)
 
 
@@ -119,7 +125,7 @@ def test_killed_between_the_best_and_its_checkpoint(
     for _ in range(times):
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path)
-        state = runs.last_state(tmp_path, CONFIG)
+        state = thetas.load(tmp_path, CONFIG, last=True)
         assert state.iteration == at - 4
         records = runs.read_metrics(straight)
         scores = {r["iteration"]: r["validation"] for r in records if "validation" in r}
@@ -188,6 +194,180 @@ def test_test_tasks_have_no_part_in_the_choice(tmp_path, monkeypatch):
     assert seen == ["val"] * 10
 
 
+# ----- Damaged files -----
+
+
+def changed(file, **changes):
+    """The bytes of a file with arrays changed, or left out where None."""
+    with np.load(file) as found:
+        arrays = {**found, **changes}
+    buffer = io.BytesIO()
+    np.savez(buffer, **{k: x for k, x in arrays.items() if x is not None})
+    return buffer.getvalue()
+
+
+SINE = "sine".encode("utf-32-le")  # as NumPy keeps the name of the experiment
+DAMAGE = {
+    "cut": lambda file: file.read_bytes()[:300],
+    "empty": lambda file: b"",
+    "flipped": lambda file: file.read_bytes().replace(SINE, SINE.upper()),
+    "shape": lambda file: changed(file, theta=np.ones(3, "float32")),
+    "dtype": lambda file: changed(file, theta=np.ones(COUNT)),
+    "missing": lambda file: changed(file, theta=None),
+    "iteration": lambda file: changed(file, iteration=np.int64(-1)),
+    "nan": lambda file: changed(file, theta=np.full(COUNT, np.nan, "float32")),
+}
+# A damaged file, what is used in its stead, and where training then goes on.
+FILES = [
+    ((), runs.CHECKPOINT, (thetas.PREVIOUS, 16)),
+    (("--last",), runs.CHECKPOINT, (runs.PREVIOUS, 16)),
+    ((), thetas.BEST, (thetas.PREVIOUS, 16)),
+]
+
+
+@pytest.fixture
+def run(straight, tmp_path):
+    """A copy of the run, as the command line finds it: two checkpoints, two best."""
+    path = shutil.copytree(straight, tmp_path / "run")
+    runs.write_config(path, CONFIG, {})
+    assert {*tree(path)} >= {runs.PREVIOUS, thetas.PREVIOUS}
+    return path
+
+
+def evaluated(path, *more):
+    return here("evaluate", path, "--tasks", "3", "--steps", "1", "--json", *more)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize(("more", "name", "instead"), FILES)
+def test_an_older_theta_takes_no_place_in_silence(run, more, name, instead, kind):
+    """Rejects results of an older theta where the newest is damaged, an error that does
+    not name the file or what else there is, and --fallback that does not use it."""
+    (run / name).write_bytes(DAMAGE[kind](run / name))
+    expected = f"add --fallback to use {str(run / instead[0])!r} of iteration {instead[1]}"
+    given = run.parent / "given"
+    commands = [lambda *x: evaluated(run, *more, *x)]
+    commands += [lambda *x: here("export", run, given, *more, *x)]
+    if not more and kind in ("cut", "nan"):
+        commands += [lambda *x: here("plot", run, *x)]
+    for command in commands:
+        told = command()
+        assert (told.code, told.out) == (1, "")
+        line = one_error(told)
+        assert repr(str(run / name)) in line
+        assert expected in line
+        told = command("--fallback")
+        assert told.code == 0
+        assert [repr(str(run / name)) in line for line in told.err.splitlines()] == [True]
+    assert json.loads(evaluated(run, *more, "--fallback").out)["iterations"] == [16]
+    assert thetas.load(given, CONFIG).iteration == 16
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", [runs.CHECKPOINT, thetas.BEST])
+def test_going_on_without_a_damaged_file_gives_the_same_bytes(run, straight, name, kind):
+    """Rejects a resume that says nothing of it, and a best theta that is lost though an
+    earlier checkpoint knows its own."""
+    (run / name).write_bytes(DAMAGE[kind](run / name))
+    told = here("train", "--resume", run, "--no-test")
+    assert told.code == 0, told
+    [line] = [line for line in told.err.splitlines() if "damaged" in line or name in line]
+    assert line.startswith(repr(str(run / name)))
+    assert line.endswith(f"; using {str(run / runs.PREVIOUS)!r} of iteration 16")
+    assert {k: x for k, x in tree(run).items() if k in tree(straight)} == tree(straight)
+
+
+@pytest.mark.parametrize("name", [runs.CHECKPOINT, thetas.BEST])
+def test_a_kill_between_two_moves_is_no_damage(run, straight, name):
+    """Rejects a run that was killed in a save, and is told to be damaged."""
+    previous = {runs.CHECKPOINT: runs.PREVIOUS, thetas.BEST: thetas.PREVIOUS}[name]
+    if name == thetas.BEST:  # it is written before the checkpoint that counts it
+        (run / runs.PREVIOUS).replace(run / runs.CHECKPOINT)
+    (run / name).unlink()
+    assert (run / previous).exists()
+    told = evaluated(run)
+    assert (told.code, told.err) == (0, "")
+    assert json.loads(told.out)["iterations"] == [16]
+    assert here("export", run, run.parent / "given").err == ""
+    going_on = here("train", "--resume", run, "--no-test")
+    assert (going_on.code, going_on.err.count("\n")) == (
+        0,
+        going_on.err.count("run folder:"),
+    )
+    for file in (runs.CHECKPOINT, runs.METRICS, thetas.BEST):
+        assert (run / file).read_bytes() == (straight / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", [runs.PREVIOUS, thetas.PREVIOUS])
+def test_damage_to_what_nobody_needs_is_no_matter(run, name):
+    """Rejects an error for a file that nothing is read from."""
+    (run / name).write_bytes(b"PK")
+    for told in (evaluated(run), here("train", "--resume", run, "--no-test")):
+        assert (told.code, "damaged" in told.err) == (0, False)
+
+
+def test_the_last_whole_checkpoint_outlives_the_next_save(run, monkeypatch):
+    """Rejects a save that moves the damaged file over the whole one before it."""
+    (run / runs.CHECKPOINT).write_bytes(b"PK")
+    replace = os.replace
+
+    def killed(source, target):
+        if source.name.startswith(runs.TEMPORARY) and target.name == runs.CHECKPOINT:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    monkeypatch.setattr(os, "replace", replace)
+    assert thetas.load(run, CONFIG, last=True).iteration == 16
+
+
+def test_a_best_theta_of_another_iteration_is_not_the_best(run):
+    """Rejects a file that reads well, but is of a theta that validation did not choose."""
+    (run / thetas.BEST).write_bytes(changed(run / thetas.BEST, iteration=np.int64(17)))
+    line = one_error(evaluated(run))
+    assert f"{str(run / thetas.BEST)!r} is not of iteration 18, the best" in line
+
+
+def test_a_best_theta_without_metrics_is_believed(run):
+    """Rejects a run that cannot be evaluated because only its thetas were copied."""
+    (run / runs.METRICS).unlink()
+    assert json.loads(evaluated(run).out)["iterations"] == [18]
+    (run / runs.PREVIOUS).replace(run / runs.CHECKPOINT)
+    assert json.loads(evaluated(run).out)["iterations"] == [16]
+    (run / thetas.BEST).write_bytes(b"PK")
+    assert evaluated(run).code == 1
+    told = here("train", "--resume", run)
+    assert told.code == 1
+    assert "no checkpoint is left that has its best theta" in one_error(told)
+
+
+def test_the_last_theta_is_left_when_no_best_is(run):
+    """Rejects giving up while the checkpoint is whole, and using it unasked."""
+    for name in (thetas.BEST, thetas.PREVIOUS):
+        (run / name).write_bytes(b"PK")
+    line = one_error(evaluated(run))
+    assert f"to use {str(run / runs.CHECKPOINT)!r} of iteration 20" in line
+    assert json.loads(evaluated(run, "--fallback").out)["iterations"] == [20]
+    assert evaluated(run, "--last").err == ""
+
+
+def test_no_whole_theta_is_one_line(run, tmp_path):
+    """Rejects a traceback, exit 0, and a fallback that is none."""
+    given = tmp_path / "given"
+    given.mkdir()
+    thetas.export(given, CONFIG, kept(3))
+    for path, names in ((run, (runs.CHECKPOINT, runs.PREVIOUS)), (given, (thetas.THETA,))):
+        for name in names:
+            (path / name).write_bytes(b"PK")
+        for more in ((), ("--fallback",)):
+            told = evaluated(path, *more)
+            assert told.code == 1
+            assert all(name in one_error(told) for name in names)
+            assert "add --fallback" not in told.err
+
+
 # ----- To give away -----
 
 
@@ -228,9 +408,10 @@ def test_what_is_not_ours_is_refused(tmp_path, case):
     arrays = {name: array for name, array in arrays.items() if array is not None}
     data = {"format": np.int64(1), "experiment": "sine", "iteration": np.int64(1)}
     np.savez(tmp_path / thetas.BEST, **data, **arrays)
-    with pytest.raises(WorldError, match=message) as told:
-        best_of(tmp_path)
-    assert thetas.BEST in str(told.value)
+    found, (told,) = thetas.best_of(tmp_path, CONFIG, 1)
+    assert found is None
+    assert re.search(message, told)
+    assert thetas.BEST in told
 
 
 # ----- The package's own -----

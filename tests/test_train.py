@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop as loop
-from tinymaml.harness import runs
+from tinymaml.harness import runs, thetas
 from tinymaml.harness.evaluation import evaluate, interval
 from tinymaml.speed.workers import Here, engine
 
@@ -80,7 +80,7 @@ def test_going_on_from_the_previous_checkpoint(tmp_path, straight):
     """Rejects keeping the metrics of iterations that will be done again."""
     train(tmp_path)
     (tmp_path / runs.CHECKPOINT).write_bytes(b"PK damaged")
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 15
+    assert thetas.load(tmp_path, CONFIG, fallback=True).iteration == 15
     train(tmp_path)
     assert results(tmp_path) == straight
 
@@ -189,7 +189,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, value)
     monkeypatch.setitem(loop.ALGORITHMS, "maml", breaking(8, value))
     with pytest.raises(WorldError, match=r"diverged at iteration 8 \(alpha=0.01"):
         train(tmp_path, unreplayed(CONFIG))
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 5
+    assert thetas.load(tmp_path, CONFIG).iteration == 5
     records = runs.read_metrics(tmp_path)
     assert all(np.isfinite(record["loss"]) for record in records)
 
@@ -200,7 +200,7 @@ def test_a_loss_that_is_nan_stops(tmp_path, monkeypatch):
     monkeypatch.setitem(loop.ALGORITHMS, "maml", *lost)
     with pytest.raises(WorldError, match="diverged at iteration 1 "):
         train(tmp_path, unreplayed(CONFIG))
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0
+    assert thetas.load(tmp_path, CONFIG).iteration == 0
 
 
 # ----- Signals -----
@@ -213,7 +213,7 @@ def test_a_signal_saves_and_stops(tmp_path, straight, number, code):
     with pytest.raises(Interrupted) as stop:
         train(tmp_path, progress=at(3, number))
     assert (stop.value.exit_code, stop.value.iteration) == (code, 3)
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 3
+    assert thetas.load(tmp_path, CONFIG).iteration == 3
     assert signal.getsignal(number) is before
     train(tmp_path)
     assert results(tmp_path) == straight
@@ -223,7 +223,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     """Rejects a first Ctrl-C that makes the next ones deaf."""
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, progress=at(3, signal.SIGINT, signal.SIGINT))
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0
+    assert thetas.load(tmp_path, CONFIG).iteration == 0
 
 
 def test_a_signal_in_the_last_iteration_counts(tmp_path, monkeypatch):
@@ -238,7 +238,7 @@ def test_a_signal_during_a_save_saves_again(tmp_path, monkeypatch):
     interrupt_save(monkeypatch, 5)
     with pytest.raises(Interrupted, match="at iteration 6"):
         train(tmp_path)
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 6
+    assert thetas.load(tmp_path, CONFIG).iteration == 6
 
 
 def interrupt_save(monkeypatch, iteration: int) -> None:

@@ -21,10 +21,13 @@ ALONE = ("last", "all", "none")
 LAST = click.Option(
     ["--last"], is_flag=True, help="the last theta, not the best on validation tasks"
 )
+FALLBACK = click.Option(
+    ["--fallback"], is_flag=True, help="use an older theta where the newest is damaged"
+)
 DATA = click.Option(["--data"], type=Text(), help="data file, when it has moved")
 
 
-@click.command(params=[DATA, LAST, WORKERS, QUIET])
+@click.command(params=[DATA, LAST, FALLBACK, WORKERS, QUIET])
 @click.argument("run", nargs=-1, required=True)
 @click.option("--tasks", type=Number(int, least=2, most=MOST), help="held-out tasks")
 @click.option("--steps", type=Number(int, least=0, most=1000), help="gradient steps")
@@ -61,7 +64,8 @@ def evaluate(
     if as_json and as_markdown:
         raise UsageError("--json and --markdown do not go together")
     paths = [path for name in run for path in runs.members(thetas.locate(name))]
-    chosen = [opened(path, asked["data"], asked["last"]) for path in paths]
+    which = asked["last"], asked["fallback"]
+    chosen = [opened(path, asked["data"], *which) for path in paths]
     configs = [config for config, _ in chosen]
     groups = results.alike([*zip(paths, configs, strict=True)])
     with engine(asked["workers"]) as pool:
@@ -78,10 +82,10 @@ def _text(told: list[Result]) -> str:
     return tables.as_text(told, range(told[0].scores.shape[1]))
 
 
-def opened(path: Path, data: str | None, last: bool) -> tuple[Config, Kept]:
+def opened(path: Path, data: str | None, last: bool, fallback: bool) -> tuple[Config, Kept]:
     """Return a run's configuration, with its data file if it has moved, and its theta."""
     config = runs.read_config(path, data)
-    return config, thetas.load(path, config, last)
+    return config, thetas.load(path, config, last, fallback)
 
 
 def judged(group: list[tuple[Config, Kept]], asked: dict[str, Any], pool) -> list[Result]:
@@ -102,10 +106,10 @@ def judged(group: list[tuple[Config, Kept]], asked: dict[str, Any], pool) -> lis
     return told
 
 
-@click.command(params=[LAST])
+@click.command(params=[LAST, FALLBACK])
 @click.argument("run")
 @click.argument("folder", type=click.Path(path_type=Path))
-def export(run: str, folder: Path, last: bool) -> None:
+def export(run: str, folder: Path, last: bool, fallback: bool) -> None:
     """Write a run's theta, without all that going on would need, into a new folder.
 
     That is the theta that validation tasks chose, or else the last; evaluate takes the
@@ -113,7 +117,7 @@ def export(run: str, folder: Path, last: bool) -> None:
 
     Example: tinymaml export runs/omniglot-1 omniglot-5w1s
     """
-    config, theta = opened(thetas.locate(run), None, last)
+    config, theta = opened(thetas.locate(run), None, last, fallback)
     if (folder / runs.CONFIG).exists():
         raise WorldError(f"{str(folder)!r} already holds a run")
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import click
 
 from tinymaml import plots
 from tinymaml.cli.check import check_group
-from tinymaml.cli.evaluate import DATA, evaluate, export
+from tinymaml.cli.evaluate import DATA, FALLBACK, evaluate, export
 from tinymaml.cli.list import list_command
 from tinymaml.cli.options import WORKERS, Number
 from tinymaml.cli.train import train
@@ -56,7 +56,7 @@ main.add_command(export)
 main.add_command(list_command)
 
 
-@main.command(params=[DATA, WORKERS])
+@main.command(params=[DATA, FALLBACK, WORKERS])
 @click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--task",
@@ -65,7 +65,9 @@ main.add_command(list_command)
     show_default=True,
     help="the held-out task to show, by its number in the fixed list",
 )
-def plot(run: tuple[Path, ...], data: str | None, task: int, workers: int | str) -> None:
+def plot(
+    run: tuple[Path, ...], data: str | None, fallback: bool, task: int, workers: int | str
+) -> None:
     """Draw pictures of runs, into the folder of the first.
 
     Several runs share each picture: a line or a row is a run, or all that differ in their
@@ -77,7 +79,7 @@ def plot(run: tuple[Path, ...], data: str | None, task: int, workers: int | str)
     tinymaml plot runs/sine-1 runs/sine-2
     """
     with engine(workers) as pool:
-        for picture in plots.draw(run, data, task, pool):
+        for picture in plots.draw(run, data, task, pool, fallback):
             click.echo(picture)
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from tinymaml.data import prepared
-from tinymaml.errors import WorldError
+from tinymaml.errors import DAMAGE, WorldError
 
 
 Array = np.ndarray
 
 PARTS = ("train", "val", "test")
 SIDE = 84
-LARGEST = 2**20  # bytes of the lists of rows; ours have 800
+LARGEST = 2**20  # bytes of the lists of rows and names; ours have 5000
+# Of mini-ImageNet: images of a class, and the sha256 of lines "CLASS PART", sorted, from
+# Ravi & Larochelle's csv files.
+IMAGES = 600
+SPLIT = "94f34bb89a7c9c930ab6ec9196697800b4f05c60d343d23853facb3051f78d43"
 
 
 def load(path: str | Path) -> tuple[Array, dict[str, Array]]:
@@ -33,3 +38,20 @@ def load(path: str | Path) -> tuple[Array, dict[str, Array]]:
         raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {expected}")
     prepared.check_parts(path, classes, len(images))
     return images, classes
+
+
+def is_original(path: str | Path) -> bool:
+    """Return whether a file holds mini-ImageNet in the split of Ravi & Larochelle.
+
+    Its classes must have their names in ImageNet, and 600 images each; the images
+    themselves are not compared.
+    """
+    try:
+        found = prepared.arrays(path, {name: name for name in ("names", *PARTS)}, LARGEST)
+        part_of = {int(row): part for part in PARTS for row in found[part]}
+        lines = [f"{name} {part_of[row]}\n" for row, name in enumerate(found["names"])]
+        shape = prepared.shape(path, "images")
+    except DAMAGE:
+        return False
+    split = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return split == SPLIT and shape == (len(lines), IMAGES, SIDE, SIDE, 3)

@@ -56,6 +56,13 @@ def arrays(path: str | Path, names: dict[str, str], most: int) -> dict[str, Arra
     return found
 
 
+def shape(path: str | Path, name: str) -> tuple[int, ...]:
+    """Return the shape of an array of an .npz, of which only the header is read."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        np.lib.format.read_magic(file)
+        return np.lib.format.read_array_header_1_0(file)[0]
+
+
 def mapped(path: str | Path, name: str) -> Array:
     """Return an uncompressed uint8 array of an .npz, read-only, left in the file.
 

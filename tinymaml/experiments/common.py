@@ -52,6 +52,9 @@ class Config:
     setting: ClassVar[str] = FEW_SHOT
     offers: ClassVar[tuple[str, ...]] = ()  # what Algorithm.needs may name
     anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
+    is_original: ClassVar[bool] = (
+        True  # whether the data are what the experiment is named after
+    )
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # Tasks side by side in an evaluation; it does not change what is measured.
     test_chunk: ClassVar[int] = 20

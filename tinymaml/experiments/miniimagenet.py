@@ -49,6 +49,11 @@ class MiniImageNet(Images):
     checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
     data: str = option("", "data file that data_scripts/miniimagenet.py writes", role=PLACE)
 
+    @property
+    def is_original(self) -> bool:
+        """Whether the data file is known to hold mini-ImageNet, not other images."""
+        return miniimagenet.is_original(self.data)
+
 
 CONFIG = MiniImageNet
 

@@ -52,8 +52,10 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
     or the update is not finite, the last good checkpoint kept.
     """
     with signals() as asked:
-        state = first_state(path, config)
-        best = thetas.load_best(path, config, state.iteration)
+        state, best = thetas.resumed(path, config)
+        if state is None:
+            state = initial_state(config)
+            runs.save(path, config, state)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
                 after, told = ITERATIONS[config.setting](config, state, engine)
@@ -79,15 +81,6 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                     break
         if asked:
             raise Interrupted(asked[0], state.iteration)
-    return state
-
-
-def first_state(path: Path, config: Config) -> State:
-    """Return the run's last saved state; without one, save the initial state."""
-    state = runs.load(path, config, problem(config).size)
-    if state is None:
-        state = initial_state(config)
-        runs.save(path, config, state)
     return state
 
 

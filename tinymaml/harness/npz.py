@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tinymaml.experiments.common import Config
 
 
 Array = np.ndarray
+T = TypeVar("T")
 
 FORMAT = 1
 # What an .npz of ours has besides its vectors, and more.
@@ -71,6 +73,23 @@ def read(
     if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
         raise WorldError(f"{str(file)!r} has iteration {iteration}")
     return arrays
+
+
+def whole(
+    files: Iterable[Path], read: Callable[[Path], T], complaints: list[str]
+) -> Iterator[tuple[Path, T]]:
+    """Yield the files that can be read, with what they hold; a missing file is skipped.
+
+    complaints: gets a line for each file that is damaged or does not fit the run
+    """
+    for file in files:
+        if file.exists():
+            try:
+                found = read(file)
+            except WorldError as error:
+                complaints.append(str(error))
+            else:
+                yield file, found
 
 
 def _unpacked(data: bytes) -> dict[str, Array]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from tinymaml.cli.options import shown, types_of
 from tinymaml.errors import DAMAGE, UsageError, WorldError
-from tinymaml.experiments import MODULES, problem
+from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import FREE_TO_CHANGE, Config
 from tinymaml.harness import npz
 from tinymaml.optim import Moments
@@ -197,30 +197,16 @@ def save(path: Path, config: Config, state: State) -> None:
     write(path / CHECKPOINT, data, previous=path / PREVIOUS)
 
 
-def load(path: Path, config: Config, count: int) -> State | None:
-    """Return the newest whole checkpoint of a run, None when it has none yet.
+def states(
+    path: Path, config: Config, count: int, complaints: list[str]
+) -> Iterator[tuple[Path, State]]:
+    """Yield the whole checkpoints of a run, newest first, as `npz.whole` does.
 
+    A run that was killed while it saved may have the previous one only: its newest.
     count: the number of parameters that the model has
-    Raises WorldError when there are checkpoints but none of them is whole.
     """
-    found = [path / name for name in (CHECKPOINT, PREVIOUS) if (path / name).exists()]
-    complaints = []
-    for file in found:
-        try:
-            return read_checkpoint(file, config, count)
-        except WorldError as error:
-            complaints.append(str(error))
-    if complaints:
-        raise WorldError("; ".join(complaints))
-    return None
-
-
-def last_state(path: Path, config: Config) -> State:
-    """Return what `load` does; raise WorldError when there is no checkpoint yet."""
-    state = load(path, config, problem(config).size)
-    if state is None:
-        raise WorldError(f"no checkpoint in {str(path)!r}")
-    return state
+    files = path / CHECKPOINT, path / PREVIOUS
+    return npz.whole(files, lambda file: read_checkpoint(file, config, count), complaints)
 
 
 def read_checkpoint(file: Path, config: Config, count: int) -> State:
@@ -270,8 +256,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for line in (path / METRICS).read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-            record["iteration"] + record["loss"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            0.0 * record["iteration"] + record["loss"]
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             break
         records.append(record)
     return records

@@ -10,6 +10,9 @@ The package has folders of the second kind, named kept:NAME.
 from __future__ import annotations
 
 import math
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +22,7 @@ from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.harness import npz, runs
+from tinymaml.harness.runs import State
 
 
 Array = np.ndarray
@@ -73,14 +77,82 @@ def save_best(path: Path, config: Config, best: Kept) -> None:
         runs.write(file, data, previous=path / PREVIOUS)
 
 
-def load_best(path: Path, config: Config, iteration: int) -> Kept | None:
+def best_of(
+    path: Path, config: Config, iteration: int
+) -> tuple[tuple[Path, Kept] | None, list[str]]:
     """Return the best theta that a run had at an iteration, None where it had none.
 
-    Raises WorldError when a file is damaged or does not fit the model.
+    With it come its file and what is wrong: where that is anything, the theta is an
+    older one, or None. The metrics say which iteration it must be of, if they go so far.
     """
     files = [path / name for name in (BEST, PREVIOUS) if (path / name).exists()]
-    found = [read(file, config) for file in files]
-    return next((kept for kept in found if kept.iteration <= iteration), None)
+    known, chosen = _chosen(path, config, iteration) if files else (True, None)
+    if known and chosen is None:
+        return None, []
+    complaints: list[str] = []
+    older = None
+    for file, kept in npz.whole(files, lambda file: read(file, config), complaints):
+        if known and kept.iteration == chosen:
+            return (file, kept), []
+        if kept.iteration <= iteration:  # else it is of a checkpoint that was not written
+            older = older or (file, kept)
+            if not known:
+                break
+    if known and not complaints:
+        complaints.append(f"{str(files[0])!r} is not of iteration {chosen}, the best")
+    return older, complaints
+
+
+def _chosen(path: Path, config: Config, iteration: int) -> tuple[bool, int | None]:
+    """Whether the metrics go up to an iteration, and the one whose theta was then best."""
+    best, last = None, 0
+    for record in runs.read_metrics(path):
+        last = record["iteration"]
+        score = record.get("validation")
+        if last <= iteration and isinstance(score, float):
+            best = better(config, best, Kept(last, np.empty(0), score))
+    return last >= iteration, best and best.iteration
+
+
+# ----- To go on with -----
+
+
+def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
+    """Return a run's newest state whose best theta is there too, and that theta.
+
+    Where newer files are damaged, a line on stderr says so. The files that are used take
+    the places of the damaged ones, which the next save would else keep in their stead.
+    Raises WorldError when there are checkpoints, but none to go on from.
+    """
+    complaints: list[str] = []
+    for file, state in runs.states(path, config, problem(config).size, complaints):
+        best, wrong = best_of(path, config, state.iteration)
+        complaints += wrong
+        if not wrong:
+            if complaints:
+                _fall_back(complaints, file, state.iteration, allowed=True)
+            os.replace(file, path / runs.CHECKPOINT)
+            if best:
+                os.replace(best[0], path / BEST)
+            return state, best and best[1]
+    if complaints:
+        reasons = "; ".join(dict.fromkeys(complaints))
+        raise WorldError(f"{reasons}; no checkpoint is left that has its best theta")
+    return None, None
+
+
+def _fall_back(
+    complaints: Sequence[str], file: Path, iteration: int, allowed: bool
+) -> None:
+    """Say on stderr which file is used in place of a damaged one.
+
+    Raises WorldError when that is not allowed.
+    """
+    reasons = "; ".join(dict.fromkeys(complaints))
+    fallback = f"{str(file)!r} of iteration {iteration}"
+    if not allowed:
+        raise WorldError(f"{reasons}; add --fallback to use {fallback}")
+    print(f"{reasons}; using {fallback}", file=sys.stderr)
 
 
 # ----- To be evaluated -----
@@ -100,17 +172,28 @@ def locate(name: str) -> Path:
     return folder
 
 
-def load(path: Path, config: Config, last: bool = False) -> Kept:
+def load(path: Path, config: Config, last: bool = False, fallback: bool = False) -> Kept:
     """Return a run's best theta where validation chose one, else its last.
 
     last: the last in any case
-    Raises WorldError when there is none, or a file is damaged.
+    fallback: an older one where a newer file is damaged; a line on stderr says so
+    Raises WorldError when there is none, or a newer file is damaged.
     """
     if (path / THETA).exists():
         return read(path / THETA, config)
-    state = runs.last_state(path, config)
-    best = None if last else load_best(path, config, state.iteration)
-    return best or Kept(state.iteration, state.theta, math.nan)
+    complaints: list[str] = []
+    states = runs.states(path, config, problem(config).size, complaints)
+    file, state = next(states, (None, None))
+    if state is None:
+        raise WorldError("; ".join(complaints) or f"no checkpoint in {str(path)!r}")
+    kept = Kept(state.iteration, state.theta, math.nan)
+    if not last:
+        best, wrong = best_of(path, config, state.iteration)
+        complaints += wrong
+        file, kept = best or (file, kept)
+    if complaints:
+        _fall_back(complaints, file, kept.iteration, fallback)
+    return kept
 
 
 def export(path: Path, config: Config, kept: Kept) -> None:

@@ -15,6 +15,7 @@ def draw(
     data: str | None = None,
     task: int = 0,
     engine: Executor | None = None,
+    fallback: bool = False,
 ) -> list[Path]:
     """Draw runs of one experiment together, into the first folder; return the files.
 
@@ -22,6 +23,7 @@ def draw(
     data: the data file, when it has moved
     task: the number of the held-out task that is shown, and from which others follow
     engine: where a run without evaluation is evaluated; here unless told
+    fallback: use an older theta where the newest is damaged
 
         curve.png               learning; not of what was not trained
         steps.png               the score of held-out tasks after each gradient step
@@ -45,7 +47,7 @@ def draw(
         save(learned, "curve.png")
     if not all(map(groups.tested, found)):
         return files
-    judged = [groups.judged(group, engine or Here()) for group in found]
+    judged = [groups.judged(group, engine or Here(), fallback) for group in found]
     save(curves.steps(found, judged), "steps.png")
     if config.name == "sine":
         save(fits.draw(found, judged, task), "fit.png")

@@ -150,10 +150,11 @@ def _task(config: Config) -> str:
 
 def title(groups: Sequence[Group]) -> str:
     """Return what the groups' tasks have in common, as "Sine, K = 10"."""
-    name = groups[0].config.name
+    config = groups[0].config
+    name = TITLES.get(config.name, config.name) if config.is_original else "Images"
     tasks = {_task(group.config) for group in groups}
     shared = [*tasks] if len(tasks) == 1 else []
-    return ", ".join(filter(None, [TITLES.get(name, name), *shared]))
+    return ", ".join(filter(None, [name, *shared]))
 
 
 # ----- How they do on held-out tasks -----
@@ -166,19 +167,20 @@ def tested(group: Group) -> bool:
     )
 
 
-def judged(group: Group, engine: Executor) -> list[Judged]:
+def judged(group: Group, engine: Executor, fallback: bool = False) -> list[Judged]:
     """Return how the runs of a group do, from each one's evaluation.json.
 
     Where that is missing, or of another theta than the run has now, the run is evaluated
     as at the end of a training, and the file is written.
+    fallback: use an older theta where the newest is damaged
     Raises WorldError when a run has no theta.
     """
-    return [_judged(run, engine) for run in group.runs]
+    return [_judged(run, engine, fallback) for run in group.runs]
 
 
-def _judged(run: Run, engine: Executor) -> Judged:
+def _judged(run: Run, engine: Executor, fallback: bool) -> Judged:
     path, config = run
-    kept = thetas.load(path, config)
+    kept = thetas.load(path, config, fallback=fallback)
     told = _evaluation(path)
     if told is None or told["iterations"] != [kept.iteration]:
         steps, tasks = config.test_steps, config.test_tasks

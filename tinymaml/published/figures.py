@@ -1,4 +1,8 @@
-"""Published results, to stand beside ours where the setting is the same.
+"""Published results, to stand beside ours where the problem is the same.
+
+A figure belongs to a problem: data, ways, shots, the kind of net. It is shown beside no
+other. What else differs from the setting of the paper is listed; other works have
+settings of their own, which are not all known.
 
 Accuracies are in per cent with 95 % intervals where they were told; errors are mean
 squared; returns are undiscounted, with 1.96 standard errors over goals. "From memory" was
@@ -8,16 +12,21 @@ not checked against its source.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinymaml.experiments.common import Config
+from tinymaml.harness.results import Result
+from tinymaml.published import presets
 
 
 class Figure(NamedTuple):
     """What was published of a method on a problem.
 
     algorithm: the one of ours that it is, None where it is another
-    setting: the options of ours that make the problem
+    setting: the options of ours that make the problem, and those that its preset lacks
     values: (gradient steps at test, mean, half of the 95 % interval) each; None where the
         steps or the half are not told
     """
@@ -29,6 +38,15 @@ class Figure(NamedTuple):
     values: tuple[tuple[int | None, float, float | None], ...]
     source: str
 
+
+# Options that make the problem, and those that matter whatever the method is. Of one's own
+# method all that the preset has is compared, but for what changes no theta.
+PROBLEM = ("ways", "shots", "net", "reward", "horizon")
+DATA_AND_NET = (
+    *("split", "rotate", "test_queries", "test_trajectories"),
+    *("hidden", "filters", "activation", "head"),
+)
+NOT_COMPARED = ("test_tasks", "test_steps", "validate_every")
 
 Told = tuple[float, float] | float | None  # a mean with its half-width, or without, or none
 
@@ -72,11 +90,11 @@ def _figure(method, algorithm, experiment, setting, steps, value, source) -> Fig
     return Figure(method, algorithm, experiment, setting, ((steps, mean, half),), source)
 
 
-def _table_2(method: str, algorithm: str, *told: float) -> Figure:
+def _table_2(method: str, algorithm: str, *told: float, **more: Any) -> Figure:
     """Errors of 5-shot regression after 1, 5 and 10 steps."""
     values = tuple((k, value, None) for k, value in zip((1, 5, 10), told, strict=True))
     source = f"{PAPER}, table 2"
-    return Figure(method, algorithm, "sine", {"shots": 5}, values, source)
+    return Figure(method, algorithm, "sine", {"shots": 5, **more}, values, source)
 
 
 def _walks(
@@ -97,9 +115,11 @@ FIGURES: tuple[Figure, ...] = (
     # ----- sine -----
     _table_2("MAML", "maml", 0.67, 0.38, 0.35),
     _table_2("pretrained on all tasks", "pretrained", 2.41, 2.23, 2.19),
-    _table_2("average of 500 regressors", "averaged", 4.19, 3.85, 3.69),
-    _table_2("the same, pulled to zero", "averaged-l2", 7.18, 5.69, 5.60),
-    _table_2("the same, pulled to their mean", "averaged-mean", 2.91, 2.72, 2.71),
+    _table_2("average of 500 regressors", "averaged", 4.19, 3.85, 3.69, regressors=500),
+    _table_2("the same, pulled to zero", "averaged-l2", 7.18, 5.69, 5.60, regressors=500),
+    _table_2(
+        "the same, pulled to their mean", "averaged-mean", 2.91, 2.72, 2.71, regressors=500
+    ),
     # ----- Omniglot -----
     *_omniglot(
         *("MAML", TABLE_1, (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2)),
@@ -158,13 +178,13 @@ def matching(config: Config, split: str) -> list[Figure]:
 
     All are of test tasks, so that there are none for another split.
     """
-    if split != "test":
+    if split != "test" or not config.is_original:
         return []
     found = [
         figure
         for figure in FIGURES
         if figure.experiment == config.name
-        and all(getattr(config, name) == x for name, x in figure.setting.items())
+        and all(getattr(config, k) == x for k, x in figure.setting.items() if k in PROBLEM)
     ]
     return sorted(found, key=lambda figure: not is_method(figure, config))
 
@@ -173,3 +193,48 @@ def is_method(figure: Figure, config: Config) -> bool:
     """Return whether a figure is of the method that config trains with."""
     method = "context" if getattr(config, "context", 0) else config.algorithm
     return figure.algorithm == method.removesuffix("-low-memory")
+
+
+def differences(figure: Figure, result: Result) -> dict[str, dict[str, Any]] | None:
+    """Return {option: {"ours": value, "published": values}} where a run differs.
+
+    None where the setting of a figure is not known: that of all works but the paper. A run
+    agrees when it has the value of the paper or that of its code.
+    """
+    if not figure.source.startswith(PAPER):
+        return None
+    trained = result.trained
+    columns = presets.columns(result.config).values()
+    published = [_counted({**figure.setting, **column}, trained) for column in columns]
+    ours = _counted(asdict(trained), trained)
+    if np.isnan(result.validations).all():  # else it went on after the theta that is tested
+        ours["iterations"] = min(result.iterations)
+    names = [name for name in published[0] if _is_compared(name, figure, trained)]
+    names.sort(key=lambda name: name not in DATA_AND_NET)
+    values = {name: [*dict.fromkeys(one[name] for one in published)] for name in names}
+    return {
+        name: {"ours": ours[name], "published": values[name]}
+        for name in names
+        if ours[name] not in values[name]
+    }
+
+
+def _is_compared(name: str, figure: Figure, trained: Config) -> bool:
+    if not trained.uses(name) or name in NOT_COMPARED:
+        return False
+    settings = presets.PUBLISHED[trained.name].settings
+    whole = any(setting["algorithm"] == figure.algorithm for setting in settings)
+    own = is_method(figure, trained)
+    extra = name in figure.setting and name not in PROBLEM
+    return name in DATA_AND_NET or (own and (whole or extra))
+
+
+def _counted(options: dict[str, Any], trained: Config) -> dict[str, Any]:
+    """Return options with the numbers of queries that 0 and -1 stand for."""
+    told = dict(options)
+    if "queries" in told:
+        told["queries"] = told["queries"] or trained.shots
+    if "test_queries" in told:
+        test = told["test_queries"] or told["queries"]
+        told["test_queries"] = trained.shots if test < 0 else test
+    return told

@@ -253,13 +253,21 @@ def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
     if experiment not in PUBLISHED:
         having = ", ".join(PUBLISHED)
         raise UsageError(f"--preset: {experiment} has none; there are: {having}")
-    settings, parts, _ = PUBLISHED[experiment]
+    settings = PUBLISHED[experiment].settings
     if not any(_fits(options, setting) for setting in settings):
         having = "; ".join(map(flags, settings))
         raise UsageError(f"--preset {preset} has, for {experiment}: {having}")
-    column = preset.rpartition("-")[2]  # paper or code
-    rows = (row for part in parts if _fits(options, part.when) for row in part.rows)
-    return {row.option: getattr(row, column) for row in rows}
+    return columns(experiment, options)[preset.rpartition("-")[2]]
+
+
+def columns(experiment: str, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options that the paper and that the code have, where `options` hold."""
+    parts = PUBLISHED[experiment].parts
+    rows = [row for part in parts if _fits(options, part.when) for row in part.rows]
+    return {
+        column: {row.option: getattr(row, column) for row in rows}
+        for column in ("paper", "code")
+    }
 
 
 def _fits(options: Mapping[str, Any], setting: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml.cli.options import shown
 from tinymaml.harness.results import Result, over_seeds, over_tasks
 from tinymaml.published import figures, presets
 
@@ -48,7 +49,7 @@ def as_text(results: Sequence[Result], shown: Iterable[int]) -> str:
         lines += [f"{_tasks(result)}: sha256 {result.tasks_sha256}", *told]
         if compared := _compared(result):
             heads = ["published", "steps", "theirs", "ours", "source"]
-            lines += ["", *_aligned([heads, *compared]), ""]
+            lines += ["", *_aligned([heads, *compared]), *_differing(result), ""]
     if not lines[-1]:
         lines.pop()
     return "\n".join(lines)
@@ -67,6 +68,7 @@ def as_markdown(results: Sequence[Result]) -> str:
         if compared := _compared(result):
             heads = ["published", "steps", "theirs", "ours", "source"]
             lines += ["", *_markdown(heads, compared)]
+            lines += ["", *differing] if (differing := _differing(result)) else []
     return "\n".join(lines) + "\n"
 
 
@@ -157,8 +159,30 @@ def _compared(result: Result) -> list[list[str]]:
         same = figures.is_method(figure, config)
         told = [ours.get(k, "-") for k in steps or [max(ours)]] if same else []
         cells = ((str(k) for k in steps), theirs, told)
-        rows.append([figure.method, *map(", ".join, cells), figure.source])
+        known = figures.differences(figure, result) is not None
+        source = figure.source if known else f"{figure.source}; settings of its own"
+        rows.append([figure.method, *map(", ".join, cells), source])
     return rows
+
+
+def _differing(result: Result) -> list[str]:
+    """What of the paper's setting the result has not, in a line if there is anything.
+
+    The paper's first figure tells most: the own method's, if it has one.
+    """
+    figures = figures.matching(result.config, result.split)
+    for found in filter(None, (figures.differences(one, result) for one in figures)):
+        told = [_difference(name, **values) for name, values in found.items()]
+        return [f"differs from {figures.PAPER}: {', '.join(told)}"]
+    return []
+
+
+def _difference(name: str, ours: Any, published: Sequence[Any]) -> str:
+    """An option as it was given, and as it was published: "--filters 4 (64)"."""
+    theirs = [
+        presets.flags({name: x}) if isinstance(x, bool) else shown(x) for x in published
+    ]
+    return f"{presets.flags({name: ours})} ({' or '.join(theirs)})"
 
 
 def _told(value: float, half: float | None) -> str:
@@ -199,8 +223,11 @@ def _as_dict(result: Result) -> dict[str, Any]:
         told["anchors"] = config.anchors
     if result.alone is not None:
         told["alone"] = {"steps": result.alone_steps, **_numbers(result.alone)}
-    found = figures.matching(config, result.split)
-    told["published"] = [figure._asdict() for figure in found]
+    figures = figures.matching(config, result.split)
+    told["published"] = [
+        {**figure._asdict(), "differs": figures.differences(figure, result)}
+        for figure in figures
+    ]
     return told
 
 
