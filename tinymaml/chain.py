@@ -3,7 +3,7 @@
 For tasks with support losses S_k and query losses Q_k, step sizes alpha_k and constant
 weights u_k, let
 
-    theta_{k+1} = theta_k - alpha_k g_k,   g_k = grad S_k(theta_k),   H_k = hess S_k(theta_k)
+    theta_{k+1} = theta_k - alpha_k g_k,  g_k = grad S_k(theta_k),  H_k = hess S_k(theta_k)
     L = sum over k = 1..K of u_k Q_k(theta_k)
 
 The gradient of L is found from the last step back:
@@ -13,7 +13,7 @@ The gradient of L is found from the last step back:
     v_k = v_{k+1} - H_k (alpha_k v_{k+1}) + a_k         d L / d theta = v_0
 
 where a_k = u_k grad Q_k(theta_k) for k > 0, and a_0 = 0. `maml.meta_gradient` is the case
-u = (0, ..., 0, 1). Without the products H_k the pass is of first order; the slopes s_k stay.
+u = (0, ..., 0, 1). Without the products the pass is of first order; the slopes s_k stay.
 
 A maker of losses is called once a step, in order. One whose loss depends on the step
 (minibatches, per-step parameters) counts its own calls, so that makers in `maml.py` take

@@ -40,8 +40,8 @@ class Problem(NamedTuple):
     model: the net
     alpha: inner step sizes, as `maml.path` takes them; 0 for what inner steps leave alone
     options: what the user chose, by name
-    sample(split, streams, tasks) -> the stacked episodes of consecutive tasks, each the same
-        whatever others are drawn with it; call it by `drawn`
+    sample(split, streams, tasks) -> the stacked episodes of consecutive tasks; each is the
+        same whatever others are drawn with it. `drawn` calls it
     task(episodes) -> their losses
     score(theta (T, P), episodes) -> one score for each task (T,)
     score_alone: the same with every query example scored on its own, for a model in which

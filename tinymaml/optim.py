@@ -21,7 +21,7 @@ class Moments(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where a training is: outer updates done, what is meta-learned (M,), Adam's moments."""
+    """Where a training is: outer steps done, what is meta-learned (M,), Adam's moments."""
 
     iteration: int
     theta: Array

@@ -28,15 +28,18 @@ class Role(NamedTuple):
     titled: a run's title and label name it
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
+    task: it says what a task is, which labels and titles name first
     """
 
     checked: bool
     titled: bool
     fixed: bool
     compared: bool
+    task: bool = False
 
 
-PROBLEM = Role(True, True, True, True)  # the tasks, the net, the losses
+TASK = Role(True, True, True, True, True)  # ways and shots
+PROBLEM = Role(True, True, True, True)  # the net, the losses, the world
 TRAINING = Role(False, True, True, True)  # the outer loop
 SCHEDULE = Role(False, False, True, True)  # when something is written; the last bits
 TESTING = Role(False, False, False, True)  # how long a run is, how it is tested

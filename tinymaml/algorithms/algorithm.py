@@ -145,6 +145,11 @@ class Algorithm(NamedTuple):
     task_options: Callable[[Any], dict[str, Any]] = lambda options: {}
     remarks: Callable[[Array, Problem, Tasks], list[str]] = lambda w, problem, tasks: []
 
+    @property
+    def published_as(self) -> str:
+        """The name that published figures have it by."""
+        return self.method or self.name
+
     def size(self, problem: Problem) -> int:
         """Return M, the number of meta-learned numbers."""
         return params.count(self.shapes(problem))

@@ -7,10 +7,9 @@ R nets train independently. With L_i the loss of net i on its own task, it minim
 where c is theta_i itself (no pull), 0 (l2) or the mean of the nets trained before. Held-out
 tasks are adapted to from the mean of all.
 
-The paper trains one net after another. Here nets train together where they do not depend on
-each other. With the mean as c they train in waves of 1, 1, 2, 4, 8, ... nets: trained all at
-once, each pulled to the mean of all, they settle in different basins and the pull acts as a
-pull to zero.
+The paper trains one net after another. Here nets that do not depend on each other train
+together. With the mean as c they train in waves of 1, 1, 2, 4, 8, ... nets: trained all at
+once, the pull to the mean acts as a pull to zero.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The verifier: is a meta-gradient exact, and how much of it is second order?
+"""The verifier: is an algorithm's gradient exact, and how much of it is second order?
 
-`verify` judges this library's chain on a problem, in float64, by ways that share less and
-less with it. `classify`, from its own file, judges anybody's meta-gradient.
+`verify` compares it, in float64, with ways that share less and less with it. `classify`,
+in its own file, judges anybody's meta-gradient.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import autograd.numpy as anp
 import numpy as np
 from autograd import grad, make_hvp
 
-from tinymaml import maml
-from tinymaml.check.classify import classify
+from tinymaml import maml, params
+from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.check.differences import (
     NUMERIC,
     difference,
@@ -21,16 +21,12 @@ from tinymaml.check.differences import (
     remainder_rate,
     slopes_error,
 )
-from tinymaml.experiments import MODULES
-from tinymaml.experiments.common import Config
+from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem, drawn, stream
 from tinymaml.maml import Task
-from tinymaml.params import Shapes, spans
 
 
 Array = np.ndarray
-
-__all__ = ["classify", "second_order_part", "verify", "verify_experiment"]
 
 DIRECTIONS = 8
 # Two exact ways differ by rounding: some thousand operations of 1e-16 each.
@@ -108,81 +104,83 @@ def _number(value: float) -> float | None:
 
 
 class Case(NamedTuple):
-    """What to check: tasks side by side, where, with which step size and how many steps."""
+    """What to check: an algorithm at w (T, M), on T tasks of a problem side by side."""
 
-    shapes: Shapes
-    theta: Array
+    method: Algorithm
+    problem: Problem
+    w: Array
     task: Task
-    alpha: float | Array
-    steps: int
 
     @property
-    def args(self) -> tuple[Array, Task, float | Array, int]:
-        """What the functions of maml take."""
-        return self.theta, self.task, self.alpha, self.steps
+    def args(self) -> tuple[Array, Task, Problem]:
+        """What the functions of an algorithm take."""
+        return self.w, self.task, self.problem
+
+    @property
+    def gradient(self) -> Array:
+        """The gradient by w (T, M) that the algorithm returns."""
+        return self.method.gradient(*self.args)[1]
+
+    def objective(self, w: Array) -> Array:
+        """Return the loss that it should be the gradient of, summed over the tasks."""
+        return anp.sum(self.method.objective(w, self.task, self.problem))
 
 
-def case_of(problem: Problem, tasks: int, steps: int) -> Case:
-    """Return a problem's first training tasks of seed 0, at a generic theta (tasks, P)."""
+def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
+    """Return the first training tasks of seed 0, at a generic w."""
     episodes = drawn(problem, 0, "train", 0, range(tasks))
-    init = stream(0, "init", 0, 0)
-    theta = np.stack([problem.model.init(init) for _ in range(tasks)])
-    # Off the zeros, where mistakes could hide.
-    theta += 0.1 * init.standard_normal(theta.shape)
-    return Case(problem.model.shapes, theta, problem.task(episodes), problem.alpha, steps)
+    rng = stream(0, "init", 0, 0)
+    w = np.stack([method.init(rng, problem) for _ in range(tasks)])
+    # Off the zeros, where mistakes could hide. Step sizes and the like keep their size.
+    noise, size = 0.1 * rng.standard_normal(w.shape), params.count(problem.model.shapes)
+    w[:, :size] += noise[:, :size]
+    w[:, size:] *= 1 + noise[:, size:]
+    return Case(method, problem, w, problem.task(episodes))
 
 
-def verify_experiment(config: Config) -> Report:
-    """Verify the meta-gradient of an experiment with these options, in float64.
-
-    Raises what its `setup` raises.
-    """
-    config = config.with_changes({"dtype": "float64", "activation": "relu"})
-    rough, smooth = (
-        case_of(MODULES[config.name].stand_in(wanted), config.tasks, config.inner_steps)
-        for wanted in (config, config.with_changes({"activation": "tanh"}))
-    )
-    title = f"{config.name}, K = {config.inner_steps}, P = {rough.theta.shape[-1]}"
-    return Report(title, verify(rough, smooth), second_order_part(rough))
-
-
-def query_after(theta: Array, task: Task, alpha: float | Array, steps: int) -> Array:
-    """Return Q(theta_K): what the meta-gradient is the gradient of."""
-    theta_k = maml.adapt(theta, task, alpha, steps)
-    return anp.sum(task.query(theta_k)(theta_k))
-
-
-def verify(case: Case, smooth: Case) -> list[Row]:
-    """Return one row for each check of the explicit chain on a case in float64.
+def verify(
+    title: str, method: Algorithm, rough: Problem, smooth: Problem, tasks: int
+) -> Report:
+    """Verify the gradient of an algorithm on a problem in float64.
 
     smooth: the same with a smooth activation, for the Taylor remainders: with relu the
-    inner gradient jumps at a kink, so that Q(theta_K) is not even continuous there
+        inner gradient jumps at a kink, so that the objective is not even continuous there
+    Raises UsageError when the algorithm has no objective.
     """
-    theta, *rest = case.args
-    _, exact = maml.meta_gradient(*case.args)
-    _, frugal = maml.meta_gradient_low_memory(*case.args)
-    unrolled = grad(query_after)(theta, *rest)
-    ways = directions(np.random.default_rng(0), theta.shape, DIRECTIONS)
-    slopes = slopes_error(lambda at: float(query_after(at, *rest)), theta, ways, exact)
-    return [
-        Row("autodiff through the unrolled loop", difference(exact, unrolled), 0, ROUNDING),
-        Row("the low-memory chain", difference(exact, frugal), 0, ROUNDING),
-        Row(f"central differences, {DIRECTIONS} directions", slopes, 0, NUMERIC),
-        *_remainder_rows(smooth),
-        *_hvp_rows(case),
+    if method.objective is None:
+        raise UsageError(f"{method.name} is the gradient of no function; nothing to check")
+    case = case_of(method, rough, tasks)
+    rows = [*_gradient_rows(case), *_remainder_rows(case_of(method, smooth, tasks))]
+    if method.inner_loop:
+        rows += _hvp_rows(case)
+    title = f"{title}, K = {rough.options.inner_steps}, P = {case.w.shape[-1]}"
+    return Report(title, rows, second_order_part(case))
+
+
+def _gradient_rows(case: Case) -> list[Row]:
+    """Return one row for each other way to the gradient."""
+    exact, unrolled = case.gradient, grad(case.objective)(case.w)
+    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
+    slopes = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
+    rows = [
+        Row("autodiff through the unrolled loop", difference(exact, unrolled), 0, ROUNDING)
     ]
+    if twin := case.method.twin:
+        name = twin.__name__.replace("_", "-")
+        _, same = twin(*case.args)
+        rows.append(Row(f"the {name} chain", difference(exact, same), 0, ROUNDING))
+    return [*rows, Row(f"central differences, {DIRECTIONS} directions", slopes, 0, NUMERIC)]
 
 
 def _remainder_rows(case: Case) -> list[Row]:
-    theta, *rest = case.args
-    _, exact = maml.meta_gradient(*case.args)
-    meta_hvp, _ = make_hvp(lambda at: query_after(at, *rest))(theta)
+    exact = case.gradient
+    meta_hvp, _ = make_hvp(case.objective)(case.w)
     first, second = [], []
-    for way in directions(np.random.default_rng(0), theta.shape, DIRECTIONS):
+    for way in directions(np.random.default_rng(0), case.w.shape, DIRECTIONS):
         terms = np.sum(exact * way), np.sum(way * meta_hvp(way))
-        value = lambda at: float(query_after(at, *rest))  # noqa: E731
-        first.append(remainder_rate(value, theta, way, terms[0]))
-        second.append(remainder_rate(value, theta, way, *terms))
+        value = lambda at: float(case.objective(at))  # noqa: E731
+        first.append(remainder_rate(value, case.w, way, terms[0]))
+        second.append(remainder_rate(value, case.w, way, *terms))
     return [
         Row("rate of the first Taylor remainder", float(np.median(first)), *FIRST_RATE),
         Row(
@@ -192,8 +190,9 @@ def _remainder_rows(case: Case) -> list[Row]:
 
 
 def _hvp_rows(case: Case) -> list[Row]:
-    hvp, _ = maml.hvp_and_gradient(case.task.support(case.theta), case.theta)
-    u, v = directions(np.random.default_rng(1), case.theta.shape, 2)
+    (theta,) = case.method.adapt(*case.args, 0)
+    hvp, _ = maml.hvp_and_gradient(case.task.support(theta), theta)
+    u, v = directions(np.random.default_rng(1), theta.shape, 2)
     hu, hv, both = hvp(u), hvp(v), hvp(2.0 * u + v)
     # By the sizes of the factors: the products themselves may nearly vanish.
     scale = np.linalg.norm(hu) + np.linalg.norm(hv) or 1.0
@@ -206,12 +205,13 @@ def _hvp_rows(case: Case) -> list[Row]:
 
 
 def second_order_part(case: Case) -> list[Layer]:
-    """Return how much of each array's meta-gradient first-order MAML leaves out."""
-    _, exact = maml.meta_gradient(*case.args)
-    _, first = maml.first_order(*case.args)
+    """Return how much of each array's gradient is lost without Hessian products."""
+    if case.method.first_order is None:
+        return []
+    exact, (_, first) = case.gradient, case.method.first_order(*case.args)
     layers = [
         _layer(name, exact[..., span], first[..., span])
-        for name, span in spans(case.shapes).items()
+        for name, span in params.spans(case.method.shapes(case.problem)).items()
     ]
     return [*layers, _layer("all", exact, first)]
 

@@ -7,8 +7,7 @@ worlds so small that `exact` knows the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
 import autograd.numpy as anp
 import numpy as np
@@ -21,10 +20,10 @@ from tinymaml.check.chain import ROUNDING, Report, Row
 from tinymaml.check.differences import difference
 from tinymaml.check.exact import World, world
 from tinymaml.check.mdp import Bandit
-from tinymaml.experiments import problem
-from tinymaml.experiments.pointnav import PointNav
+from tinymaml.fewshot import Problem, drawn
 from tinymaml.maml import Task
 from tinymaml.rl import trpo
+from tinymaml.rl.rollout import surrogate_loss
 from tinymaml.rl.surrogates import (
     SURROGATES,
     Batch,
@@ -48,14 +47,17 @@ SIGMAS, REPLICATES = 4.0, 2000
 BANDIT, BANDIT_THETA, BANDIT_ALPHA = Bandit(goal=-0.4, std=0.5), 0.3, 0.1
 
 
-def verify(seed: int = 0) -> Report:
-    """Return every check, on the worlds and trajectories drawn from `seed`."""
+def verify(seed: int, acting: Sequence[Problem]) -> Report:
+    """Return every check, on the worlds and trajectories drawn from `seed`.
+
+    acting: problems with the options SMALL, for the metric of the trust region
+    """
     worlds = [world(seed, horizon) for horizon in (1, 2, 3)]
     rng = np.random.default_rng(seed)
     rows = [*expected_rows(worlds), *drawn_rows(worlds[1], rng), *bandit_rows()]
-    for k in (1, 2):
-        error = metric_error(replace(SMALL, seed=seed, inner_steps=k))
-        rows.append(Row(f"TRPO's J'FJ v, K = {k}", error, 0, differences.NUMERIC))
+    for problem in acting:
+        name = f"TRPO's J'FJ v, K = {problem.options.inner_steps}"
+        rows.append(Row(name, metric_error(problem), 0, differences.NUMERIC))
     masks = [mask_error(w, surrogate) for w in worlds for surrogate in SURROGATES.values()]
     rows.append(Row("garbage after a trajectory's end", max(masks), 0, ROUNDING))
     return Report(f"meta-policy-gradients, seed {seed}", rows, [])
@@ -198,40 +200,51 @@ def bandit_error(bandit: Bandit, surrogate: Surrogate, baseline: bool) -> float:
 
 # ----- The metric of the trust region -----
 
-# The experiment's own policy, world and rollouts, small, and smooth to be differentiated.
-SMALL = PointNav(
-    tasks=2,
-    trajectories=3,
-    horizon=4,
-    hidden=(3,),
-    activation="tanh",
-    dtype="float64",
-    replay=False,
-)
+# The options of a policy, world and rollouts that are small, and smooth to differentiate.
+SMALL = {
+    "tasks": 2,
+    "trajectories": 3,
+    "horizon": 4,
+    "hidden": (3,),
+    "activation": "tanh",
+    "dtype": "float64",
+}
 WAYS = 3
 
 
-def metric_error(config: PointNav) -> float:
+def metric_error(problem: Problem) -> float:
     """Return how far TRPO's J'FJ v is from differences of KL(U(theta_old) || U(theta)).
 
     Both are of `trpo`: U takes its inner steps on what theta_old met, also away from it.
     The KL is differentiated twice in a few directions, from its values.
+    problem: one whose tasks act, as `experiments.pointnav` sets it up
     """
-    rng = np.random.default_rng(config.seed)
-    theta = problem(config).model.init(rng)
+    options, model, alpha = problem.options, problem.model, problem.alpha
+    rng, tasks = np.random.default_rng(options.seed), options.tasks
+    theta = model.init(rng)
     theta += 0.1 * rng.standard_normal(theta.shape)
-    _, _, _, met = trpo.collect(config, theta, 0, range(config.tasks))
+
+    def meta_gradient(task: Task) -> tuple[Array, Array]:
+        start = np.tile(theta, (tasks, 1))
+        return maml.meta_gradient(start, task, alpha, options.inner_steps)
+
+    task = problem.task(drawn(problem, options.seed, "train", 0, range(tasks)))
+    *inner, last = trpo.side_by_side(trpo.collect(meta_gradient, task).path)
+    surrogate = SURROGATES[options.surrogate]
+    losses = [surrogate_loss(model, surrogate, met) for met in inner]
     ways = np.array(differences.directions(rng, theta.shape, WAYS))
 
-    def divergence(shares: Array) -> Array:
-        points = theta + shares @ ways
-        return np.apply_along_axis(lambda at: trpo.trial(config, at, met)[1], -1, points)
+    def divergence(at: Array) -> Array:
+        return trpo.trial(np.tile(at, (tasks, 1)), losses, alpha, model, last)[1]
 
     def slopes(shares: Array) -> Array:
-        return differences.gradient(divergence, shares)
+        points = lambda at: np.apply_along_axis(divergence, -1, theta + at @ ways)  # noqa: E731
+        return differences.gradient(points, shares)
 
     measured = differences.slope(slopes, np.zeros(WAYS), np.eye(WAYS)[0]).value
-    return difference(ways @ trpo.curvature(config, ways[0], met), measured)
+    v, thetas = np.tile(ways[0], (tasks, 1)), [met.theta for met in inner]
+    product = trpo.curvature(v, thetas, losses, alpha, model, last).sum(axis=0)
+    return difference(ways @ product, measured)
 
 
 # ----- Trajectories that are over -----

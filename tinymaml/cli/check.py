@@ -1,4 +1,4 @@
-"""`tinymaml check`: verify the meta-gradient of any experiment."""
+"""`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
 from __future__ import annotations
 
@@ -7,95 +7,122 @@ from typing import Any
 
 import click
 
+from tinymaml import algorithms
+from tinymaml.algorithms.algorithm import RL
 from tinymaml.check import chain, policy_gradients
-from tinymaml.cli.options import Number, options_of
-from tinymaml.experiments import MODULES, glyphs, sine
-from tinymaml.experiments.common import Config
+from tinymaml.check.chain import Report
+from tinymaml.cli.options import JSON, Value, option_of
+from tinymaml.cli.train import chosen_algorithm
+from tinymaml.experiments import MODULES, glyphs, pointnav, problem, sine, stand_in
+from tinymaml.experiments.common import Config, algorithm_of
 
 
 STEPS = click.Option(
     ["--steps", "inner_steps"],
-    type=Number(int, least=0, most=100),
+    type=Value(int, least=0, most=100),
     default=1,
     show_default=True,
-    help="inner gradient steps, K",
+    help="number of inner gradient steps, K",
 )
-JSON = click.Option(["--json", "as_json"], is_flag=True, help="print JSON")
-# Options of an experiment that a meta-gradient does not depend on, or that a check decides.
-NOT_CHECKED = {
-    *("iterations", "seed", "algorithm", "beta", "dtype", "chunk", "replay", "inner_steps"),
-    *("checkpoint_every", "validate_every", "validation_tasks", "test_tasks", "test_steps"),
-    *("activation", "preset", "clip", "test_queries", "tune", "test"),
-    *("regressors", "points", "pull", "wave"),
-}
 # Small nets that check in seconds what every experiment's does.
 EXAMPLES = (
-    (sine.Sine(tasks=3), 1),
-    (sine.Sine(tasks=3), 3),
-    (glyphs.Glyphs(tasks=2, filters=4), 1),
-    (glyphs.Glyphs(tasks=2, filters=4), 3),
+    sine.Sine(tasks=3, inner_steps=1),
+    sine.Sine(tasks=3, inner_steps=3),
+    glyphs.Glyphs(tasks=2, filters=4, inner_steps=1),
+    glyphs.Glyphs(tasks=2, filters=4, inner_steps=3),
 )
 
 
-@click.group(name="check", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+class CheckGroup(click.Group):
+    """Chooses the options of `check NAME` by the algorithm that the arguments name."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the experiments."""
+        return [*MODULES]
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments for the choice."""
+        context.obj = args
+        return super().parse_args(context, args)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return the command that checks one experiment."""
+        if name not in MODULES:
+            return None
+        kind = MODULES[name].CONFIG
+        if kind.setting == RL:  # its tasks have no fixed loss to differentiate
+            return check_policies
+        return check_command(kind, chosen_algorithm(kind, context.obj or []))
+
+
+@click.group(name="check", cls=CheckGroup, invoke_without_command=True, params=[JSON])
 @click.pass_context
 def check_group(context: click.Context, as_json: bool) -> None:
-    """Verify the meta-gradient of an experiment, in float64; exit 1 on any failure.
+    """Verify the gradient of an algorithm, in float64; exit 1 on any failure.
 
-    Without an experiment: of the sine net and of a small convolutional one with batch norm.
+    Without an experiment: MAML on the sine net and on a small convolutional net.
 
     \b
     tinymaml check
     tinymaml check omniglot --steps 3
+    tinymaml check sine --algorithm context
     """
     if context.invoked_subcommand is None:
-        cases = [config.with_changes({"inner_steps": k}) for config, k in EXAMPLES]
-        report_checks(cases, as_json)
+        show([verify(config) for config in EXAMPLES], as_json)
 
 
-def check_command(name: str) -> click.Command:
-    """Return the command that checks one experiment."""
-    kind = MODULES[name].CONFIG
-    options = [o for o in options_of(kind) if o.name not in NOT_CHECKED]
-    tasks = next(o for o in options if o.name == "tasks")
-    tasks.default, tasks.show_default = 2, True
+def check_command(kind: type[Config], algorithm: str) -> click.Command:
+    """Return the command that checks one experiment with an algorithm."""
+    record = algorithm_of(kind, algorithm)
+    choices = (*algorithms.available(kind.setting, kind.offers), "FILE.py:NAME")
+    checked = {
+        name: option_of(option, choices if name == "algorithm" else ())
+        for name, option in kind.options_for(record).items()
+        if option.role.checked and name != STEPS.name and name not in record.ignores
+    }
+    checked["tasks"].default = 2
 
-    def verify(as_json: bool, **given: Any) -> None:
-        report_checks([kind(**given, validate_every=0)], as_json)
+    def check(as_json: bool, **given: Any) -> None:
+        used = {k: x for k, x in given.items() if k not in record.ignores}
+        show([verify(kind(**used))], as_json)
 
     return click.Command(
-        name,
-        params=[*options, STEPS, JSON],
-        callback=verify,
-        help=f"Verify its meta-gradient.\n\nExample: tinymaml check {name} --steps 3",
+        kind.name,
+        params=[*checked.values(), STEPS, JSON],
+        callback=check,
+        help=f"Verify the gradient.\n\nExample: tinymaml check {kind.name} --steps 3",
     )
 
 
-def report_checks(configs: list[Config], as_json: bool) -> None:
-    """Verify each configuration, print the figures and exit 1 if one is out of range."""
-    show([chain.verify_experiment(config) for config in configs], as_json)
+def verify(config: Config) -> Report:
+    """Verify the gradient of a configuration's algorithm, in float64."""
+    rough, smooth = (
+        stand_in(config.with_changes({"dtype": "float64", "activation": activation}))
+        for activation in ("relu", "tanh")
+    )
+    return chain.verify(config.name, config.method, rough, smooth, config.tasks)
 
 
-@click.command(name="pointnav")
+@click.command(name="pointnav", params=[JSON])
 @click.option(
     "--seed",
-    type=Number(int, least=0, most=2**64 - 1),
+    type=Value(int, least=0, most=2**64 - 1),
     default=0,
     show_default=True,
-    help="of the worlds and trajectories",
+    help="seed of the worlds and trajectories",
 )
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-def check_pointnav(seed: int, as_json: bool) -> None:
-    """Prove its meta-policy-gradients, on random worlds that can be summed.
+def check_policies(seed: int, as_json: bool) -> None:
+    """Verify meta-policy-gradients on random worlds whose trajectories can be summed.
 
     \b
     Example: tinymaml check pointnav --seed 7
     """
-    show([policy_gradients.verify(seed)], as_json)
+    small = policy_gradients.SMALL | {"seed": seed}
+    acting = [problem(pointnav.PointNav(**small, inner_steps=k)) for k in (1, 2)]
+    show([policy_gradients.verify(seed, acting)], as_json)
 
 
-def show(reports: list[chain.Report], as_json: bool) -> None:
+def show(reports: list[Report], as_json: bool) -> None:
     """Print the figures and exit 1 if one is out of range."""
     if as_json:
         click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
@@ -103,9 +130,3 @@ def show(reports: list[chain.Report], as_json: bool) -> None:
         click.echo("\n\n".join(map(str, reports)))
     if not all(report.passed for report in reports):
         raise SystemExit(1)
-
-
-for _name, _module in MODULES.items():
-    # A task that acts to collect its data has no fixed loss to differentiate.
-    _acts = _module.CONFIG.setting == "rl"
-    check_group.add_command(check_pointnav if _acts else check_command(_name))

@@ -1,54 +1,76 @@
-"""`tinymaml list`: the experiments, their options, and the published settings."""
+"""`tinymaml list`: the experiments, the algorithms, their options, published settings."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
 import click
 
-from tinymaml.cli.options import shown
+from tinymaml.algorithms import ALGORITHMS
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
+from tinymaml.options import Option, flag, flags, options_of, shown
 from tinymaml.published import presets
 
 
 KINDS = {name: module.CONFIG for name, module in MODULES.items()}
+COLUMNS = ("algorithm", "meta-learns", "adapts", "relative cost", "source")
 
 
 @click.command(name="list")
-@click.argument("experiment", required=False, type=click.Choice([*MODULES]))
-@click.option("--presets", "published", is_flag=True, help="published settings instead")
+@click.argument("name", required=False, type=click.Choice([*MODULES, *ALGORITHMS]))
+@click.option("--presets", "published", is_flag=True, help="list published settings")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def list_command(experiment: str | None, published: bool, as_json: bool) -> None:
-    """List the experiments, or one's options with the source of each default.
+def list_command(name: str | None, published: bool, as_json: bool) -> None:
+    """List the experiments and the algorithms, or the options of one of them.
 
     \b
     tinymaml list sine
+    tinymaml list averaged
     tinymaml list --presets
     """
     if published:
-        having = {n: k for n, k in KINDS.items() if n in presets.PUBLISHED}
-        chosen = {n: k for n, k in having.items() if experiment in (None, n)}
+        chosen = {n: KINDS[n] for n in presets.PUBLISHED if name in (None, n)}
         if as_json:
-            told = {n: _as_json(presets.PUBLISHED[n]) for n in chosen}
-            click.echo(json.dumps(told, indent=2))
+            click.echo(json.dumps({n: _as_json(n) for n in chosen}, indent=2))
         else:
-            click.echo("\n\n".join(side_by_side(k) for k in chosen.values()))
+            click.echo("\n\n".join(side_by_side(kind) for kind in chosen.values()))
     elif as_json:
-        told = {n: dataclasses.asdict(k()) for n, k in KINDS.items()}
-        click.echo(json.dumps(told[experiment] if experiment else told, indent=2))
-    elif experiment is None:
-        for name, kind in KINDS.items():
-            click.echo(f"{name:<12} {kind.__doc__.splitlines()[0]}")
+        kinds = KINDS | {n: row.options for n, row in ALGORITHMS.items()}
+        found = {
+            n: {key: option.default for key, option in options_of(kind).items()}
+            for n, kind in kinds.items()
+        }
+        click.echo(json.dumps(found[name] if name else found, indent=2))
+    elif name is None:
+        click.echo(f"experiments\n{experiments()}\n\n{algorithms()}")
     else:
-        for field in dataclasses.fields(KINDS[experiment]):
-            flag = "--" + field.name.replace("_", "-")
-            source = field.metadata["source"]
-            click.echo(f"{flag:<20} {shown(field.default):<10} {field.metadata['help']}")
-            if source:
-                click.echo(f"{'':<31} source: {source}")
+        kind = KINDS[name] if name in KINDS else ALGORITHMS[name].options
+        lines = [_described(option) for option in options_of(kind).values()]
+        click.echo("\n".join(lines) or f"{name} has no options of its own")
+
+
+def experiments() -> str:
+    """Return the experiments, a line each."""
+    lines = [f"  {n:<14} {kind.__doc__.splitlines()[0]}" for n, kind in KINDS.items()]
+    return "\n".join(lines)
+
+
+def algorithms() -> str:
+    """Return the algorithms as a table; costs are relative to MAML with one inner step."""
+    rows = [
+        (row.name, row.learns, row.adapts, row.cost, row.source)
+        for row in ALGORITHMS.values()
+    ]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (COLUMNS, *rows)]
+    return "\n".join(lines)
+
+
+def _described(option: Option) -> str:
+    line = f"{option.flag:<20} {shown(option.default):<10} {option.help}"
+    return f"{line}\n{'':<31} source: {option.source}" if option.source else line
 
 
 def side_by_side(kind: type[Config]) -> str:
@@ -58,22 +80,22 @@ def side_by_side(kind: type[Config]) -> str:
     """
     settings, parts, notes = presets.PUBLISHED[kind.name]
     lines = [f"{kind.name}   (! where paper and code disagree)"]
-    lines += [f"  published: {presets.flags(setting)}" for setting in settings]
+    lines += [f"  published: {flags(setting)}" for setting in settings]
     for part in parts:
-        head = presets.flags(part.when) or "all of these"
+        head = flags(part.when) or "all of these"
         lines.append(f"  {head:<18} {'paper':<16} {'code':<16} our default")
         for row in part.rows:
             mark = "!" if row.paper != row.code else " "
-            ours = getattr(kind, row.option)
-            told = (f"{shown(x):<16}" for x in (row.paper, row.code, ours))
-            flag = "--" + row.option.replace("_", "-")
-            lines.append(f"{mark}   {flag:<16} {' '.join(told).rstrip()}")
+            ours = options_of(kind)[row.option].default
+            cells = (f"{shown(x):<16}" for x in (row.paper, row.code, ours))
+            lines.append(f"{mark}   {flag(row.option):<16} {' '.join(cells).rstrip()}")
             lines.append(f"{'':<6}paper: {row.paper_source} | code: {row.code_source}")
     lines += [f"!   {note}" for note in notes]
     return "\n".join(lines)
 
 
-def _as_json(published: presets.Published) -> dict[str, Any]:
+def _as_json(name: str) -> dict[str, Any]:
+    published = presets.PUBLISHED[name]
     return {
         "settings": published.settings,
         "parts": [

@@ -16,14 +16,12 @@ import click
 
 from tinymaml import plots
 from tinymaml.cli.check import check_group
-from tinymaml.cli.evaluate import DATA, FALLBACK, evaluate, export
+from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
-from tinymaml.cli.options import WORKERS, Number
+from tinymaml.cli.options import DATA, FALLBACK, TASK
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
-from tinymaml.experiments.common import MOST
 from tinymaml.speed.machine import advice, cpu, versions
-from tinymaml.speed.workers import engine
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
@@ -56,31 +54,28 @@ main.add_command(export)
 main.add_command(list_command)
 
 
-@main.command(params=[DATA, FALLBACK, WORKERS])
+@main.command(params=[DATA, FALLBACK])
 @click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--task",
-    type=Number(int, least=0, most=MOST),
+    type=TASK,
     default=0,
     show_default=True,
-    help="the held-out task to show, by its number in the fixed list",
+    help="number of the held-out task to show, in the fixed list",
 )
-def plot(
-    run: tuple[Path, ...], data: str | None, fallback: bool, task: int, workers: int | str
-) -> None:
+def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> None:
     """Draw pictures of runs, into the folder of the first.
 
-    Several runs share each picture: a line or a row is a run, or all that differ in their
-    seeds only, as in a folder of several seeds, with the interval over seeds. A run that
-    was not evaluated is evaluated first.
+    Several runs share each picture. A line or a row is a run, or all runs that differ only
+    in their seeds, with the interval over seeds. A run that was not evaluated has only its
+    learning curve: use `tinymaml evaluate` first.
 
     \b
     tinymaml plot runs/sine-1
     tinymaml plot runs/sine-1 runs/sine-2
     """
-    with engine(workers) as pool:
-        for picture in plots.draw(run, data, task, pool, fallback):
-            click.echo(picture)
+    for picture in plots.draw(run, data, task, fallback):
+        click.echo(picture)
 
 
 # ----- Errors are for people -----

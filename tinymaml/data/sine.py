@@ -54,7 +54,7 @@ def sample(
 
 
 def show_task(episode: Episode, streams: Streams, tasks: range) -> Episode:
-    """Return the episodes of `sample` with x (n, points, 3), as `with_parameters` makes it."""
+    """Return the episodes of `sample` with x of `with_parameters`, (n, points, 3)."""
     curves = draw_curves(streams, tasks)
     x_support, x_query = (
         with_parameters(curves, x) for x in (episode.x_support, episode.x_query)

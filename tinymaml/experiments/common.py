@@ -49,12 +49,12 @@ class Config:
     name: ClassVar[str]
     title: ClassVar[str]  # what pictures call it
     score: ClassVar[Score]  # what is reported after each gradient step
+    picture: ClassVar[str]  # which picture of single tasks is drawn, a module of `plots`
+    # What learning curves show of the metrics; the second only of one run that adapts.
+    learning: ClassVar[tuple[str, ...]] = ("loss",)
     setting: ClassVar[str] = FEW_SHOT
     offers: ClassVar[tuple[str, ...]] = ()  # what Algorithm.needs may name
     anchors: ClassVar[dict[str, float]] = {}  # scores to compare with
-    is_original: ClassVar[bool] = (
-        True  # whether the data are what the experiment is named after
-    )
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # Tasks side by side in an evaluation; it does not change what is measured.
     test_chunk: ClassVar[int] = 20
@@ -171,7 +171,11 @@ class Config:
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy with some options changed. Raises UsageError as the constructor."""
         config = object.__new__(type(self))
-        config._fill(self.values(), changes)
+        before = self.values()
+        if "algorithm" in changes:  # the other one has other options of its own
+            options = self.options_for(algorithm_of(type(self), changes["algorithm"]))
+            before = {name: x for name, x in before.items() if name in options}
+        config._fill(before, changes)
         return config
 
     def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -183,7 +187,7 @@ class Config:
         for unknown in given.keys() - options.keys():
             raise UsageError(f"{flag(unknown)}: {_belongs(unknown, kind, record)}")
         values = {key: one.default for key, one in options.items()}
-        values |= check(options, {k: x for k, x in before.items() if k in options})
+        values |= check(options, before)
         given = check(options, given)
         if not before:
             values |= record.defaults(values | given)
@@ -246,6 +250,11 @@ class Config:
             for name, value in values.items()
             if value != usual[name] and _uses(self.method, name, values)
         }
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the data are those that published figures are about."""
+        return True
 
     def but_for_its_seed(self) -> Config:
         """Return what is the same for runs that are pooled as seeds of one experiment."""

@@ -14,7 +14,7 @@ from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.models import Model
-from tinymaml.options import MOST, TRAINING, option, redefault
+from tinymaml.options import MOST, TASK, TRAINING, option, redefault
 
 
 Array = np.ndarray
@@ -27,9 +27,12 @@ class Images(Config):
     """Classify images into `ways` classes after `shots` examples of each."""
 
     score: ClassVar[Score] = losses.ACCURACY
+    picture: ClassVar[str] = "sheets"
 
-    ways: int = option(5, "classes of a task", "main.py:11: 5 or 20", least=2, most=MOST)
-    shots: int = option(1, "support examples per class", least=1, most=MOST)
+    ways: int = option(
+        5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
+    )
+    shots: int = option(1, "support examples per class", role=TASK, least=1, most=MOST)
     queries: int = option(
         0,
         "query examples per class; 0: as many as shots",

@@ -31,6 +31,8 @@ class PointNav(Config):
     name: ClassVar[str] = "pointnav"
     title: ClassVar[str] = "2D navigation"
     score: ClassVar[Score] = losses.RETURN
+    picture: ClassVar[str] = "walks"
+    learning: ClassVar[tuple[str, ...]] = ("return_after", "return_before")
     setting: ClassVar[str] = RL
     offers: ClassVar[tuple[str, ...]] = ("task parameters",)
 

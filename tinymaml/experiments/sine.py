@@ -9,7 +9,7 @@ from tinymaml.data import sine
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, Streams, as_task
 from tinymaml.losses import Score
-from tinymaml.options import MOST, option, redefault
+from tinymaml.options import MOST, TASK, option, redefault
 
 
 @configuration
@@ -19,6 +19,7 @@ class Sine(Config):
     name: ClassVar[str] = "sine"
     title: ClassVar[str] = "Sine"
     score: ClassVar[Score] = losses.MSE
+    picture: ClassVar[str] = "fits"
     offers: ClassVar[tuple[str, ...]] = ("regression", "task parameters")
     shown_steps: ClassVar[tuple[int, ...]] = (0, 1, 2, 5, 10)
 
@@ -32,7 +33,12 @@ class Sine(Config):
     tasks: int = redefault(Config, "tasks", 25, "main.py:4")
     alpha: float = redefault(Config, "alpha", 0.01, "the paper; main.py:52 has 0.001")
     shots: int = option(
-        10, "support points of a task", "the paper: 5, 10 or 20", least=1, most=MOST
+        10,
+        "support points of a task",
+        "the paper: 5, 10 or 20",
+        role=TASK,
+        least=1,
+        most=MOST,
     )
     queries: int = option(
         0,

@@ -107,7 +107,7 @@ def tuned(config: Config, w: Array, steps: int, engine: Executor) -> Config:
 
     Where alpha is an option these are the options of the training. Otherwise alpha is the
     one of STEP_SIZES with the best mean score after `steps` steps on validation tasks; test
-    tasks are not used. Source: section 5.1 of the paper, "an automatically tuned step size".
+    tasks are not used. Source: section 5.1, "an automatically tuned step size".
     """
     if config.uses("alpha") or steps == 0:
         return config

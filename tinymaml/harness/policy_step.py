@@ -64,9 +64,7 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
             return sum(gather(engine, curvature, fixed, thin)) / config.tasks
 
         step = trpo.natural_step(product, gradient, config.max_kl)
-        theta, tries, after, kl = trpo.search(
-            judge, state.theta, step, loss, config.max_kl
-        )
+        theta, tries, after, kl = trpo.search(judge, state.theta, step, loss, config.max_kl)
         state = state._replace(theta=theta)
     return state, {
         "loss": float(loss),

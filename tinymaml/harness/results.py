@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint, interval
-from tinymaml.harness.finetune import remarks, tuned
-from tinymaml.harness.thetas import Kept
+from tinymaml.harness import evaluation
+from tinymaml.harness.checkpoints import Kept
+from tinymaml.harness.evaluation import interval, tuned
+from tinymaml.harness.step import own_tasks
 
 
 Array = np.ndarray
@@ -73,10 +74,17 @@ def judge(
     if shots is not None:
         config = config.with_changes({"shots": shots})
     config = tuned(config, kept.theta, steps, engine)
-    scores = evaluate(config, kept.theta, split, tasks, steps, engine)
+    scores = evaluation.evaluate(config, kept.theta, split, tasks, steps, engine)
     alone, alone_steps = None, tuple(alone_steps)
     if alone_steps and problem(config).score_alone:
-        alone = evaluate_alone(config, kept.theta, split, tasks, alone_steps, engine)[None]
+        alone = evaluation.evaluate_alone(
+            config, kept.theta, split, tasks, alone_steps, engine
+        )[None]
+    remarks = (
+        *evaluation.tuning_remarks(config, steps),
+        *config.method.remarks(kept.theta, problem(config), own_tasks(config, engine)),
+        *diverged(scores),
+    )
     return Result(
         config=config,
         trained=trained,
@@ -84,11 +92,11 @@ def judge(
         seeds=(config.seed,),
         iterations=(kept.iteration,),
         validations=(kept.validation,),
-        tasks_sha256=fingerprint(config, split, tasks, engine),
+        tasks_sha256=evaluation.fingerprint(config, split, tasks, engine),
         scores=scores[None],
         alone=alone,
         alone_steps=alone_steps,
-        remarks=(*remarks(config, kept.theta, steps), *diverged(scores)),
+        remarks=remarks,
     )
 
 
@@ -101,14 +109,6 @@ def diverged(scores: Array) -> list[str]:
     return [f"{told} {np.median(np.where(finite, last, np.inf)):.4f}"]
 
 
-def but_for_its_seed(config: Config) -> Config:
-    """Return what is the same for runs that are told together."""
-    changes: dict[str, Any] = {"seed": 0, "replay": True, "test": True}
-    if hasattr(config, "data"):
-        changes["data"] = ""
-    return config.with_changes(changes)
-
-
 def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
     """Return the numbers of the runs that differ in their seeds only, a list of each kind.
 
@@ -117,7 +117,7 @@ def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
     """
     kinds: dict[Config, dict[int, int]] = {}
     for number, (path, config) in enumerate(runs):
-        seeds = kinds.setdefault(but_for_its_seed(config), {})
+        seeds = kinds.setdefault(config.but_for_its_seed(), {})
         if config.seed in seeds:
             other, _ = runs[seeds[config.seed]]
             told = f"{str(other)!r} and {str(path)!r}"
@@ -173,3 +173,11 @@ def over_seeds(scores: Array) -> Array:
     means = scores.astype(float).mean(axis=-1)
     t = STUDENT_95[min(len(means) - 1, len(STUDENT_95)) - 1]
     return t * means.std(axis=0, ddof=1) / np.sqrt(len(means))
+
+
+def is_final(result: Result) -> bool:
+    """Return whether a result of one run is what the end of its training reports."""
+    trained = result.trained
+    shape = 1, trained.test_steps + 1, trained.test_tasks
+    same_shots = result.config.values().get("shots") == trained.values().get("shots")
+    return result.split == "test" and result.scores.shape == shape and same_shots

@@ -12,42 +12,27 @@ and moved there.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import click
-import numpy as np
-
-from tinymaml.cli.options import shown, types_of
+from tinymaml import algorithms
 from tinymaml.errors import DAMAGE, UsageError, WorldError
 from tinymaml.experiments import MODULES
-from tinymaml.experiments.common import FREE_TO_CHANGE, Config
-from tinymaml.harness import npz
-from tinymaml.optim import Moments
+from tinymaml.experiments.common import Config
+from tinymaml.options import options_of
 
-
-Array = np.ndarray
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
 EVALUATION = "evaluation.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+BEST, PREVIOUS_BEST, THETA = "best.npz", "best.previous.npz", "theta.npz"
 TEMPORARY = ".tmp-"
 SEED = "seed-"  # and its number: a run among those of several seeds
-VECTORS = ("theta", "m", "v")
-
-
-class State(NamedTuple):
-    """Where a run is: updates done, meta-parameters (P,), Adam's moments (P,) each."""
-
-    iteration: int
-    theta: Array
-    moments: Moments
 
 
 # ----- The folder -----
@@ -140,11 +125,9 @@ def _sync_folder(path: Path) -> None:
 
 def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
     """Write config.json: the experiment, its options and the versions of libraries."""
-    told = {
-        "experiment": config.name,
-        "options": dataclasses.asdict(config),
-        "versions": versions,
-    }
+    told = {"experiment": config.name, "options": config.values(), "versions": versions}
+    if file_hash := algorithms.fingerprint(config.algorithm):
+        told["algorithm_sha256"] = file_hash
     write(path / CONFIG, (json.dumps(told, indent=2) + "\n").encode())
 
 
@@ -157,7 +140,7 @@ def read_config(path: Path, data: str | None = None) -> Config:
     config = _read_config(path)
     if data is None:
         return config
-    if not hasattr(config, "data"):
+    if "data" not in config.options:
         raise UsageError(f"a run of {config.name} has no data file")
     return config.with_changes({"data": data})
 
@@ -166,54 +149,34 @@ def _read_config(path: Path) -> Config:
     try:
         told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind = MODULES[told["experiment"]].CONFIG
-        types = types_of(kind)
-        options = {
-            name: types[name].convert(value, None, None)
-            for name, value in told["options"].items()
-        }
-        return kind(**options)
+        return kind.restored(_translated(told["options"]))
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
-    except (*DAMAGE, AttributeError, click.BadParameter) as error:
+    except (*DAMAGE, AttributeError) as error:
         raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
 
 
-def check_resumable(saved: Config, wanted: Config) -> None:
-    """Raise UsageError when an option that the next iteration depends on was changed."""
-    for field in dataclasses.fields(saved):
-        before, now = getattr(saved, field.name), getattr(wanted, field.name)
-        if before != now and field.name not in FREE_TO_CHANGE:
-            flag = "--" + field.name.replace("_", "-")
-            raise UsageError(f"{flag} {shown(now)}: the run was begun with {shown(before)}")
+def _translated(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a run in today's form.
 
-
-# ----- Checkpoints -----
-
-
-def save(path: Path, config: Config, state: State) -> None:
-    """Write the checkpoint of a state; the one before it is kept."""
-    vectors = dict(zip(VECTORS, (state.theta, *state.moments), strict=True))
-    data = npz.pack(config, state.iteration, vectors)
-    write(path / CHECKPOINT, data, previous=path / PREVIOUS)
-
-
-def states(
-    path: Path, config: Config, count: int, complaints: list[str]
-) -> Iterator[tuple[Path, State]]:
-    """Yield the whole checkpoints of a run, newest first, as `npz.whole` does.
-
-    A run that was killed while it saved may have the previous one only: its newest.
-    count: the number of parameters that the model has
+    Older runs list the options of every algorithm. In them a context vector is an option
+    beside the algorithm that trained it.
     """
-    files = path / CHECKPOINT, path / PREVIOUS
-    return npz.whole(files, lambda file: read_checkpoint(file, config, count), complaints)
+    options = dict(options)
+    if options.get("context") and "order" not in options:
+        first = options["algorithm"] == "fomaml"
+        options |= {"algorithm": "context", "order": "first" if first else "exact"}
+    own = options_of(algorithms.find(options["algorithm"]).options)
+    for name in ("context", "regressors", "points", "pull", "wave"):
+        if name not in own:
+            options.pop(name, None)
+    return options
 
 
-def read_checkpoint(file: Path, config: Config, count: int) -> State:
-    """Return the state in one checkpoint file. Raises WorldError as `npz.read` does."""
-    arrays = npz.read(file, config, count, VECTORS)
-    moments = Moments(arrays["m"], arrays["v"])
-    return State(int(arrays["iteration"]), arrays["theta"], moments)
+def changed_algorithm(path: Path, config: Config) -> bool:
+    """Return whether the file of a user's own algorithm is not what the run began with."""
+    told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    return told.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
 
 
 # ----- Metrics -----

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinymaml.harness import results, runs
 from tinymaml.harness.evaluation import interval
+from tinymaml.losses import Score
 from tinymaml.plots import figures
 from tinymaml.plots.groups import Group, Judged, scores, title
 
@@ -20,11 +21,6 @@ Array = np.ndarray
 
 # Points of a learning curve at most, and iterations of each at least.
 POINTS, SPAN = 100, 10
-# What is drawn of the records, by setting: the second of one group that adapts.
-TOLD = {
-    "few-shot": {"loss": ""},
-    "rl": {"return_after": "", "return_before": ", before adaptation"},
-}
 
 
 class Line(NamedTuple):
@@ -51,7 +47,8 @@ def learning(groups: Sequence[Group]):
         return None
     config = groups[0].config
     both = len(records) == 1 and config.uses("inner_steps")
-    keys = [*TOLD[config.setting].items()][: None if both else 1]
+    keys = [*zip(config.learning, ("", ", before adaptation"), strict=False)]
+    keys = keys[: None if both else 1]
     trained = {
         (number + i, label + more): smoothed(some, key)
         for (number, label), some in records.items()
@@ -62,11 +59,11 @@ def learning(groups: Sequence[Group]):
     figure = figures.new_figure(8, 3.8)
     left, *right = figure.subplots(1, 1 + bool(checked), squeeze=False, sharex=True)[0]
     subject = keys[0][0].partition("_")[0]  # loss or return
-    _draw(left, subject, trained)
+    _draw(left, trained, from_zero=subject == "loss")
     left.set(xlabel="outer updates", ylabel=f"{subject} on training tasks")
     for axes in right:
-        _draw(axes, config.score, checked)
-        axes.set(xlabel="outer updates", ylabel=_score(config.score, "validation tasks"))
+        _draw(axes, checked, *_axis(config.score))
+        axes.set(xlabel="outer updates", ylabel=f"{config.score.axis} on validation tasks")
     figure.suptitle(title(groups))
     alone = "iterations (left), tasks (right)" if checked else "iterations"
     figures.legend(figure, left, _over(records.values(), alone))
@@ -91,13 +88,13 @@ def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
     return Line(x, *np.array([interval(values[0, span]) for span in spans]).T)
 
 
-def validations(records: Sequence[Sequence[dict]], score: str) -> Line:
+def validations(records: Sequence[Sequence[dict]], score: Score) -> Line:
     """Return what validation tasks scored: for one run with the interval over its tasks."""
     told = [[record for record in one if "validation" in record] for one in records]
     length = min(map(len, told))
     x = np.array([record["iteration"] for record in told[0][:length]])
     mean, half = (
-        _factor(score)
+        score.scale
         * np.array([[r.get(name, np.nan) for r in one[:length]] for one in told], float)
         for name in ("validation", "validation_half_width_95")
     )
@@ -109,17 +106,27 @@ def _over_runs(x: Array, means: Array) -> Line:
     return Line(x, means.mean(axis=0), results.over_seeds(means[..., None]))
 
 
-def _draw(axes, score: str, lines: dict[tuple[int, str], Line]) -> None:
-    """Draw lines of a score by number, which is their style's, and label."""
+def _axis(score: Score) -> tuple[bool, bool]:
+    """Whether the axis of a score may be logarithmic, and whether it begins at 0."""
+    return score.scale == 1, not score.higher_is_better
+
+
+def _draw(
+    axes,
+    lines: dict[tuple[int, str], Line],
+    may_be_log: bool = True,
+    from_zero: bool = True,
+) -> None:
+    """Draw lines by number, which is their style's, and label."""
     figures.tidy(axes)
     means = np.concatenate([line.mean for line in lines.values()])
-    log = None if score == "accuracy" else figures.log_from(means)
+    log = figures.log_from(means) if may_be_log else None
     for (number, label), line in lines.items():
         least = -np.inf if log is None else log
         figures.curve(axes, *line, label, least, **figures.style(number))
     if log is not None:
         figures.make_log(axes, log)
-    elif score in ("loss", "MSE") and np.isfinite(axes.dataLim.ymax):
+    elif from_zero and np.isfinite(axes.dataLim.ymax):
         axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
 
 
@@ -131,18 +138,18 @@ def steps(groups: Sequence[Group], judged: Sequence[Sequence[Judged]]):
     config = groups[0].config
     lines = {}
     for name, some in zip(_names(groups), judged, strict=True):
-        mean, half = (_factor(config.score) * told for told in scores(some))
+        mean, half = (config.score.scale * x for x in scores(some))
         lines[name] = Line(np.arange(len(mean)), mean, half)
     figure = figures.new_figure(7, 4.4)
     axes = figure.subplots()
-    _draw(axes, config.score, lines)
+    _draw(axes, lines, *_axis(config.score))
     for name, value in config.anchors.items():
         figures.level(axes, value, name)
-    if config.score == "accuracy":
+    if "ways" in config.options:
         for ways in sorted({group.config.ways for group in groups}):
             figures.level(axes, 100 / ways, f"chance, {ways}-way")
-    tasks = {one.tasks for some in judged for one in some}
-    axes.set(xlabel="gradient steps", ylabel=_score(config.score, "held-out tasks"))
+    tasks = {one.found.tasks for some in judged for one in some}
+    axes.set(xlabel="gradient steps", ylabel=f"{config.score.axis} on held-out tasks")
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=10)
     axes.set_title(title(groups))
     alone = f"{' or '.join(map(str, sorted(tasks)))} tasks"
@@ -157,14 +164,6 @@ def _names(groups: Sequence[Group]) -> list[tuple[int, str]]:
         (i, f"{group.label}, {n} seeds" if n > 1 else group.label)
         for i, (group, n) in enumerate(zip(groups, seeds, strict=True))
     ]
-
-
-def _factor(score: str) -> int:
-    return 100 if score == "accuracy" else 1
-
-
-def _score(score: str, tasks: str) -> str:
-    return f"{score}{' (%)' if score == 'accuracy' else ''} on {tasks}"
 
 
 def _over(lines: Iterable[Sequence], alone: str) -> str:

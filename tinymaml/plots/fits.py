@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,13 @@ class Panel(NamedTuple):
     truth: Array
     points: tuple[Array, Array]
     fits: dict[int, Array]
+
+
+def pictures(
+    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
+) -> list[Path]:
+    """Draw fit.png into a folder."""
+    return [figures.save(draw(groups, judged, task), into / "fit.png")]
 
 
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
@@ -69,7 +77,8 @@ def panels(judged: Judged, task: int) -> list[Panel]:
     """
     config = judged.config
     episodes, curves = _tasks(config, task)
-    thetas = adapted(judged, episodes, max(step for step, *_ in STEPS))
+    steps = max(step for step, *_ in STEPS)
+    thetas = adapted(judged, episodes, len(TASKS), steps)
     x = np.linspace(*INPUTS, 200).astype(config.dtype)
     seen = _seen(config, curves, np.tile(x[:, None], (len(TASKS), 1, 1)))
     apply = problem(config).model.apply
@@ -99,7 +108,7 @@ def _tasks(config: Config, task: int) -> tuple[Episode, Curve]:
 
 
 def _seen(config: Config, curves: Curve, x: Array) -> Array:
-    return sine.told(curves, x) if config.algorithm == "oracle" else x
+    return sine.with_parameters(curves, x) if config.method.sees_task else x
 
 
 def _draw(axes, panel: Panel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from string import ascii_uppercase
 from typing import NamedTuple
 
@@ -58,7 +59,7 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
         if not all(map(np.array_equal, own, episode)):
             continue
         last = one.config.test_steps
-        thetas = adapted(one, episode, last)
+        thetas = adapted(one, episode, 1, last)
         for step in sorted({0, last}):
             logits = problem(one.config).model.apply(thetas[step], episode.x_query)
             classes = logits[0].argmax(axis=-1)[orders[1]].reshape(ways, -1)
@@ -68,6 +69,13 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
         for x, order in zip(episode[::2], orders, strict=True)
     )
     return Sheet(support, query, answers)
+
+
+def pictures(
+    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
+) -> list[Path]:
+    """Draw sheet.png into a folder."""
+    return [figures.save(draw(groups, judged, task), into / "sheet.png")]
 
 
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):

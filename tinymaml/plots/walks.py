@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.harness.evaluation import held_out
 from tinymaml.plots import figures
@@ -42,15 +41,26 @@ class Walks(NamedTuple):
     paths: list[list[list[Array]]]
 
 
+def pictures(
+    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
+) -> list[Path]:
+    """Draw walks.png and walks.gif into a folder."""
+    pairs = zip(groups, judged, strict=True)
+    walked = [walks(group, some[0], task) for group, some in pairs]
+    return [
+        figures.save(draw(walked), into / "walks.png"),
+        animate(walked, into / "walks.gif"),
+    ]
+
+
 def walks(group: Group, judged: Judged, task: int) -> Walks:
     """Return how a group's first policy walks to held-out goals, after each step."""
-    family = problem(judged.config)
+    family, method = problem(judged.config), judged.config.method
     draws = held_out(judged.config, "test", range(task, task + GOALS))
-    met: list = []
-    acting = family.task(draws, met)
+    acting = family.task(draws)
     steps = STEPS[-1][0]
-    start = np.tile(family.start(judged.theta), (GOALS, 1))
-    last = maml.adapt(start, acting, family.test_alpha(steps), steps)
+    start = np.tile(method.start(judged.theta, family), (GOALS, 1))
+    last = method.adapt(start, acting, family.at_test(steps), steps)[-1]
     acting.support(last)  # meets what the last one does
     paths = [
         [
@@ -60,7 +70,7 @@ def walks(group: Group, judged: Judged, task: int) -> Walks:
             ]
             for seen, heavy in zip(m.observations, m.weights, strict=True)
         ]
-        for m in met
+        for m in acting.path
     ]
     return Walks(group.label, draws.goals, paths)
 

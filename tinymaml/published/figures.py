@@ -12,13 +12,8 @@ not checked against its source.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from tinymaml.experiments.common import Config
-from tinymaml.harness.results import Result
 from tinymaml.published import presets
 
 
@@ -173,7 +168,7 @@ FIGURES: tuple[Figure, ...] = (
 )
 
 
-def matching(config: Config, split: str) -> list[Figure]:
+def matching(config: Any, split: str) -> list[Figure]:
     """Return the figures of config's problem, those of its own method first.
 
     All are of test tasks, so that there are none for another split.
@@ -189,26 +184,28 @@ def matching(config: Config, split: str) -> list[Figure]:
     return sorted(found, key=lambda figure: not is_method(figure, config))
 
 
-def is_method(figure: Figure, config: Config) -> bool:
+def is_method(figure: Figure, config: Any) -> bool:
     """Return whether a figure is of the method that config trains with."""
-    method = "context" if getattr(config, "context", 0) else config.algorithm
-    return figure.algorithm == method.removesuffix("-low-memory")
+    return figure.algorithm == config.method.published_as
 
 
-def differences(figure: Figure, result: Result) -> dict[str, dict[str, Any]] | None:
+def differences(
+    figure: Figure, config: Any, trained: Any, iterations: int | None
+) -> dict[str, dict[str, Any]] | None:
     """Return {option: {"ours": value, "published": values}} where a run differs.
 
+    config, trained: the options at test time and in training
+    iterations: those after which the theta was tested, if not all that were asked for
     None where the setting of a figure is not known: that of all works but the paper. A run
     agrees when it has the value of the paper or that of its code.
     """
     if not figure.source.startswith(PAPER):
         return None
-    trained = result.trained
-    columns = presets.columns(result.config).values()
+    columns = presets.columns(config.name, config.values()).values()
     published = [_counted({**figure.setting, **column}, trained) for column in columns]
-    ours = _counted(asdict(trained), trained)
-    if np.isnan(result.validations).all():  # else it went on after the theta that is tested
-        ours["iterations"] = min(result.iterations)
+    ours = _counted(trained.values(), trained)
+    if iterations is not None:
+        ours["iterations"] = iterations
     names = [name for name in published[0] if _is_compared(name, figure, trained)]
     names.sort(key=lambda name: name not in DATA_AND_NET)
     values = {name: [*dict.fromkeys(one[name] for one in published)] for name in names}
@@ -219,7 +216,7 @@ def differences(figure: Figure, result: Result) -> dict[str, dict[str, Any]] | N
     }
 
 
-def _is_compared(name: str, figure: Figure, trained: Config) -> bool:
+def _is_compared(name: str, figure: Figure, trained: Any) -> bool:
     if not trained.uses(name) or name in NOT_COMPARED:
         return False
     settings = presets.PUBLISHED[trained.name].settings
@@ -229,12 +226,12 @@ def _is_compared(name: str, figure: Figure, trained: Config) -> bool:
     return name in DATA_AND_NET or (own and (whole or extra))
 
 
-def _counted(options: dict[str, Any], trained: Config) -> dict[str, Any]:
+def _counted(options: dict[str, Any], trained: Any) -> dict[str, Any]:
     """Return options with the numbers of queries that 0 and -1 stand for."""
-    told = dict(options)
-    if "queries" in told:
-        told["queries"] = told["queries"] or trained.shots
-    if "test_queries" in told:
-        test = told["test_queries"] or told["queries"]
-        told["test_queries"] = trained.shots if test < 0 else test
-    return told
+    counted = dict(options)
+    if "queries" in counted:
+        counted["queries"] = counted["queries"] or trained.shots
+    if "test_queries" in counted:
+        test = counted["test_queries"] or counted["queries"]
+        counted["test_queries"] = trained.shots if test < 0 else test
+    return counted

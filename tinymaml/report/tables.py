@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml.cli.options import shown
+from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
-from tinymaml.published import figures, presets
+from tinymaml.losses import Score
+from tinymaml.options import PLACE, SEED, flags, shown
+from tinymaml.published import figures
+from tinymaml.published.figures import Figure
 
 
 Array = np.ndarray
-
-
-# Options that a title leaves out: they matter little to a figure, or stand elsewhere.
-TOLD_APART = (
-    *("iterations", "seed", "data", "test", "test_tasks", "test_steps"),
-    *("chunk", "replay", "checkpoint_every", "validate_every", "validation_tasks"),
-)
 
 
 class Column(NamedTuple):
@@ -38,10 +34,10 @@ class Column(NamedTuple):
 # ----- For people -----
 
 
-def as_text(results: Sequence[Result], shown: Iterable[int]) -> str:
+def as_text(results: Sequence[Result], steps: Iterable[int]) -> str:
     """Return the table of results of the same runs, with only the steps shown."""
     columns = _columns(results)
-    steps = [k for k in shown if k in columns[0].cells]
+    steps = [k for k in steps if k in columns[0].cells]
     rows = [[f"{k:>14}", *_row(columns, k)] for k in steps]
     lines = _aligned([["gradient steps", *(column.head for column in columns)], *rows])
     for result in results:
@@ -75,16 +71,17 @@ def as_markdown(results: Sequence[Result]) -> str:
 def title(result: Result) -> str:
     """Return one line: what was evaluated, of which runs, on which tasks."""
     config, tasks = result.config, result.scores.shape[-1]
-    options = presets.apart(result.trained)
-    options = {k: x for k, x in options.items() if k not in TOLD_APART}
-    name = " ".join(filter(None, [config.name, presets.flags(options)]))
+    roles = {name: option.role for name, option in config.options.items()}
+    options = result.trained.differences()
+    options = {name: x for name, x in options.items() if roles[name].titled}
+    name = " ".join(filter(None, [config.name, flags(options)]))
     iterations = ", ".join(map(str, sorted({*result.iterations})))
     told = f"{name}, {iterations} iterations, {tasks} {result.split} tasks"
     if len(result.seeds) > 1:
         told += f", seeds {', '.join(map(str, result.seeds))}"
-    chosen = [_figure(config.score, x) for x in result.validations if not np.isnan(x)]
+    chosen = [config.score.shown(x) for x in result.validations if not np.isnan(x)]
     if chosen:
-        told += f", chosen on validation tasks ({config.score} {', '.join(chosen)})"
+        told += f", chosen on validation tasks ({config.score.name} {', '.join(chosen)})"
     return told
 
 
@@ -105,7 +102,7 @@ def _columns(results: Sequence[Result]) -> list[Column]:
         over = "95 % interval" if len(result.seeds) == 1 else "95 % over tasks, over seeds"
         subject = f"on {tasks} tasks" if len(results) == 1 else f"of K = {config.shots}"
         seen = "" if result.alone is None else ", transductive"
-        head = f"{config.score} {subject}{seen} ({over})"
+        head = f"{config.score.name} {subject}{seen} ({over})"
         columns.append(Column(head, _cells(config.score, result.scores)))
         if result.alone is not None:
             cells = _cells(config.score, result.alone).values()
@@ -118,21 +115,13 @@ def _row(columns: Sequence[Column], step: int) -> list[str]:
     return [column.cells.get(step, "") for column in columns]
 
 
-def _cells(score: str, scores: Array) -> dict[int, str]:
+def _cells(score: Score, scores: Array) -> dict[int, str]:
     mean, half = over_tasks(scores)
-    cells = {
-        k: _figure(score, *pair) for k, pair in enumerate(zip(mean, half, strict=True))
-    }
+    cells = {k: score.shown(*pair) for k, pair in enumerate(zip(mean, half, strict=True))}
     if len(scores) > 1:
         for k, seeds in enumerate(over_seeds(scores)):
-            cells[k] = _figure(score, mean[k], half[k], seeds)
+            cells[k] = score.shown(mean[k], half[k], seeds)
     return cells
-
-
-def _figure(score: str, *numbers: float) -> str:
-    """A mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
-    factor, digits, unit = (100, 2, " %") if score == "accuracy" else (1, 4, "")
-    return " +- ".join(f"{factor * x:.{digits}f}" for x in numbers) + unit
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -152,14 +141,13 @@ def _compared(result: Result) -> list[list[str]]:
     """Method, steps, theirs, ours after as many steps, source; ours of the same method."""
     config, rows = result.config, []
     ours = _cells(config.score, result.scores)
-    unit = " %" if config.score == "accuracy" else ""
     for figure in figures.matching(config, result.split):
         steps = [k for k, *_ in figure.values if k is not None]
-        theirs = [_told(*value) + unit for _, *value in figure.values]
+        theirs = [_told(*value) + config.score.unit for _, *value in figure.values]
         same = figures.is_method(figure, config)
         told = [ours.get(k, "-") for k in steps or [max(ours)]] if same else []
         cells = ((str(k) for k in steps), theirs, told)
-        known = figures.differences(figure, result) is not None
+        known = _differences(figure, result) is not None
         source = figure.source if known else f"{figure.source}; settings of its own"
         rows.append([figure.method, *map(", ".join, cells), source])
     return rows
@@ -170,19 +158,24 @@ def _differing(result: Result) -> list[str]:
 
     The paper's first figure tells most: the own method's, if it has one.
     """
-    figures = figures.matching(result.config, result.split)
-    for found in filter(None, (figures.differences(one, result) for one in figures)):
-        told = [_difference(name, **values) for name, values in found.items()]
-        return [f"differs from {figures.PAPER}: {', '.join(told)}"]
+    shown = figures.matching(result.config, result.split)
+    for found in filter(None, (_differences(one, result) for one in shown)):
+        parts = [_difference(name, **values) for name, values in found.items()]
+        return [f"differs from {figures.PAPER}: {', '.join(parts)}"]
     return []
+
+
+def _differences(figure: Figure, result: Result) -> dict[str, dict[str, Any]] | None:
+    """What `figures.differences` finds of the theta that was tested."""
+    last = np.isnan(result.validations).all()  # else it trained on after that theta
+    tested = min(result.iterations) if last else None
+    return figures.differences(figure, result.config, result.trained, tested)
 
 
 def _difference(name: str, ours: Any, published: Sequence[Any]) -> str:
     """An option as it was given, and as it was published: "--filters 4 (64)"."""
-    theirs = [
-        presets.flags({name: x}) if isinstance(x, bool) else shown(x) for x in published
-    ]
-    return f"{presets.flags({name: ours})} ({' or '.join(theirs)})"
+    theirs = [flags({name: x}) if isinstance(x, bool) else shown(x) for x in published]
+    return f"{flags({name: ours})} ({' or '.join(theirs)})"
 
 
 def _told(value: float, half: float | None) -> str:
@@ -202,13 +195,14 @@ def as_json(results: Sequence[Result]) -> str:
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
-    config, trained = result.config, asdict(result.trained)
+    config, trained = result.config, result.trained.values()
+    roles = {name: option.role for name, option in config.options.items()}
     told = {
         "experiment": config.name,
         "algorithm": config.algorithm,
         "alpha": config.alpha,
-        "options": {k: x for k, x in trained.items() if k not in ("seed", "data")},
-        "score": config.score,
+        "options": {k: x for k, x in trained.items() if roles[k] not in (SEED, PLACE)},
+        "score": config.score.name,
         "split": result.split,
         "shots": getattr(config, "shots", None),
         "seeds": result.seeds,
@@ -223,10 +217,9 @@ def _as_dict(result: Result) -> dict[str, Any]:
         told["anchors"] = config.anchors
     if result.alone is not None:
         told["alone"] = {"steps": result.alone_steps, **_numbers(result.alone)}
-    figures = figures.matching(config, result.split)
     told["published"] = [
-        {**figure._asdict(), "differs": figures.differences(figure, result)}
-        for figure in figures
+        {**figure._asdict(), "differs": _differences(figure, result)}
+        for figure in figures.matching(config, result.split)
     ]
     return told
 
@@ -241,3 +234,60 @@ def _numbers(scores: Array) -> dict[str, list[float | None]]:
 
 def _finite(numbers: Array) -> list[float | None]:
     return [x if np.isfinite(x) else None for x in numbers.tolist()]
+
+
+# ----- In a run's folder -----
+
+
+class Evaluation(NamedTuple):
+    """What evaluation.json has of a run.
+
+    iteration, alpha: of the theta, and the step size it was adapted with
+    mean, half: the score after 0, 1, ... steps, and half its 95 % interval over tasks
+    tasks: their number
+    """
+
+    iteration: int
+    alpha: float
+    mean: Array
+    half: Array
+    tasks: int
+
+
+def save(path: Path, result: Result) -> None:
+    """Write evaluation.json into the folder of a run, or of several seeds."""
+    runs.write(path / runs.EVALUATION, as_json([result]).encode())
+
+
+def keep(path: Path, result: Result) -> None:
+    """Write evaluation.json of a run whose theta has none, for `tinymaml plot`.
+
+    A theta without a run's checkpoints, as the package has them, is left alone.
+    """
+    found = saved(path)
+    if not (path / runs.THETA).exists() and (
+        found is None or [found.iteration] != [*result.iterations]
+    ):
+        save(path, result)
+
+
+def saved(path: Path) -> Evaluation | None:
+    """Return what evaluation.json has; None when it is missing or not as we write it."""
+    try:
+        told = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
+        (iteration,) = told["iterations"]
+        found = Evaluation(
+            iteration=iteration,
+            alpha=float(told["alpha"]),
+            # null, which stands for what is not finite, becomes nan.
+            mean=np.array(told["mean"], float),
+            half=np.array(told["half_width_95"], float),
+            tasks=int(told["tasks"]),
+        )
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    except (OverflowError, RecursionError):  # too large a number, too deep a list
+        return None
+    one_each = found.mean.ndim == 1 and found.mean.shape == found.half.shape
+    sound = one_each and found.mean.size and found.tasks > 0
+    return found if sound and 0 <= found.alpha < np.inf else None

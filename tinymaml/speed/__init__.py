@@ -1,1 +1,4 @@
-"""What makes a run quick without changing a bit of it. Imports nothing: BLAS threads are chosen first."""
+"""What makes a run quick without changing a bit of its result.
+
+Nothing is imported here: BLAS threads are chosen before NumPy loads.
+"""
