@@ -38,6 +38,7 @@ CHAIN_END = (
     "    for alpha_k, hvp_k in reversed(trail):\n        v = v - hvp_k(alpha_k * v)\n"
 )
 CORE = "test_maml.py test_laws.py"
+GOLDEN = "test_golden.py::test_every_case_gives_the_bytes_that_were_recorded"
 RL = "test_rl_surrogates.py test_rl_exact.py"
 
 MUTATIONS = [
@@ -376,6 +377,20 @@ MUTATIONS = [
         "sum(gradients) / config.tasks",
         "sum(gradients)",
         "test_train.py test_experiments.py",
+    ),
+    Mutation(
+        "chunks summed in reverse",
+        "harness/loop.py",
+        "sum(gradients) / config.tasks",
+        "sum(reversed(gradients)) / config.tasks",
+        "test_train.py test_workers.py test_golden.py",
+    ),
+    Mutation(
+        "an old run's best theta not found",
+        "harness/thetas.py",
+        '"best.npz"',
+        '"chosen.npz"',
+        "test_thetas.py test_old_runs.py",
     ),
     Mutation(
         "every chunk computes the first tasks",
@@ -1160,6 +1175,13 @@ MUTATIONS = [
         "    return theta, None, loss, 0.0\n",
         "    return there, TRIES, after, kl\n",
         "test_rl_trpo.py",
+    ),
+    Mutation(
+        "twice the damping of the metric",
+        "rl/trpo.py",
+        "DAMPING = 1e-5",
+        "DAMPING = 2e-5",
+        f"test_rl_trpo.py test_rl_experiment.py {GOLDEN}[pointnav]",
     ),
     Mutation(
         "a line search that does not look at the KL",
