@@ -47,6 +47,7 @@ NUMBERS = (
 # ----- The cases -----
 
 INNER_LOOP = ("maml", "fomaml", "maml-low-memory")
+ORDERS = ("--order exact", "--order first")  # of a context vector's meta-gradient
 TEST = "--checkpoint-every 8 --validation-tasks 4"
 SINE = (
     f"sine --seed 7 --shots 4 --queries 3 --hidden 7,5 --chunk 2 {TEST} --test-tasks 23"
@@ -78,13 +79,14 @@ ADAM = "--outer adam --beta 0.005"
 
 def sine() -> list[str]:
     """The algorithms with an inner loop, and their options."""
-    nets = ["", "--dtype float64", "--activation tanh", "--context 3"]
+    nets = ["", "--dtype float64", "--activation tanh"]
     return [
         *(
             f"{SINE} {INNER} --algorithm {name} {net}"
             for name in INNER_LOOP
             for net in nets
         ),
+        *(f"{SINE} {INNER} --algorithm context {order} --context 3" for order in ORDERS),
         f"{SINE} {INNER} --clip 0.05",
         f"{SINE} {INNER} --seeds 2",
         f"{SINE} {INNER} --validate-every 0",
@@ -117,7 +119,7 @@ def images(name: str, inner: str, outer: str) -> list[str]:
     start = IMAGES[name]
     return [
         *(f"{start} {inner} --algorithm {algorithm}" for algorithm in INNER_LOOP),
-        f"{start} {inner} --context 1",
+        f"{start} {inner} --algorithm context --context 1",
         f"{start} --algorithm pretrained {outer} {FIXED}",
         f"{start} --algorithm random --validate-every 0 {FIXED}",
     ]
@@ -179,8 +181,12 @@ def more_images() -> list[str]:
         for net in nets:
             lines += [
                 f"{start} {inner} --algorithm {algorithm} --net {net} {option}"
-                for option in ("", "--context 2", "--adapt-norm")
+                for option in ("", "--adapt-norm")
                 for algorithm in INNER_LOOP
+            ]
+            lines += [
+                f"{start} {inner} --algorithm context {order} --net {net} --context 2"
+                for order in ORDERS
             ]
             lines.append(f"{start} --algorithm pretrained {FEW} --net {net} {FIXED}")
         if name != "glyphs":  # which are drawn anew for each step size that is tried

@@ -18,7 +18,7 @@ WRITTEN_ON = "numpy 2.4.6, SkylakeX, AVX512_ICL"
 WAVES = "--regressors 5 --points 6 --pull 0.01 --wave 4"
 LINES = {
     "sine-maml": f"{golden.SINE} {golden.INNER} --algorithm maml",
-    "sine-context": f"{golden.SINE} {golden.INNER} --algorithm maml --context 3",
+    "sine-context": f"{golden.SINE} {golden.INNER} --algorithm context --order exact --context 3",
     "sine-averaged": f"{golden.SINE} --algorithm averaged-mean --iterations 20"
     f" --validate-every 5 --beta 0.005 {WAVES}",
     "sine-preset": "sine --preset finn2017-code --iterations 20 --test-tasks 23"

@@ -55,7 +55,7 @@ def option_of(option: Option, choices: tuple[str, ...] = ()) -> click.Option:
     if values.kind is bool:
         names, kind = [f"{bare}/--no-{bare[2:]}"], None
     else:
-        names, kind = [bare], Value(*values)
+        names, kind = [bare], Value(**values._asdict())
     choices = choices or values.choices
     return click.Option(
         [*names, option.name],
