@@ -26,6 +26,7 @@ from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments import MODULES, problem
 from tinymaml.experiments.common import Config
 from tinymaml.harness import results, runs, thetas
+from tinymaml.harness.finetune import tuned
 from tinymaml.harness.loop import train as train_run
 from tinymaml.harness.results import Result
 from tinymaml.harness.thetas import Kept
@@ -233,6 +234,9 @@ def train_and_report(
         theta, steps = thetas.load(path, config), config.test_steps
         if not config.test:
             click.echo(untested(path, config, theta))
+            config = tuned(config, theta.theta, steps, pool)
+            for line in results.unimproved(config, theta, steps, config.test_tasks, pool):
+                click.echo(line)
             draw(path)
             return None
         result = results.judge(
