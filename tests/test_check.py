@@ -133,6 +133,8 @@ def test_what_cannot_be_judged_raises(loss, gradient, message):
 # ----- Other frameworks -----
 
 RECIPES = [
+    ("autograd", "autograd_maml", "meta_gradient", "exact"),
+    ("autograd", "autograd_maml", "port_gradient", "first-order"),
     ("torch", "torch_maml", "meta_gradient", "exact"),
     ("torch", "torch_maml", "port_gradient", "first-order"),
     ("jax", "jax_maml", "meta_gradient", "exact"),

@@ -351,7 +351,7 @@ def test_stdout_holds_the_table_only(tmp_path):
     assert told.code == 0
     lines = told.out.splitlines()
     assert lines[0] == "gradient steps   MSE on 4 tasks (95 % interval)"
-    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "tasks,"]
+    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "tasks,", "no"]
     err = told.err.splitlines()
     assert err[0] == "run folder: run"
     assert err[1].startswith("no pictures: ")
@@ -422,13 +422,30 @@ def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
     rest = told.out[told.out.index("step size") :].splitlines()
     assert rest[0] == line
     fits = "0 of 5 regressors are below an MSE of 0.02 on their own curve"
-    assert rest[1:] == ([fits] if few else [])
+    told = [line for line in rest[1:] if not line.startswith("no clear improvement")]
+    assert told == ([fits] if few else [])
     again = here("evaluate", "run")
     assert again.code == 0, again
     assert again.out[again.out.index("step size") :].splitlines() == rest
     assert json.loads(here("evaluate", "run", "--json").out) == saved
     if algorithm == "averaged-mean":
         assert here("evaluate", "run", "--workers", "2").out == again.out
+
+
+def test_a_training_that_did_not_help_says_so(tmp_path, monkeypatch):
+    """Rejects a table of a pretrained net on its plateau without a word, in the report and
+    for machines; and that word about one that learned."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinymaml.plots.draw", lambda path: [])
+    for beta, learned in ((0.001, False), (0.01, True)):
+        options = ["--beta", beta, "--seed", 1, "--iterations", 1000, "--test-tasks", 100]
+        told = here("train", "sine", "--algorithm", "pretrained", *options, "--out", beta)
+        assert told.code == 0, told
+        [*_, last] = told.out.splitlines()
+        remarks = json.loads(Path(f"{beta}/evaluation.json").read_text())["remarks"]
+        assert last.startswith("no clear improvement: on 100 validation tasks") != learned
+        assert remarks[-1] == last
+        assert ("a larger --beta or another --seed" in last) != learned
 
 
 def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
@@ -438,7 +455,7 @@ def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
     options = ["--hidden", "8", "--test-tasks", "4", "--validation-tasks", "4"]
     told = here("train", "sine", "--algorithm", "random", *options, "--out", "run")
     assert told.code == 0, told
-    assert "step size" in told.out
+    assert "step size" in told.out.splitlines()[-1]
     assert runs.read_config(Path("run")).iterations == 0
     assert runs.read_metrics(Path("run")) == []
     told = here("train", "--resume", "run", "--iterations", "5")

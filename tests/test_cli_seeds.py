@@ -52,9 +52,10 @@ def test_tests_can_wait(tmp_path, monkeypatch):
         f"sine, {best.iteration} iterations, MSE {best.validation:.4f} on validation tasks;"
         " to test it: tinymaml evaluate left/seed-0"
     )
-    assert len(lines) == 2
-    found = here("evaluate", "left/seed-0", "--json").out
     expected = json.loads((tmp_path / "whole" / "evaluation.json").read_text())
+    assert lines[1].startswith("no clear improvement: on 4 validation tasks")
+    assert [lines[1]] == expected["remarks"]
+    found = here("evaluate", "left/seed-0", "--json").out
     expected["options"]["test"] = False
     assert json.loads(found) == expected
     again = here("train", "--resume", "left/seed-0", "--test")

@@ -30,9 +30,9 @@ def test_the_table_names_every_mutant_and_a_test_that_exists():
 def test_the_readme_quotes_it():
     """Rejects a README with rows or a count that the table does not have."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    quoted = re.findall(r"^\| (.+?) \| `[\w/.]+` \| (`test_.+?) \|$", readme, re.MULTILINE)
+    quoted = [line for line in readme.splitlines() if ".py::test_" in line]
     assert len(quoted) >= 8
-    assert dict(quoted).items() <= ROWS.items()
+    assert {*quoted} <= {*KEPT.splitlines()}
     assert f"{len(ROWS)} wrong programs" in readme
 
 

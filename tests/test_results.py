@@ -3,11 +3,21 @@
 import numpy as np
 import pytest
 
+from tinymaml.errors import UsageError
+from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, results
 from tinymaml.harness.evaluation import evaluate, fingerprint
-from tinymaml.harness.results import Result, judge, over_seeds, over_tasks, pooled
+from tinymaml.harness.results import (
+    Result,
+    judge,
+    over_seeds,
+    over_tasks,
+    pooled,
+    unimproved,
+)
 from tinymaml.harness.thetas import Kept
 from tinymaml.speed.workers import Here
 
@@ -83,6 +93,90 @@ def test_diverged_tasks_are_counted():
     assert results.diverged(scores) == ["2 of 4 tasks diverged; the median is inf"]
     scores[-1] = [1.0, np.nan, 5, 2]
     assert results.diverged(scores) == ["1 of 4 tasks diverged; the median is 3.5000"]
+
+
+# ----- Did training help? -----
+
+PRETRAINED = Sine(algorithm="pretrained", validation_tasks=100)
+SPREAD = np.linspace(-3, 3, 100)  # of tasks: half of its 95 % interval is 0.34
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Let `evaluate` give made-up scores; return how to ask for the line on them."""
+
+    def line(config, before, after, untrained, tasks=100):
+        trained = np.ones(problem(config).size, np.float32)
+
+        def evaluate(config, theta, split, tasks, steps, engine):
+            assert split == "val"
+            rows = [before, after] if (theta == trained).all() else [0.0, untrained]
+            return np.stack([np.broadcast_to(row, tasks) for row in rows])
+
+        monkeypatch.setattr(results, "evaluate", evaluate)
+        return unimproved(config, Kept(9, trained, 0.0), 1, tasks, Here())
+
+    return line
+
+
+def test_a_gain_within_the_interval_is_none(scored):
+    """Rejects a table without a word on a net that is not better after its steps, or no
+    better than the untrained net; and the word of one where the other is due."""
+    for before, after, untrained, other in (
+        (3.6, 3.5, 4.1, "3.6000 before them"),
+        (5.0, 3.0, 3.0, "3.0000 from the untrained net"),
+        (3.0, 3.5, 4.1, "3.0000 before them"),
+    ):
+        told = scored(PRETRAINED, before + SPREAD, after + SPREAD, untrained + SPREAD)
+        start = f"no clear improvement: on 100 validation tasks MSE {after:.4f} after 1 "
+        assert len(told) == 1
+        assert told[0].startswith(f"{start}gradient steps, {other} (half of")
+
+
+def test_what_helped_is_no_plateau(scored):
+    """Rejects the line on what learned, intervals of unpaired tasks beside the untrained
+    net, the least taken for the best, and an oracle that is to adapt."""
+    assert scored(PRETRAINED, 3.0 + SPREAD, 2.0 + SPREAD, 4.0 + SPREAD) == []
+    assert scored(PRETRAINED, 9.0 + SPREAD, 3.9 + SPREAD, 4.0 + SPREAD) == []
+    images = Glyphs(validation_tasks=100)
+    assert scored(images, 0.2, 0.9 + SPREAD / 10, 0.5 + SPREAD / 10) == []
+    assert scored(images, 0.9, 0.2 + SPREAD / 10, 0.5 + SPREAD / 10) != []
+    oracle = PRETRAINED.with_changes({"algorithm": "oracle"})
+    assert scored(oracle, SPREAD, SPREAD, 4.0 + SPREAD) == []
+
+
+def test_the_advice_is_one_that_can_help(scored):
+    """Rejects larger steps for what became worse, an option that is not used, and advice
+    on regressors that fit but whose average is poor."""
+    plateau = [3.6 + SPREAD, 3.5 + SPREAD, 4.1 + SPREAD]
+    worse = [3.6 + SPREAD, 5.5 + SPREAD, 4.1 + SPREAD]
+    assert scored(PRETRAINED, *plateau)[0].endswith("a larger --beta or another --seed")
+    assert "a smaller --beta" in scored(PRETRAINED, *worse)[0]
+    walk = PointNav(validation_tasks=100)
+    assert "--max-kl" in scored(walk, *plateau[::-1])[0]
+    assert "--beta" in scored(walk.with_changes({"outer": "adam"}), *plateau[::-1])[0]
+    average = PRETRAINED.with_changes({"algorithm": "averaged", "regressors": 2})
+    assert scored(average, *plateau)[0].endswith(")")
+
+
+def test_where_nothing_can_be_said_nothing_is(scored, monkeypatch):
+    """Rejects a line on what was not trained or did not adapt, on scores that are not
+    finite, and a crash without validation classes; and more tasks than were asked for."""
+    lost = np.where(np.arange(100) == 7, np.inf, 3.0)
+    assert scored(PRETRAINED, 3.0, lost, 4.0) == []
+    assert scored(PRETRAINED, 3.0, 2.0 + SPREAD, lost) == []
+    [line] = scored(PRETRAINED, 3.0, 3.0, 4.0, tasks=7)
+    assert "on 7 validation tasks" in line
+
+    def none(*_):
+        raise UsageError("these data have no 'val' classes")
+
+    monkeypatch.setattr(results, "evaluate", none)
+    theta = np.ones(problem(PRETRAINED).size, np.float32)
+    assert unimproved(PRETRAINED, Kept(9, theta, 0.0), 1, 100, Here()) == []
+    monkeypatch.setattr(results, "evaluate", None)
+    assert unimproved(PRETRAINED, Kept(0, theta, 0.0), 1, 100, Here()) == []
+    assert unimproved(PRETRAINED, Kept(9, theta, 0.0), 0, 100, Here()) == []
 
 
 # ----- Several runs -----

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from tinymaml.check.chain import classify
+
 
 SIZES = [(1, 8), (8,), (8, 8), (8,), (8, 1), (1,)]
 ALPHA, STEPS = 0.05, 3
@@ -58,3 +60,9 @@ def meta_gradient(theta, create_graph=True):
 def port_gradient(theta):
     """The widespread port that calls itself second-order: no create_graph."""
     return meta_gradient(theta, create_graph=False)
+
+
+if __name__ == "__main__":
+    start = 0.5 * np.random.default_rng(1).standard_normal(97)
+    for gradient in (meta_gradient, port_gradient):
+        print(classify(meta_loss, gradient, start, adapt))

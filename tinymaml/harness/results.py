@@ -15,6 +15,7 @@ from tinymaml.experiments.common import Config
 from tinymaml.harness import evaluation
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import interval, tuned
+from tinymaml.harness.loop import initial_state
 from tinymaml.harness.step import own_tasks
 
 
@@ -84,6 +85,7 @@ def judge(
         *evaluation.tuning_remarks(config, steps),
         *config.method.remarks(kept.theta, problem(config), own_tasks(config, engine)),
         *diverged(scores),
+        *unimproved(config, kept, steps, tasks, engine),
     )
     return Result(
         config=config,
@@ -98,6 +100,53 @@ def judge(
         alone_steps=alone_steps,
         remarks=remarks,
     )
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def unimproved(
+    config: Config, kept: Kept, steps: int, tasks: int, engine: Executor
+) -> list[str]:
+    """Return a line when training did not improve the score after `steps` steps.
+
+    config: as it adapts
+    tasks: the number of validation tasks at most; test tasks have no part in it
+
+    The score must be better, beyond the 95 % interval of the difference, than that of the
+    untrained net after as many steps; and, by more than its own interval, than before the
+    first step, unless an oracle need not adapt. Data without validation classes, and
+    scores that diverge, have no line.
+    """
+    if not (steps and kept.iteration):
+        return []
+    tasks = min(tasks, config.validation_tasks)
+    thetas = kept.theta, initial_state(config).theta
+    try:
+        trained, untrained = (
+            evaluation.evaluate(config, theta, "val", tasks, steps, engine).astype(float)
+            for theta in thetas
+        )
+    except UsageError:
+        return []
+    after, sign = trained[-1], 1 if config.score.higher_is_better else -1
+    others = [("from the untrained net", untrained[-1], after - untrained[-1])]
+    if not config.method.sees_task:
+        others.append(("before them", trained[0], after))
+    for name, other, uncertain in others:
+        gain, (_, half) = sign * (after - other).mean(), interval(uncertain)
+        if gain <= half < np.inf:
+            told = f"no clear improvement: on {tasks} validation tasks {config.score.name}"
+            told += f" {after.mean():.4f} after {steps} gradient steps, {other.mean():.4f}"
+            told += f" {name} (half of the 95 % interval is {half:.4f})"
+            return [told + _advice(config, gain < -half)]
+    return []
+
+
+def _advice(config: Config, worse: bool) -> str:
+    if config.method.iterate:  # the average of nets that fit their tasks may be poor
+        return ""
+    step = "--max-kl" if getattr(config, "outer", "adam") == "trpo" else "--beta"
+    size = "smaller" if worse else "larger"
+    return f"; try more --iterations, a {size} {step} or another --seed"
 
 
 def diverged(scores: Array) -> list[str]:
