@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from places import ROOT, data_folder
 
-ROOT = Path(__file__).resolve().parent.parent
 
 SLOW_DRAWS = (HealthCheck.too_slow, HealthCheck.data_too_large)
 for _name, _examples in (("quick", 10), ("default", 30), ("thorough", 1000)):
@@ -21,21 +21,6 @@ for _name, _examples in (("quick", 10), ("default", 30), ("thorough", 1000)):
         suppress_health_check=SLOW_DRAWS,
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
-
-
-# For tests of what reads our data files.
-not_ours = pytest.mark.parametrize(
-    "content",
-    [b"", b"PK", b"<!DOCTYPE html><html>404</html>", b"PK\x05\x06" + bytes(18)],
-    ids=["empty", "two bytes", "html", "empty zip"],
-)
-
-
-def data_folder() -> Path | None:
-    """Return the folder with the real data, None where there is none."""
-    named = os.environ.get("TINYMAML_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data"
-    return folder if (folder / "omniglot").is_dir() else None
 
 
 @pytest.fixture(scope="session")

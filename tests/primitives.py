@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from autograd import grad
+
 from gradients import check_derivatives, check_keeps_float32
 from test_ops import CASES as OPS_CASES
 from test_ops import Sizes
-
 from tinymaml import ops, params
 
 

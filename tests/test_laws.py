@@ -11,8 +11,8 @@ from autograd import grad, make_hvp
 from autograd.differential_operators import make_jvp
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from problems import SMOOTH, make, problems
 
+from problems import SMOOTH, make, problems
 from tinymaml import maml, params
 from tinymaml.check.chain import query_after
 from tinymaml.check.differences import directions, remainder_rate

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from autograd import grad
-from gradients import check_derivatives, check_keeps_float32
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.linalg import norm
 from numpy.random import default_rng
 
+from gradients import check_derivatives, check_keeps_float32
 from tinymaml import losses
 
 

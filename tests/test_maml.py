@@ -10,8 +10,8 @@ import pytest
 from autograd import grad
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from problems import SMOOTH, make, problems
 
+from problems import SMOOTH, make, problems
 from tinymaml import maml
 from tinymaml.check.differences import directions, slope
 from tinymaml.maml import Task

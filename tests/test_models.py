@@ -4,13 +4,13 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
-from gradients import watch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.linalg import norm
 from numpy.random import default_rng
-from test_ops import close, plain_batch_norm, plain_conv, plain_max_pool
 
+from gradients import watch
+from test_ops import close, plain_batch_norm, plain_conv, plain_max_pool
 from tinymaml import maml, models, params
 from tinymaml.losses import cross_entropy, mse
 from tinymaml.maml import Task

@@ -2,9 +2,10 @@
 
 import re
 
-import mutants
 import pytest
-from conftest import ROOT
+
+import mutants
+from places import ROOT
 
 
 KEPT = mutants.TABLE.read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from autograd import grad
 from autograd.core import make_jvp, make_vjp
-from gradients import check_derivatives, check_keeps_float32, watch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.linalg import norm
 from numpy.random import default_rng
 
+from gradients import check_derivatives, check_keeps_float32, watch
 from tinymaml import ops
 
 

@@ -1,7 +1,6 @@
 """The table of the primitives' promises is the code's."""
 
 import primitives
-
 from tinymaml import ops, params
 
 

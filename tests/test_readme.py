@@ -14,10 +14,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import ROOT
-from outputs import same
-from processes import here
 
+from outputs import same
+from places import ROOT
+from processes import here
 from tinymaml import maml
 
 

@@ -1,0 +1,557 @@
+"""The command line, well used and badly interrupted: real processes, real signals."""
+
+import json
+import os
+import pty
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_workers import gone
+
+from processes import (
+    COMMAND,
+    SMALL,
+    Told,
+    digests,
+    end,
+    environment,
+    here,
+    one_error,
+    run,
+    start,
+    tree,
+    wait_for,
+)
+from tinymaml.experiments import MODULES
+from tinymaml.harness import runs
+
+
+LONG = ("--iterations", "100000000")
+HEAVY = ("--tasks", "2000", "--chunk", "1000", "--inner-steps", "500", "--queries", "99")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """A run of 200 iterations that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("straight")
+    told = run("train", "sine", *SMALL, "--out", "run", cwd=folder)
+    assert told.code == 0, told
+    return folder / "run"
+
+
+@pytest.fixture
+def finished(straight, tmp_path, monkeypatch) -> Path:
+    """A copy of that run, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(straight, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def saved(path: Path) -> bytes:
+    try:
+        return (path / runs.CHECKPOINT).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def wait_for_progress(path: Path) -> None:
+    """Return when a run that was started has saved a new checkpoint."""
+    before = saved(path)
+    wait_for(lambda: saved(path) not in (before, b""))
+
+
+def children(pid: int) -> list[int]:
+    """Return the worker processes of a process."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    told = {int(p): Path(f"/proc/{p}/cmdline").read_bytes() for p in found}
+    return [p for p, command in told.items() if b"spawn_main" in command]
+
+
+# ----- Interruptions -----
+
+
+@pytest.mark.parametrize("extra", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_kill_minus_nine_at_random_moments(tmp_path, straight, extra):
+    """Rejects torn checkpoints, lost metrics, and state that no checkpoint has."""
+    rng, path, kills = random.Random(len(extra)), tmp_path / "run", 0
+    arguments = ("sine", *SMALL, "--out", path)
+    for _ in range(3 if not extra else 2):
+        process = start("train", *arguments, *extra, cwd=tmp_path)
+        wait_for_progress(path)
+        time.sleep(rng.uniform(0, 0.03))
+        process.kill()
+        kills += end(process).code == -signal.SIGKILL
+        arguments = ("--resume", path) if rng.random() < 0.5 else ("sine", "--resume", path)
+    assert kills
+    told = run("train", *arguments, cwd=tmp_path)
+    assert told.code == 0, told
+    assert digests(path) == digests(straight)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_can_be_resumed_from(tmp_path, straight, number, code):
+    """Rejects click's exit 1 after Ctrl-C, and another result than without it."""
+    path = tmp_path / "run"
+    process = start("train", "sine", *SMALL, *LONG, "--out", path, cwd=tmp_path)
+    wait_for_progress(path)
+    process.send_signal(number)
+    told = end(process)
+    assert told.code == code
+    assert told.out == ""
+    assert "interrupted at iteration" in told.err
+    assert f"tinymaml train --resume {path}" in told.err
+    assert "Traceback" not in told.err
+    done = runs.read_metrics(path)[-1]["iteration"]
+    again = run("train", "--resume", path, "--iterations", max(done, 200), cwd=tmp_path)
+    assert again.code == 0, again
+    if done <= 200:
+        assert saved(path) == saved(straight)
+    kept = (path / runs.METRICS).read_bytes()
+    assert kept.startswith((straight / runs.METRICS).read_bytes())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_to_the_whole_group(tmp_path, straight, number, code):
+    """Rejects workers that the terminal's Ctrl-C stops in the middle, or that stay."""
+    path = tmp_path / "run"
+    arguments = ("train", "sine", *SMALL, *LONG, "--out", path, "--workers", "2")
+    process = start(*arguments, cwd=tmp_path)
+    wait_for_progress(path)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    os.killpg(process.pid, number)
+    told = end(process)
+    assert (told.code, told.out) == (code, ""), told
+    assert "Traceback" not in told.err
+    wait_for(lambda: all(gone(worker) for worker in workers), 10)
+    told = run("train", "--resume", path, "--iterations", "200", cwd=tmp_path)
+    assert told.code == 0
+    metrics = (path / runs.METRICS).read_bytes()
+    assert metrics.startswith((straight / runs.METRICS).read_bytes())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_ctrl_c_stops_at_once(tmp_path, workers):
+    """Rejects making the impatient wait for an iteration of a minute."""
+    path = tmp_path / "run"
+    arguments = ("train", "sine", *SMALL, *HEAVY, "--out", path, "--workers", workers)
+    process = start(*arguments, cwd=tmp_path)
+    wait_for(lambda: (path / runs.METRICS).exists())
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.2)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    told = end(process)
+    assert time.monotonic() - began < 10
+    assert told.code == 130
+    assert "Traceback" not in told.err
+    assert run("evaluate", path, cwd=tmp_path).code == 0
+
+
+def test_ctrl_c_while_workers_start(tmp_path):
+    """Rejects the tracebacks of workers that were interrupted before they could begin."""
+    process = start("train", "sine", *SMALL, "--out", "run", "--workers", "2", cwd=tmp_path)
+    wait_for(lambda: len(children(process.pid)) == 2)
+    time.sleep(0.1)  # they import NumPy
+    os.killpg(process.pid, signal.SIGINT)
+    told = end(process)
+    assert told.code == 130
+    assert "Traceback" not in told.err, told
+
+
+def test_sigterm_outside_of_training(finished):
+    """Rejects workers that stay, and what multiprocessing says about what it leaked."""
+    options = ["--tasks", "1000000", "--workers", "2"]
+    process = start("evaluate", "run", *options, cwd=finished.parent)
+    wait_for(lambda: len(children(process.pid)) == 2)
+    workers = children(process.pid)
+    time.sleep(1)
+    process.terminate()
+    assert end(process) == Told(143, "", "")
+    wait_for(lambda: all(gone(worker) for worker in workers), 10)
+
+
+def test_a_worker_that_is_killed(tmp_path):
+    """Rejects hanging, and a traceback of BrokenProcessPool."""
+    path = tmp_path / "run"
+    arguments = ("train", "sine", *SMALL, *LONG, "--out", path, "--workers", "2")
+    process = start(*arguments, cwd=tmp_path)
+    wait_for_progress(path)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    told = end(process)
+    assert told.code == 1
+    assert "a worker process died" in one_error(told)
+    assert run("evaluate", path, cwd=tmp_path).code == 0
+
+
+def test_two_processes_on_one_run(tmp_path):
+    """Rejects two loops that write one run; the lock goes with its process."""
+    path = tmp_path / "run"
+    process = start("train", "sine", *SMALL, *LONG, "--out", path, cwd=tmp_path)
+    wait_for_progress(path)
+    told = run("train", "--resume", path, cwd=tmp_path)
+    assert told.code == 1
+    assert f"in use by process {process.pid}" in one_error(told)
+    assert process.poll() is None
+    process.kill()
+    end(process)
+    assert run("train", "--resume", path, "--iterations", "1", cwd=tmp_path).code == 0
+
+
+# ----- Going on -----
+
+
+def test_seven_and_thirteen_are_twenty(tmp_path, monkeypatch):
+    """Rejects --iterations that counts anew; one option on both sides of the name."""
+    monkeypatch.chdir(tmp_path)
+    options = [*SMALL, "--checkpoint-every", "5"]
+    assert here("train", "sine", *options, "--iterations", "20", "--out", "a").code == 0
+    assert here("train", "sine", *options, "--iterations", "7", "--out", "sine").code == 0
+    assert here("train", "--resume", "sine", "--iterations", "20").code == 0
+    for name in (runs.CHECKPOINT, runs.METRICS):
+        assert Path("a", name).read_bytes() == Path("sine", name).read_bytes()
+    assert runs.read_config(Path("sine")).iterations == 20
+
+
+def test_a_finished_run_changes_no_more(finished, straight):
+    """Rejects one iteration too many, and errors where there is nothing to do."""
+    for arguments in (("sine", "--resume", "run"), ("--resume=run", "--iterations", "3")):
+        told = here("train", *arguments)
+        assert (told.code, told.out.count("+-")) == (0, 2)
+        assert digests(finished) == digests(straight)
+
+
+def test_going_on_with_a_damaged_checkpoint(finished, straight):
+    """Rejects giving up, or starting anew, while the previous checkpoint is whole."""
+    (finished / runs.CHECKPOINT).write_bytes(saved(straight)[:1000])
+    assert here("train", "--resume", "run").code == 0
+    assert saved(finished) == saved(straight)
+    (finished / runs.CHECKPOINT).write_bytes(b"<html>")
+    (finished / runs.PREVIOUS).write_bytes(b"{}")
+    before = tree(finished)
+    for command in (("train", "--resume", "run"), ("evaluate", "run")):
+        told = here(*command)
+        assert told.code == 1
+        error = one_error(told)
+        assert runs.CHECKPOINT in error
+        assert runs.PREVIOUS in error
+    assert {**tree(finished), runs.LOCK: b""} == {**before, runs.LOCK: b""}
+
+
+def test_no_room_for_a_file(finished):
+    """Rejects a new checkpoint, cut short, in the place of the old one."""
+    before = {name: (finished / name).read_bytes() for name in runs_files(finished)}
+    script = 'ulimit -f 1; exec "$@"'
+    command = ["sh", "-c", script, "sh", COMMAND, "train", "--resume", "run"]
+    done = subprocess.run(
+        [*command, "--iterations", "300"],
+        capture_output=True,
+        text=True,
+        env=environment(finished.parent),
+        timeout=60,
+    )
+    told = Told(done.returncode, done.stdout, done.stderr)
+    assert told.code == 1
+    assert "File too large" in one_error(told)
+    for name in before:
+        if name != runs.CONFIG:
+            assert (finished / name).read_bytes() == before[name]
+    assert not [*finished.glob(f"{runs.TEMPORARY}*")]
+
+
+def runs_files(path: Path) -> list[str]:
+    return [file.name for file in path.iterdir() if file.name != runs.LOCK]
+
+
+def test_a_checkpoint_that_claims_seven_tebibytes(finished):
+    """Rejects believing the size in a header: memory, and minutes."""
+    from test_runs import header, zipped
+
+    for name in (runs.CHECKPOINT, runs.PREVIOUS):
+        (finished / name).write_bytes(zipped(0, theta=header((2 * 10**12,))))
+    process = start("evaluate", "run", cwd=finished.parent)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    told = end(process)
+    assert told.code == 1
+    one_error(told)
+    # Linux counts in what this process had when it started that one.
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert usage.ru_maxrss < max(200 * 2**10, before + 1)  # kilobytes
+    assert usage.ru_utime < 5
+
+
+# ----- What it tells -----
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "export", "plot", "check", "list"])
+def test_every_command_has_help_with_an_example(name):
+    """Rejects a command that does not show how it is used."""
+    told = here(name, "--help")
+    assert (told.code, told.err) == (0, "")
+    assert f"tinymaml {name}" in told.out.partition("\n")[2]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_of_training_has_every_default(name):
+    """Rejects an option that hides its default, or one that is not explained."""
+    told = here("train", name, "--help")
+    assert told.code == 0
+    assert f"Example: tinymaml train {name} --seed 1" in told.out
+    text = " ".join(told.out.split())
+    for option in ("--workers", "--out", "--resume", "--config", "--quiet"):
+        assert option in text
+    for value in ("0.001", "maml", "float32"):
+        assert f"[default: {value}]" in text
+
+
+def test_help_of_a_run_that_goes_on(finished):
+    """Rejects "No such option: --resume"."""
+    told = here("train", "--resume", "run", "--help")
+    assert told.code == 0
+    assert "Usage: tinymaml train sine" in told.out
+
+
+@pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "tinymaml"]])
+def test_versions(tmp_path, command):
+    """Rejects results whose BLAS nobody can name; both ways to start it."""
+    done = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["tinymaml", "python", "numpy", "autograd", "blas", "kernel"]
+    assert all(len(line.split()) > 1 for line in done.stdout.splitlines())
+    assert done.stderr == ""
+
+
+def test_lists():
+    """Rejects numbers without their sources, and JSON that is none."""
+    told = here("list")
+    assert [line.split()[0] for line in told.out.splitlines()] == [*MODULES]
+    told = here("list", "sine")
+    assert "--alpha" in told.out
+    assert "source: the paper" in told.out
+    assert {*json.loads(here("list", "--json").out)} == {*MODULES}
+    assert json.loads(here("list", "sine", "--json").out)["hidden"] == [40, 40]
+
+
+def test_stdout_holds_the_table_only(tmp_path):
+    """Rejects progress in a file of results, and on a stderr that is no terminal."""
+    options = ["train", "sine", *SMALL, "--iterations", "3", "--out", "run"]
+    told = run(*options, cwd=tmp_path)
+    assert told.code == 0
+    lines = told.out.splitlines()
+    assert lines[0] == "gradient steps   MSE on 4 tasks (95 % interval)"
+    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "tasks,", "no"]
+    err = told.err.splitlines()
+    assert err[0] == "run folder: run"
+    assert err[1].startswith("no pictures: ")
+    assert len(err) == 2
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_on_a_terminal(tmp_path, quiet):
+    """Rejects progress that nobody sees, and one that --quiet does not stop."""
+    mine, theirs = pty.openpty()
+    options = ["train", "sine", *SMALL, "--iterations", "30", *["--quiet"] * quiet]
+    done = subprocess.run(
+        [COMMAND, *options],
+        cwd=tmp_path,
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env=environment(tmp_path, TERM="xterm"),
+        text=True,
+        check=True,
+    )
+    os.close(theirs)
+    told = b""
+    try:
+        while piece := os.read(mine, 4096):
+            told += piece
+    except OSError:  # Linux tells the end of a terminal so
+        pass
+    os.close(mine)
+    assert (b"100%" in told) is not quiet
+    assert (b"loss" in told) is not quiet
+    assert "100%" not in done.stdout
+
+
+def test_evaluation_of_a_run(finished, straight):
+    """Rejects other tasks than training's end reports, and results that change a run."""
+    table = here("evaluate", "run")
+    assert table.code == 0
+    assert (
+        table.out.splitlines()[0]
+        == "sine --tasks 4 --hidden 8, 200 iterations, 4 test tasks"
+    )
+    told = json.loads(here("evaluate", "run", "--json").out)
+    assert told == json.loads((finished / "evaluation.json").read_text())
+    assert (told["experiment"], told["tasks"], len(told["mean"])) == ("sine", 4, 2)
+    more = here("evaluate", "run", "--tasks", "50", "--steps", "3", "--workers", "2")
+    assert more.out == here("evaluate", "run", "--tasks", "50", "--steps", "3").out
+    other = here("evaluate", "run", "--split", "val", "--json")
+    assert json.loads(other.out)["mean"] != told["mean"]
+    assert digests(finished) == digests(straight)
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["pretrained", "oracle", "averaged", "averaged-l2", "averaged-mean"]
+)
+def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
+    """Rejects a baseline whose step size is not tuned, not told, or told as another one
+    when it is evaluated later."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinymaml.plots.draw", lambda path: [])
+    options = ["--hidden", "8", "--iterations", "3", "--test-tasks", "4"]
+    few = ["--regressors", "5", "--points", "7"] if "averaged" in algorithm else []
+    asked = ["--algorithm", algorithm, *options, *few, "--validation-tasks", "20"]
+    told = here("train", "sine", *asked, "--out", "run")
+    assert told.code == 0, told
+    saved = json.loads(Path("run/evaluation.json").read_text())
+    line = f"step size {saved['alpha']:g}, the best of 18 on 20 validation tasks"
+    assert saved["algorithm"] == algorithm
+    rest = told.out[told.out.index("step size") :].splitlines()
+    assert rest[0] == line
+    fits = "0 of 5 regressors are below an MSE of 0.02 on their own curve"
+    told = [line for line in rest[1:] if not line.startswith("no clear improvement")]
+    assert told == ([fits] if few else [])
+    again = here("evaluate", "run")
+    assert again.code == 0, again
+    assert again.out[again.out.index("step size") :].splitlines() == rest
+    assert json.loads(here("evaluate", "run", "--json").out) == saved
+    if algorithm == "averaged-mean":
+        assert here("evaluate", "run", "--workers", "2").out == again.out
+
+
+def test_a_training_that_did_not_help_says_so(tmp_path, monkeypatch):
+    """Rejects a table of a pretrained net on its plateau without a word, in the report and
+    for machines; and that word about one that learned."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinymaml.plots.draw", lambda path: [])
+    for beta, learned in ((0.001, False), (0.01, True)):
+        options = ["--beta", beta, "--seed", 1, "--iterations", 1000, "--test-tasks", 100]
+        told = here("train", "sine", "--algorithm", "pretrained", *options, "--out", beta)
+        assert told.code == 0, told
+        [*_, last] = told.out.splitlines()
+        remarks = json.loads(Path(f"{beta}/evaluation.json").read_text())["remarks"]
+        assert last.startswith("no clear improvement: on 100 validation tasks") != learned
+        assert remarks[-1] == last
+        assert ("a larger --beta or another --seed" in last) != learned
+
+
+def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
+    """Rejects updates of what is to be random, then and when it goes on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinymaml.plots.draw", lambda path: [])
+    options = ["--hidden", "8", "--test-tasks", "4", "--validation-tasks", "4"]
+    told = here("train", "sine", "--algorithm", "random", *options, "--out", "run")
+    assert told.code == 0, told
+    assert "step size" in told.out.splitlines()[-1]
+    assert runs.read_config(Path("run")).iterations == 0
+    assert runs.read_metrics(Path("run")) == []
+    told = here("train", "--resume", "run", "--iterations", "5")
+    assert told.code == 2
+    assert "--iterations means nothing to --algorithm random" in one_error(told)
+    assert here("train", "--resume", "run").code == 0
+
+
+def test_pictures(finished):
+    """Rejects pictures that are none, and paths that are not told."""
+    pytest.importorskip("matplotlib")
+    told = here("plot", "run")
+    assert told.code == 0, told
+    names = ("curve.png", "steps.png", "fit.png")
+    assert told.out.splitlines() == [f"run/{name}" for name in names]
+    for line in told.out.splitlines():
+        assert Path(line).read_bytes().startswith(b"\x89PNG")
+    with open(finished / runs.METRICS, "ab") as file:
+        file.write(b'{"iteration": 201, "lo')
+    assert here("plot", "run").code == 0
+
+
+def test_without_matplotlib(finished):
+    """Rejects a training that fails at its pictures, and a plot that does not say why."""
+    told = run("plot", "run", cwd=finished.parent)
+    assert told.code == 1
+    assert "pip install" in one_error(told)
+    told = run("train", "--resume", "run", cwd=finished.parent)
+    assert told.code == 0
+    assert "pip install" in told.err
+
+
+# ----- Poor surroundings -----
+
+
+def test_no_home_no_stdin_and_another_locale(tmp_path):
+    """Rejects needing what a batch job does not have."""
+    surroundings = environment(tmp_path, LC_ALL="C")
+    surroundings.pop("HOME", None)
+    options = ["sine", *SMALL, "--iterations", "2", "--out", "l\u00e4uft"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", COMMAND, "train", *options],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "l\u00e4uft" / runs.CHECKPOINT).exists()
+
+
+def test_a_reader_that_leaves(tmp_path):
+    """Rejects a traceback of BrokenPipeError after `| head -1`."""
+    script = 'for i in 1 2 3; do "$1" list sine; echo $? >&2; done | head -1'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", COMMAND], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stderr.split() in (["0", "1", "1"], ["1", "1", "1"])
+
+
+def test_a_full_disk_for_results(tmp_path):
+    """Rejects exit 0 when the results were lost."""
+    script = '"$@" > /dev/full'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", COMMAND, "list"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    told = Told(done.returncode, done.stdout, done.stderr)
+    assert told.code == 1
+    assert "No space left" in one_error(told)
+    assert len(told.err.splitlines()) == 1
+
+
+def test_a_current_folder_that_is_gone(tmp_path):
+    """Rejects a traceback of os.getcwd."""
+    (tmp_path / "gone").mkdir()
+    script = 'cd gone; rmdir ../gone; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", COMMAND, "train", "sine", *SMALL],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    one_error(Told(done.returncode, done.stdout, done.stderr))
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["plot", "x"], 1), (["list", "x"], 2)])
+def test_debug_shows_where(arguments, code):
+    """Rejects a traceback that costs the exit code, and one that nobody asked for."""
+    told = here("--debug", *arguments)
+    assert told.code == code
+    assert ("Traceback" in told.err) is (code == 1)
+    assert here(*arguments).code == code

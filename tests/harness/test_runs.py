@@ -1,0 +1,418 @@
+"""The run folder: whole files whatever happens, and none but ours believed."""
+
+import io
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tinymaml.harness.npz import FORMAT
+
+from processes import tree, wait_for
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.sine import Sine
+from tinymaml.harness import runs
+from tinymaml.harness.runs import State
+from tinymaml.optim import Moments
+
+
+CONFIG, COUNT = Sine(hidden=(2,)), 7
+VERSIONS = {"tinymaml": "0"}
+GOOD = {
+    "format": np.int64(FORMAT),
+    "experiment": np.str_("sine"),
+    "iteration": np.int64(3),
+    "theta": np.linspace(-1, 1, COUNT, dtype="float32"),
+    "m": np.ones(COUNT, "float32"),
+    "v": np.ones(COUNT, "float32"),
+}
+
+
+def state(iteration: int = 3) -> State:
+    moments = Moments(GOOD["m"], GOOD["v"])
+    return State(iteration, GOOD["theta"] * np.float32(iteration), moments)
+
+
+def same(one: State, other: State) -> bool:
+    pairs = zip((one[1], *one[2]), (other[1], *other[2]), strict=True)
+    return one[0] == other[0] and all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def newest(path: Path) -> State | None:
+    """Return the newest whole checkpoint."""
+    return next((one for _, one in runs.states(path, CONFIG, COUNT, [])), None)
+
+
+def npz(**changes: object) -> bytes:
+    """Return a good checkpoint with arrays changed, added, or left out where None."""
+    arrays = {k: v for k, v in (GOOD | changes).items() if v is not None}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def zipped(method: int, **members: bytes) -> bytes:
+    """Return a good checkpoint with members' bytes changed and compressed."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(npz())) as good,
+        zipfile.ZipFile(buffer, "w", method) as archive,
+    ):
+        for name in good.namelist():
+            archive.writestr(name, members.get(name[:-4], good.read(name)))
+    return buffer.getvalue()
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """Return an .npy file that claims a shape and holds nothing."""
+    buffer = io.BytesIO()
+    told = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, told)
+    return buffer.getvalue()
+
+
+# ----- Saving and loading -----
+
+
+def test_save_load_save_gives_the_same_bytes(tmp_path):
+    """Rejects a dtype or shape lost on the way, and a clock inside the file."""
+    runs.save(tmp_path, CONFIG, state())
+    first = (tmp_path / runs.CHECKPOINT).read_bytes()
+    loaded = newest(tmp_path)
+    assert same(loaded, state())
+    time.sleep(2.1)  # zip files tell the time in steps of two seconds
+    runs.save(tmp_path, CONFIG, loaded)
+    assert (tmp_path / runs.CHECKPOINT).read_bytes() == first
+    assert (tmp_path / runs.PREVIOUS).read_bytes() == first
+
+
+def test_the_previous_checkpoint_is_kept(tmp_path):
+    """Rejects one checkpoint only, and any number of them."""
+    for iteration in (1, 2, 3):
+        runs.save(tmp_path, CONFIG, state(iteration))
+    assert {*tree(tmp_path)} == {runs.CHECKPOINT, runs.PREVIOUS}
+    for name, iteration in ((runs.CHECKPOINT, 3), (runs.PREVIOUS, 2)):
+        read = runs.read_checkpoint(tmp_path / name, CONFIG, COUNT)
+        assert same(read, state(iteration))
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    """Rejects taking a run that was killed at its start for a damaged one."""
+    assert newest(tmp_path) is None
+
+
+# ----- Nothing is half written -----
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
+    """Rejects writing in place, moving the old one away first, and swallowing errors."""
+    for iteration in (1, 2):
+        runs.save(tmp_path, CONFIG, state(iteration))
+    before = tree(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        runs.save(tmp_path, CONFIG, state(3))
+    assert tree(tmp_path) == before
+
+
+def test_killed_between_the_two_moves(tmp_path, monkeypatch):
+    """Rejects giving up when only the previous checkpoint is there."""
+    for iteration in (1, 2):
+        runs.save(tmp_path, CONFIG, state(iteration))
+    replace = os.replace
+
+    def once(source: Path, target: Path) -> None:
+        if target.name == runs.CHECKPOINT:
+            raise OSError(5, "killed here")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", once)
+    with pytest.raises(OSError, match="killed here"):
+        runs.save(tmp_path, CONFIG, state(3))
+    assert same(newest(tmp_path), state(2))
+
+
+SAVE_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_runs import CONFIG, runs, state
+for i in itertools.count(1):
+    runs.save(Path(sys.argv[2]), CONFIG, state(i % 1000))
+"""
+
+
+def test_killed_while_saving(tmp_path):
+    """Rejects np.savez straight to its place: torn eleven times of twelve."""
+    rng = random.Random(0)
+
+    def checkpoint() -> bytes | None:
+        try:
+            return (tmp_path / runs.CHECKPOINT).read_bytes()
+        except FileNotFoundError:  # between two renames
+            return None
+
+    for _ in range(6):
+        before = checkpoint()
+        arguments = [sys.executable, "-c", SAVE_FOR_EVER, Path(__file__).parent, tmp_path]
+        with subprocess.Popen(arguments) as process:
+            try:
+                wait_for(lambda old=before: checkpoint() not in (old, None))
+                time.sleep(rng.uniform(0, 0.05))
+            finally:
+                process.kill()
+        found = newest(tmp_path)
+        assert same(found, state(found.iteration))
+        for name in (runs.CHECKPOINT, runs.PREVIOUS):
+            if (tmp_path / name).exists():
+                runs.read_checkpoint(tmp_path / name, CONFIG, COUNT)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    """Rejects temporary files that pile up."""
+    (tmp_path / f"{runs.TEMPORARY}checkpoint.npz").write_bytes(b"half")
+    (tmp_path / "mine.txt").write_bytes(b"kept")
+    with runs.locked(tmp_path):
+        assert {*tree(tmp_path)} == {"mine.txt", runs.LOCK}
+
+
+# ----- Damage -----
+
+
+def judged(file: Path, data: bytes) -> bool:
+    """Return whether a checkpoint file loads; it must then be as it was."""
+    file.write_bytes(data)
+    try:
+        read = runs.read_checkpoint(file, CONFIG, COUNT)
+    except WorldError as error:
+        return str(file) not in str(error)  # an error names its file
+    assert same(read, State(3, GOOD["theta"], Moments(GOOD["m"], GOOD["v"])))
+    return True
+
+
+def test_every_truncation_is_told(tmp_path):
+    """Rejects zeros where the end is missing, and exceptions of zipfile's and NumPy's."""
+    whole, file = npz(), tmp_path / "c.npz"
+    assert judged(file, whole)
+    assert not any(judged(file, whole[:size]) for size in range(len(whole)))
+
+
+def test_flipped_bits_and_mutations_are_told(tmp_path):
+    """Rejects a format without checksums, and a list of exceptions with one missing."""
+    whole, file, rng = npz(), tmp_path / "c.npz", random.Random(1)
+    loaded = 0
+    for _ in range(2000):
+        data = bytearray(whole)
+        if rng.random() < 0.5:
+            bit = rng.randrange(8 * len(data))
+            data[bit // 8] ^= 1 << bit % 8
+        else:
+            at = rng.randrange(len(data))
+            data[at : at + rng.randrange(9)] = rng.randbytes(rng.randrange(9))
+        loaded += judged(file, bytes(data))
+    assert loaded < 500
+
+
+NOT_OURS = {
+    "empty": (b"", "not a tinymaml checkpoint"),
+    "html": (b"<!DOCTYPE html><html></html>", "not a tinymaml checkpoint"),
+    "json": (b'{"theta": [1, 2]}', "not a tinymaml checkpoint"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a tinymaml checkpoint"),
+    "pickle": (pickle.dumps(GOOD), "not a tinymaml checkpoint"),
+    "empty-zip": (b"PK\x05\x06" + bytes(18), "lacks or has too many arrays"),
+    "objects": (npz(theta=np.array([{}, 1], dtype=object)), "an array of objects"),
+    "seven-tebibytes": (zipped(0, theta=header((2 * 10**12,))), "is damaged"),
+    "bomb": (
+        zipped(zipfile.ZIP_DEFLATED, theta=header((5000000,)) + bytes(20000000)),
+        "claims to be larger",
+    ),
+    "much-too-large": (npz(theta=np.ones(10**5, "float32")), "too large"),
+    "nan": (npz(theta=GOOD["theta"] * np.float32("nan")), "theta is not finite"),
+    "infinite-moment": (npz(v=GOOD["v"] * np.float32("inf")), "v is not finite"),
+    "missing": (npz(m=None), "too many arrays: m$"),
+    "extra": (npz(w0=np.ones(2)), "too many arrays: w0$"),
+    "mis-shaped": (npz(theta=np.ones(8, "float32")), r"theta is float32 \(8,\)"),
+    "two-axes": (npz(theta=np.ones((1, 7), "float32")), r"theta is float32 \(1, 7\)"),
+    "mis-typed": (npz(theta=np.ones(7)), r"theta is float64 \(7,\), not float32"),
+    "other-endian": (npz(m=np.ones(7, ">f4")), "m is >f4"),
+    "text": (npz(theta=np.str_("x")), "theta is <U1"),
+    "other-model": (npz(experiment=np.str_("glyphs")), "is of glyphs"),
+    "other-format": (npz(format=np.int64(2)), "has format 2, not 1"),
+    "negative-iteration": (npz(iteration=np.int64(-1)), "has iteration -1"),
+    "float-iteration": (npz(iteration=np.float64(2)), "has iteration 2.0"),
+    "many-iterations": (npz(iteration=np.arange(3)), "has iteration"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_OURS)
+def test_what_is_not_ours_is_refused(tmp_path, kind):
+    """Rejects believing a file by its name; quickly, and in little memory."""
+    data, message = NOT_OURS[kind]
+    file = tmp_path / "c.npz"
+    file.write_bytes(data)
+    tracemalloc.start()
+    began = time.monotonic()
+    with pytest.raises(WorldError, match=message) as told:
+        runs.read_checkpoint(file, CONFIG, COUNT)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.monotonic() - began < 1
+    assert peak < 2**21 or kind == "seven-tebibytes"  # asked for, never touched
+    assert "unsafe" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_code_in_a_pickle_does_not_run(tmp_path):
+    """Rejects allow_pickle=True."""
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    file = tmp_path / "c.npz"
+    file.write_bytes(npz(theta=np.array([Evil()], dtype=object)))
+    with pytest.raises(WorldError, match="an array of objects"):
+        runs.read_checkpoint(file, CONFIG, COUNT)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_both_damaged_are_both_named(tmp_path):
+    """Rejects starting anew over a run whose checkpoints are damaged."""
+    for name in (runs.CHECKPOINT, runs.PREVIOUS):
+        (tmp_path / name).write_bytes(b"PK")
+    complaints = []
+    assert not [*runs.states(tmp_path, CONFIG, COUNT, complaints)]
+    assert complaints == [
+        f"{str(tmp_path / name)!r} is damaged: File is not a zip file"
+        for name in (runs.CHECKPOINT, runs.PREVIOUS)
+    ]
+
+
+# ----- Metrics -----
+
+
+@pytest.mark.parametrize(
+    "last",
+    [b'{"iteration": 2, "lo', b"\xff\xfe\x00", b"[" * 10000, b"[1]", b'{"loss": 1}', b"3"],
+    ids=["torn", "not-utf8", "deep", "list", "no-iteration", "number"],
+)
+def test_a_torn_last_line_is_left_out(tmp_path, last):
+    """Rejects metrics that cannot be read because a write was cut short."""
+    (tmp_path / runs.METRICS).write_bytes(b'{"iteration": 1, "loss": 0.5}\n' + last)
+    assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
+
+
+def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
+    """Rejects doubled iterations, and metrics that a kill leaves in a buffer."""
+    with runs.Metrics(tmp_path, 0) as metrics:
+        for iteration in (1, 2, 3):
+            metrics.add({"iteration": iteration, "loss": 0.1})
+        metrics.sync()
+        assert len(runs.read_metrics(tmp_path)) == 3
+    with runs.Metrics(tmp_path, 2):
+        assert [r["iteration"] for r in runs.read_metrics(tmp_path)] == [1, 2]
+
+
+# ----- The folder, its lock and its configuration -----
+
+
+def test_new_folders_are_numbered(tmp_path, monkeypatch):
+    """Rejects training into the folder of the run before."""
+    monkeypatch.chdir(tmp_path)
+    assert runs.new_folder(None, "sine") == Path("runs/sine-1")
+    Path("runs/sine-1").mkdir(parents=True)
+    assert runs.new_folder(None, "sine") == Path("runs/sine-2")
+
+
+def test_folders_that_will_not_do(tmp_path):
+    """Rejects writing over a run, a file, or the current folder."""
+    runs.write_config(tmp_path, CONFIG, VERSIONS)
+    with pytest.raises(WorldError, match=r"already holds a run.*--resume"):
+        runs.new_folder(str(tmp_path), "sine")
+    with pytest.raises(UsageError, match="is a file"):
+        runs.new_folder(str(tmp_path / runs.CONFIG), "sine")
+    with pytest.raises(UsageError, match="empty"):
+        runs.new_folder("", "sine")
+
+
+def test_two_cannot_hold_one_run(tmp_path):
+    """Rejects a lock file that only its being there makes a lock."""
+    held = rf"in use by process {os.getpid()}$"
+    with runs.locked(tmp_path):
+        with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
+            pass
+        with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
+            pass  # the one who was refused must not have let it go
+    with runs.locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("config", [CONFIG, Glyphs(adapt_norm=True, ways=3)])
+def test_a_configuration_comes_back(tmp_path, config):
+    """Rejects a tuple that comes back as a list, and a forgotten option."""
+    runs.write_config(tmp_path, config, VERSIONS)
+    assert runs.read_config(tmp_path) == config
+
+
+DAMAGED = {
+    "empty": "",
+    "torn": '{"experiment": "si',
+    "list": "[1]",
+    "no-experiment": "{}",
+    "unknown-experiment": '{"experiment": "cosine", "options": {}}',
+    "experiment-list": '{"experiment": [], "options": {}}',
+    "options-list": '{"experiment": "sine", "options": [1]}',
+    "unknown-option": '{"experiment": "sine", "options": {"alhpa": 1}}',
+    "text-for-number": '{"experiment": "sine", "options": {"alpha": "much"}}',
+    "nan": '{"experiment": "sine", "options": {"alpha": NaN}}',
+    "out-of-range": '{"experiment": "sine", "options": {"tasks": 0}}',
+    "number-for-list": '{"experiment": "sine", "options": {"hidden": 3}}',
+    "deep": "[" * 100000,
+    "long-number": '{"experiment": "sine", "options": {"seed": ' + "9" * 5000 + "}}",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_configuration_is_told(tmp_path, kind):
+    """Rejects options that were not checked again, which fail later and elsewhere."""
+    (tmp_path / runs.CONFIG).write_text(DAMAGED[kind])
+    with pytest.raises(WorldError, match=r"config\.json' is damaged"):
+        runs.read_config(tmp_path)
+
+
+def test_no_configuration_is_no_run(tmp_path):
+    """Rejects a run made of defaults where there is none."""
+    with pytest.raises(WorldError, match="no run in"):
+        runs.read_config(tmp_path)
+
+
+def test_only_harmless_options_may_change():
+    """Rejects going on with another inner step size; names it, the saved, the given."""
+    runs.check_resumable(CONFIG, CONFIG.with_changes({"iterations": 1, "test_tasks": 2}))
+    with pytest.raises(UsageError, match=r"--alpha 0\.5: .* begun with 0\.01"):
+        runs.check_resumable(CONFIG, CONFIG.with_changes({"alpha": 0.5}))
+    with pytest.raises(UsageError, match=r"--hidden 3,4: .* begun with 2$"):
+        runs.check_resumable(CONFIG, CONFIG.with_changes({"hidden": (3, 4)}))
+
+
+def test_configuration_is_for_people(tmp_path):
+    """Rejects a run that does not tell what made it."""
+    runs.write_config(tmp_path, CONFIG, VERSIONS)
+    told = json.loads((tmp_path / runs.CONFIG).read_text())
+    assert told["experiment"] == "sine"
+    assert told["options"]["hidden"] == [2]
+    assert told["versions"] == VERSIONS

@@ -1,0 +1,304 @@
+"""Pictures: which there are, that they are valid PNG, what they are made from, and what
+is said when they fail."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from folders import HALF, folder
+from processes import here, one_error
+from tinymaml import plots
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments import glyphs, problem
+from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.miniimagenet import MiniImageNet
+from tinymaml.experiments.omniglot import Omniglot
+from tinymaml.experiments.pointnav import PointNav
+from tinymaml.experiments.sine import Sine
+from tinymaml.harness import results, runs, thetas
+from tinymaml.plots import groups, walks
+from tinymaml.report import tables
+from tinymaml.speed.workers import Here
+
+
+SMALL = Sine(
+    hidden=(8,),
+    dtype="float64",
+    inner_steps=1,
+    test_tasks=5,
+    test_steps=3,
+    validation_tasks=4,
+)
+LEARNED = [{"iteration": i, "loss": 2 - i / 100} for i in range(1, 30)]
+PRETRAINED = SMALL.with_changes({"algorithm": "pretrained"})
+
+
+def pixels(file):
+    with Image.open(file, formats=("PNG",)) as picture:
+        picture.load()
+        return np.asarray(picture.convert("RGB")).reshape(-1, 3)
+
+
+# ----- Which there are -----
+
+
+def test_pictures_of_sine(tmp_path):
+    """Rejects an empty canvas, a cut file, a file it does not name, and pictures in the
+    second run's folder."""
+    first = folder(tmp_path / "a", SMALL, LEARNED)
+    second = folder(tmp_path / "b", PRETRAINED, LEARNED)
+    drawn = plots.draw([first, second])
+    assert drawn == [first / name for name in ("curve.png", "steps.png", "fit.png")]
+    for file in drawn:
+        seen = pixels(file)
+        white = (seen == 255).all(axis=1).mean()
+        assert 0.3 < white < 0.995  # bands of five tasks are wide
+        assert len(np.unique(seen, axis=0)) > 50  # coloured lines with smooth edges
+    assert not [*second.glob("*.png")]
+    assert "matplotlib.pyplot" not in sys.modules  # whose figures are global
+
+
+def test_pictures_of_images(tmp_path, monkeypatch):
+    """Rejects a fit of curves to a run of images."""
+    monkeypatch.setattr(glyphs, "CLASSES", {"train": 5, "val": 5, "test": 5})
+    problem.cache_clear()
+    config = Glyphs(filters=2, test_tasks=2, test_steps=1)
+    path = folder(tmp_path / "a", config, LEARNED)
+    names = [picture.name for picture in plots.draw([path])]
+    problem.cache_clear()
+    assert names == ["curve.png", "steps.png", "sheet.png"]
+    assert len(np.unique(pixels(path / "sheet.png"), axis=0)) > 50
+
+
+def test_pictures_of_navigation(tmp_path):
+    """Rejects a run beside the first that is not drawn."""
+    told = [r | {"return_before": -9.0, "return_after": -1.0} for r in LEARNED]
+    small = {"horizon": 4, "hidden": (3,), "test_tasks": 4, "test_trajectories": 2}
+    config = PointNav(**small, test_steps=3)
+    first = folder(tmp_path / "a", config, told)
+    second = folder(tmp_path / "b", config.with_changes({"seed": 1, "alpha": 0.2}), told)
+    names = [picture.name for picture in plots.draw([first, second])]
+    assert names == ["curve.png", "steps.png", "walks.png", "walks.gif"]
+    with Image.open(first / "walks.gif") as moving:
+        assert moving.size[1] == 2 * walks.PANEL + walks.MARGIN
+
+
+def test_what_was_not_trained_has_no_learning_curve(tmp_path):
+    """Rejects an empty picture for random initial values, and none of the others."""
+    random = folder(tmp_path / "a", SMALL.with_changes({"algorithm": "random"}))
+    assert [file.name for file in plots.draw([random])] == ["steps.png", "fit.png"]
+    assert not (random / "curve.png").exists()
+
+
+def test_the_command_draws_runs_and_names_the_files(tmp_path, monkeypatch):
+    """Rejects a task that is not the one asked for, and a folder of seeds as no run."""
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "many/seed-0", SMALL, LEARNED, means=[1.0, 0.5])
+    folder(tmp_path / "many/seed-1", SMALL.with_changes({"seed": 1}), LEARNED, [1.0, 0.4])
+    told = here("plot", "many")
+    assert told.code == 0, told
+    assert told.out.split() == [f"many/{name}.png" for name in ("curve", "steps", "fit")]
+    first = pixels(tmp_path / "many/fit.png")
+    assert here("plot", "many", "--task", "7").code == 0
+    assert (pixels(tmp_path / "many/fit.png") != first).any()
+
+
+# ----- What they are made from -----
+
+
+def read(path):
+    (group,) = groups.read([path])
+    (one,) = groups.judged(group, Here())
+    return one
+
+
+def test_an_evaluation_is_made_once(tmp_path):
+    """Rejects one that is not written, one as no training would write it, and one that is
+    made though it is there."""
+    path = folder(tmp_path / "a", PRETRAINED)
+    one = read(path)
+    kept = thetas.load(path, PRETRAINED)
+    wanted = results.judge(PRETRAINED, kept, "test", 5, 3, [3], Here())
+    assert (path / runs.EVALUATION).read_text() == tables.as_json([wanted])
+    mean, half = results.over_tasks(wanted.scores)
+    assert (one.mean.tolist(), one.half.tolist()) == (mean.tolist(), half.tolist())
+    assert (one.tasks, one.config) == (5, wanted.config)
+    assert one.config.alpha != PRETRAINED.alpha
+    written = (path / runs.EVALUATION).stat()
+    assert read(path).mean.tolist() == mean.tolist()
+    assert (path / runs.EVALUATION).stat().st_mtime_ns == written.st_mtime_ns
+
+
+def test_an_evaluation_that_is_there_is_used_as_it_is(tmp_path):
+    """Rejects other numbers than the file's, and the step size of the training for the
+    one that was tuned."""
+    path = folder(tmp_path / "a", PRETRAINED, means=[3.5, None], alpha=0.125)
+    one = read(path)
+    assert one.mean[0] == 3.5
+    assert np.isnan(one.mean[1])
+    assert one.half.tolist() == [HALF, HALF]
+    assert (one.tasks, one.config.alpha) == (600, 0.125)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"iterations": [7]},
+        {"iterations": None},
+        {"mean": "x"},
+        {"mean": {}},
+        {"mean": 3.0},
+        {"mean": 3.0, "half_width_95": 1.0},
+        {"mean": [99.0, 98.0]},
+        {"mean": [], "half_width_95": []},
+        {"tasks": None},
+        {"tasks": 0},
+        {"alpha": []},
+        {"alpha": -5},
+        {"alpha": float("inf")},
+        {"alpha": 10**400},
+    ],
+)
+def test_an_evaluation_of_another_theta_is_made_again(tmp_path, told):
+    """Rejects what is told of a theta that the run no longer has, a traceback, intervals
+    that are not one each, and steps uphill."""
+    path = folder(tmp_path / "a", SMALL, means=[99.0], **told)
+    assert read(path).mean[0] < 99
+    assert json.loads((path / runs.EVALUATION).read_text())["tasks"] == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"x"', "\ud800", pytest.param("[" * 10**5, id="deep")]
+)
+def test_a_damaged_evaluation_is_made_again(tmp_path, text):
+    """Rejects a traceback for a file that can be made again."""
+    path = folder(tmp_path / "a", SMALL)
+    (path / runs.EVALUATION).write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert read(path).tasks == 5
+
+
+# ----- What runs are called -----
+
+CALLED = {
+    "algorithms": (
+        [SMALL, SMALL.with_changes({"algorithm": "fomaml", "inner_steps": 5}), PRETRAINED],
+        ["MAML, 1 inner step", "first-order MAML, 5 inner steps", "pretrained"],
+        "Sine, K = 10",
+    ),
+    "shots": (
+        [SMALL, PRETRAINED.with_changes({"shots": 5})],
+        ["MAML, 1 inner step, K = 10", "pretrained, K = 5"],
+        "Sine",
+    ),
+    "options": (
+        [
+            SMALL,
+            SMALL.with_changes({"alpha": 0.5, "test_tasks": 9}),
+            PRETRAINED.with_changes({"alpha": 0.7}),
+        ],
+        [
+            "MAML, 1 inner step, alpha 0.01, test-tasks 5",
+            "MAML, 1 inner step, alpha 0.5, test-tasks 9",
+            "pretrained",
+        ],
+        "Sine, K = 10",
+    ),
+    "memory": (
+        [SMALL, SMALL.with_changes({"algorithm": "maml-low-memory"})],
+        [
+            "MAML, 1 inner step, algorithm maml",
+            "MAML, 1 inner step, algorithm maml-low-memory",
+        ],
+        "Sine, K = 10",
+    ),
+    "context": (
+        [SMALL.with_changes({"context": 20})],
+        ["context vector of 20"],
+        "Sine, K = 10",
+    ),
+    "ways": (
+        [Glyphs(), Glyphs(ways=20, shots=5)],
+        ["MAML, 1 inner step, 5-way 1-shot", "MAML, 1 inner step, 20-way 5-shot"],
+        "Glyphs",
+    ),
+    "images": ([Omniglot(ways=20)], ["MAML, 1 inner step"], "Omniglot, 20-way 1-shot"),
+    "photographs": (
+        [MiniImageNet()],
+        ["MAML, 5 inner steps"],
+        "Images, 5-way 1-shot",  # no file says that they are mini-ImageNet's
+    ),
+    "navigation": (
+        [PointNav(), PointNav(algorithm="e-maml"), PointNav(algorithm="oracle")],
+        ["MAML, 1 inner step", "E-MAML, 1 inner step", "oracle"],
+        "2D navigation",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CALLED)
+def test_runs_are_called_by_what_sets_them_apart(case):
+    """Rejects two runs of one name, steps that a baseline has not, and a title that is
+    true of some of the runs only."""
+    configs, labels, title = CALLED[case]
+    assert groups.labels(configs) == labels
+    named = [groups.Group("x", [groups.Run(None, config)]) for config in configs]
+    assert groups.title(named) == title
+
+
+def test_mini_imagenet_is_called_by_its_name(monkeypatch):
+    """Rejects a title that calls mini-ImageNet's own images any images."""
+    monkeypatch.setattr(MiniImageNet, "is_original", True)
+    group = groups.Group("x", [groups.Run(None, MiniImageNet(shots=5))])
+    assert groups.title([group]) == "mini-ImageNet, 5-way 5-shot"
+
+
+def test_seeds_are_one_group_from_one_folder_or_several(tmp_path):
+    """Rejects a line for each seed, a run that is counted twice, and data that have moved
+    as another setting."""
+    paths = [
+        folder(tmp_path / "many" / f"seed-{seed}", SMALL.with_changes({"seed": seed}))
+        for seed in (0, 1)
+    ]
+    paths.append(folder(tmp_path / "c", SMALL.with_changes({"seed": 2, "replay": False})))
+    for given in (paths, [tmp_path / "many", paths[2]], [*paths, paths[0]]):
+        (group,) = groups.read(given)
+        assert [run.path for run in group.runs] == paths
+        assert [run.config.seed for run in group.runs] == [0, 1, 2]
+
+
+# ----- What goes wrong -----
+
+
+def test_runs_that_do_not_share_a_picture(tmp_path):
+    """Rejects navigation in a picture of sine, and one run that counts as two seeds."""
+    paths = [folder(tmp_path / name, SMALL) for name in ("a", "b")]
+    with pytest.raises(UsageError, match=r"a' and '.*b' have the same options and seed"):
+        plots.draw(paths)
+    other = folder(tmp_path / "c", PointNav())
+    with pytest.raises(UsageError, match="runs of pointnav and sine"):
+        plots.draw([paths[0], other])
+    assert not [*tmp_path.rglob("*.png")]
+
+
+def test_no_checkpoint_is_told(tmp_path, monkeypatch):
+    """Rejects a traceback for a run that has not begun."""
+    monkeypatch.chdir(tmp_path)
+    path = folder(tmp_path / "a", SMALL, LEARNED)
+    (path / runs.CHECKPOINT).unlink()
+    assert "no checkpoint in 'a'" in one_error(here("plot", "a"))
+    assert "has no data file" in one_error(here("plot", "a", "--data", "b"))
+
+
+def test_missing_matplotlib_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    """Rejects an ImportError, which does not say that the pictures are an extra, and a
+    long evaluation whose picture cannot be drawn."""
+    path = folder(
+        tmp_path / "a", SMALL
+    )  # no metrics: the evaluation is the first thing to do
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(WorldError, match=r"pip install '.\[plot\]'"):
+        plots.draw([path])
+    assert not (path / runs.EVALUATION).exists()

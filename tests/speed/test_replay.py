@@ -1,0 +1,277 @@
+"""A replay gives the bits of the function that was recorded, or says why it cannot."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from problems import make, problems
+from tinymaml import maml, ops
+from tinymaml.fewshot import Episode, as_task
+from tinymaml.speed.replay import KEPT, CannotRecordError, record, recorded
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def bits(arrays):
+    """Return arrays as bytes, with their shapes and dtypes."""
+    return [(np.shape(a), np.asarray(a).dtype, np.asarray(a).tobytes()) for a in arrays]
+
+
+# ----- Random programs -----
+
+UNARY = {
+    "tanh": anp.tanh,
+    "sin": anp.sin,
+    "relu": ops.relu,
+    "normalize": ops.normalize,
+    "center": ops.center,
+    "transpose": lambda x: anp.transpose(x),
+    "first row": lambda x: x[:1] + 0 * x,
+    "sum": lambda x: x * anp.sum(x, axis=0, keepdims=True),
+    "softmax": ops.log_softmax,
+    "square": lambda x: x**2,
+    "choice": lambda x: x * (x > 0.1),
+}
+BINARY = {
+    "add": lambda x, y: x + y,
+    "multiply": lambda x, y: x * y,
+    "matmul": ops.matmul,
+    "nt": ops.matmul_nt,
+    "subtract": lambda x, y: 0.5 * x - y,
+}
+STEPS = st.lists(
+    st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 99), st.integers(0, 99)),
+    min_size=1,
+    max_size=8,
+)
+
+
+def program(steps):
+    """Return a function of two square arrays: each step uses values made before it."""
+
+    def function(a, b):
+        values = [a, b]
+        for name, i, j in steps:
+            x, y = values[i % len(values)], values[j % len(values)]
+            values.append(UNARY[name](x) if name in UNARY else BINARY[name](x, y))
+        return values[-1], values[len(values) // 2]
+
+    return function
+
+
+def derivatives(steps):
+    """Return the value, gradient and a Hessian product of a random program's sum."""
+    function = program(steps)
+
+    def second(a, b):
+        def loss(at):
+            return anp.sum(anp.sin(function(at, b)[0])) + anp.sum(at**3)
+
+        hvp, gradient = maml.hvp_and_gradient(loss, a)
+        return gradient, hvp(b)
+
+    return second
+
+
+@given(STEPS, SEEDS, st.sampled_from(["float32", "float64"]), st.booleans())
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_random_programs_replay_to_the_bit(steps, seed, dtype, differentiated):
+    """Rejects a dropped, reordered or stale call, and a constant taken for an input."""
+    function = derivatives(steps) if differentiated else program(steps)
+    rng = np.random.default_rng(seed)
+    first, second = rng.standard_normal((2, 2, 3, 3)).astype(dtype)
+    replay = record(function, *first)
+    for inputs in (second, first):
+        assert bits(replay(*inputs)) == bits(function(*inputs))
+
+
+@example([("first row", 0, 0)], 0, True, [0, 0])
+@given(STEPS, SEEDS, st.booleans(), st.lists(st.integers(0, 2), min_size=2, max_size=12))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_stays_is_computed_once_to_the_bit(steps, seed, differentiated, turns):
+    """Rejects values kept of other inputs, or that a later call has added into."""
+    function = derivatives(steps) if differentiated else program(steps)
+
+    def turned(a, b):
+        return function(b, a)
+
+    rng = np.random.default_rng(seed)
+    sets = rng.standard_normal((3, 3, 3))
+    for each in (function, turned):
+        replay = record(each, sets[0], sets[1], moving=1)
+        for turn in turns:
+            inputs = rng.standard_normal((3, 3)), sets[turn].copy()
+            assert bits(replay(*inputs)) == bits(each(*inputs))
+
+
+def noting():
+    """Return a primitive, and the list that grows with each of its calls."""
+    calls = []
+
+    @ops.primitive
+    def noted(x):
+        calls.append(1)
+        return np.sin(x)
+
+    return noted, calls
+
+
+def test_what_stays_is_computed_once():
+    """Rejects a replay that computes all again, and one that keeps ever more sets."""
+    noted, calls = noting()
+
+    replay = record(lambda v, x: (v * noted(x),), np.ones(2), np.ones(2), moving=1)
+    calls.clear()
+    for _ in range(2):
+        for start in range(KEPT):
+            replay(np.full(2, start), np.full(2, float(start)))
+    assert len(calls) == KEPT
+    replay(np.ones(2), -np.zeros(2))  # 0 is kept, and is not -0
+    replay(np.ones(2), np.zeros(2))  # the oldest, so it was forgotten
+    assert len(calls) == KEPT + 2
+
+
+def test_what_stays_is_kept_by_many_threads_at_once():
+    """Rejects a store that one thread reads while another one adds to it."""
+    replay = record(lambda v, x: (v * anp.sin(x),), np.ones(2), np.ones(2), moving=1)
+
+    def call(number):
+        x = np.full(2, float(number % (2 * KEPT)))
+        return np.array_equal(replay(np.ones(2), x)[0], np.sin(x))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(call, range(2_000)))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_sums_that_begin_with_constants_are_refused():
+    """Rejects a tape that adds into its own constants, more with each replay."""
+
+    def function(x):
+        def loss(t):
+            return anp.sum(x * t) + anp.sum(2 * t) + anp.sum(t)
+
+        return (grad(loss)(np.ones(3)),)
+
+    with pytest.raises(CannotRecordError, match="constants"):
+        record(function, np.arange(3.0))
+
+
+@given(problems(loss="mse"))
+def test_meta_gradients_replay_to_the_bit(problem):
+    """Rejects a tape that misses what a backward pass does in place."""
+
+    def function(theta, *arrays):
+        task = as_task(Episode(*arrays), problem.model.apply, problem.loss)
+        return maml.meta_gradient(theta, task, problem.alpha, problem.steps)
+
+    replay = record(function, problem.theta, *problem.episode)
+    other = [array + 0.1 for array in problem.episode]
+    for theta in (problem.theta, 2 * problem.theta):
+        assert bits(replay(theta, *other)) == bits(function(theta, *other))
+
+
+# ----- What it does not do -----
+
+
+def test_inputs_are_left_as_they_were():
+    """Rejects an accumulation in place into an array of the caller's."""
+    problem = make(0, steps=2)
+
+    def function(theta):
+        return maml.meta_gradient(theta, problem.task, problem.alpha, 2)
+
+    replay = record(function, problem.theta)
+    theta = problem.theta.copy()
+    first = bits(replay(theta))
+    assert np.array_equal(theta, problem.theta)
+    assert bits(replay(theta)) == first
+
+
+def test_dead_calls_are_dropped():
+    """Rejects a replay that computes what nobody reads."""
+    noted, calls = noting()
+
+    def function(x):
+        noted(x)
+        return (noted(x) + 1.0,)
+
+    replay = record(function, np.ones(2))
+    calls.clear()
+    replay(np.ones(2))
+    assert len(calls) == 1
+
+
+def test_decisions_by_value_are_refused():
+    """Rejects a tape that holds one branch of an `if`."""
+
+    def function(x):
+        return (x if anp.sum(x) > 0 else -x,)
+
+    with pytest.raises(CannotRecordError, match="branch"):
+        record(function, np.ones(2))
+    assert bool(anp.sum(np.ones(2)) > 0)  # outside a recording, truth is what it was
+
+
+def test_new_shapes_and_dtypes_are_recorded_anew():
+    """Rejects a tape of one shape replayed on another."""
+    made = []
+
+    def function(x):
+        made.append(x.shape)
+        return (x * float(x.shape[0]),)
+
+    call = recorded(function)
+    for x in (
+        np.ones(2),
+        np.ones(3),
+        np.ones(3, np.float32),
+        np.full(2, 5.0),
+        np.full(2, 6.0),
+    ):
+        assert bits(call(x)) == bits([x * float(x.shape[0])])
+    count = len(made)
+    call(np.full(2, 7.0))
+    assert len(made) == count
+
+
+def test_a_constant_that_changes_is_noticed():
+    """Rejects a closed-over value that is on the tape as it was when recorded."""
+    scale = [2.0]
+
+    def function(x):
+        return (x * scale[0],)
+
+    call = recorded(function)
+    call(np.ones(2))
+    scale[0] = 3.0
+    with pytest.raises(CannotRecordError, match="differs"):
+        call(np.ones(2))
+
+
+def test_values_out_of_sight_are_noticed():
+    """Rejects a replay of a function that peeks at a value through getval."""
+    from autograd.tracer import getval
+
+    call = recorded(lambda x: (x * float(np.sum(getval(x))),))
+    call(np.ones(2))
+    with pytest.raises(CannotRecordError, match="differs"):
+        call(np.full(2, 3.0))
+
+
+def test_outputs_that_are_inputs_or_constants():
+    """Rejects a replay that returns only what was computed."""
+    replay = record(lambda x, y: (x, 1.5, x + y, y), np.ones(2), np.zeros(2))
+    x, constant, total, y = replay(np.full(2, 3.0), np.full(2, 4.0))
+    assert (x[0], constant, total[0], y[0]) == (3.0, 1.5, 7.0, 4.0)
