@@ -665,6 +665,42 @@ MUTATIONS = [
         "anp.concatenate([z, x], axis=-1)",
         "test_models.py",
     ),
+    # ----- models -----
+    Mutation(
+        "a net split one block too high",
+        "models.py",
+        "].index(name)\n",
+        "].index(name) + 1\n",
+        "test_models.py",
+    ),
+    Mutation(
+        "the first block as the head",
+        "models.py",
+        "for b in reversed(self.blocks) if",
+        "for b in self.blocks if",
+        "test_models.py",
+    ),
+    Mutation(
+        "activations before each block",
+        "models.py",
+        "            found[block.name] = x = block.apply(p, x)\n",
+        "            found[block.name], x = x, block.apply(p, x)\n",
+        "test_models.py",
+    ),
+    Mutation(
+        "a scale that starts at zero",
+        "models.py",
+        "gamma: lambda _, shape: np.ones(shape)",
+        "gamma: zeros",
+        "test_models.py",
+    ),
+    Mutation(
+        "a scale of the offset too",
+        "models.py",
+        "add_row(rows * p[gamma] if scale else rows, p[beta])",
+        "add_row(rows, p[beta]) * (p[gamma] if scale else 1)",
+        "test_models.py",
+    ),
     # ----- evaluation -----
     Mutation(
         "interval of one task, not of their mean",

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
@@ -27,8 +27,11 @@ from tinymaml.params import Shapes
 
 Array = np.ndarray
 Draw = Callable[[Generator, tuple[int, ...]], Array]
-Activation = Callable[[Array], Array]
+Map = Callable[[Array], Array]
 Arrays = Mapping[str, Array]
+Matrix = tuple[int, int]
+Norm = tuple[float, bool]
+Product = Callable[[Array, Array], Array]
 
 
 def mean_pool(x: Array) -> Array:
@@ -40,8 +43,8 @@ def mean_pool(x: Array) -> Array:
 
 
 # The paper's nets have relu and maxima; tanh and means are smooth, as some checks need.
-ACTIVATIONS: dict[str, Activation] = {"relu": relu, "tanh": anp.tanh}
-POOLS: dict[str, Activation] = {"relu": max_pool, "tanh": mean_pool}
+ACTIVATIONS: dict[str, Map] = {"relu": relu, "tanh": anp.tanh}
+POOLS: dict[str, Map] = {"relu": max_pool, "tanh": mean_pool}
 
 
 class Block(NamedTuple):
@@ -101,11 +104,7 @@ class Model:
         return found
 
     def split(self, name: str) -> tuple[Model, Model]:
-        """Return the net below the named block, and the net from that block on.
-
-        theta holds the lower net's parameters, then the upper net's. Composing the two
-        nets gives the bits of `apply`. Raises ValueError when no block has this name.
-        """
+        """Return the net below the named block and the rest; theta is theirs end to end."""
         at = [block.name for block in self.blocks].index(name)
         return Model(self.blocks[:at]), Model(self.blocks[at:])
 
@@ -153,51 +152,36 @@ HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": standard_normal}
 
 
 def linear(
-    name: str,
-    i: int | str,
-    shape: tuple[int, int],
-    draw: Draw,
-    then: Activation | None = None,
+    name: str, i: int | str, shape: Matrix, draw: Draw, then: Map = lambda x: x
 ) -> Block:
     """then(x w{i} + b{i}): (..., n, k) -> (..., n, f), where shape is (k, f)."""
     w, b = f"w{i}", f"b{i}"
-
-    def apply(p: Arrays, x: Array) -> Array:
-        x = affine(x, p[w], p[b])
-        return then(x) if then else x
-
-    return Block(name, {w: shape, b: (1, shape[1])}, {w: draw}, apply)
+    shapes = {w: shape, b: (1, shape[1])}
+    return Block(name, shapes, {w: draw}, lambda p, x: then(affine(x, p[w], p[b])))
 
 
 def normed(
-    name: str,
-    i: int,
-    shape: tuple[int, int],
-    draw: Draw,
-    product: Callable[[Array, Array], Array],
-    then: Activation,
-    eps: float,
-    scale: bool,
+    name: str, i: int, shape: Matrix, draw: Draw, then: Map, product: Product, norm: Norm
 ) -> Block:
     """then(batch norm of product(x, w{i})), each channel over examples and positions.
 
-    Batch norm multiplies by gamma{i}, ones at first, if `scale` is set, and adds beta{i}.
-    The arrays are w, gamma, beta in this order. A bias would be normalised away.
+    A bias would be normalised away. norm: eps, and whether to learn a scale: gamma{i},
+    ones at first. Then beta{i} is added. theta has w, gamma, beta in this order.
     """
+    eps, scale = norm
     w, gamma, beta = f"w{i}", f"gamma{i}", f"beta{i}"
-    norm = (gamma, beta) if scale else (beta,)
+    names = (gamma, beta) if scale else (beta,)
 
     def apply(p: Arrays, x: Array) -> Array:
         x = product(x, p[w])
-        *lead, _, f = p[w].shape
-        images = x.ndim > p[w].ndim
-        rows = normalize(anp.reshape(x, (*lead, -1, f)) if images else x, eps)
+        lead, images = p[w].shape[:-2], x.ndim > p[w].ndim
+        rows = normalize(anp.reshape(x, (*lead, -1, shape[1])) if images else x, eps)
         rows = add_row(rows * p[gamma] if scale else rows, p[beta])
         return then(anp.reshape(rows, x.shape) if images else rows)
 
-    shapes = {w: shape, **dict.fromkeys(norm, (1, shape[1]))}
+    shapes = {w: shape, **dict.fromkeys(names, (1, shape[1]))}
     draws = {w: draw, gamma: lambda _, shape: np.ones(shape)}
-    return Block(name, shapes, draws, apply, norm)
+    return Block(name, shapes, draws, apply, names)
 
 
 def _mean(_: Arrays, x: Array) -> Array:
@@ -214,7 +198,7 @@ FLATTEN = Block("flatten", {}, {}, lambda _, x: anp.reshape(x, (*x.shape[:-3], -
 
 def mlp(
     widths: Sequence[int],
-    activation: Activation = relu,
+    activation: Map = relu,
     batch_norm: bool = False,
     eps: float = EPSILON,
     draw: Draw = truncated_normal,
@@ -222,27 +206,21 @@ def mlp(
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
 
-    batch_norm: normalise each hidden layer over the examples, in place of a bias; `eps`
-        and `scale` are its options
-    draw: how to draw the weights
+    batch_norm: normalise each hidden layer over the examples, in place of a bias
+    draw: how to draw the weights; eps, scale: options of batch norm, as in `normed`
     Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64, both drawn
     by `truncated_normal` (maml.py:168-177).
     """
+    layer = partial(normed, product=matmul, norm=(eps, scale)) if batch_norm else linear
     *hidden, last = itertools.pairwise(widths)
-    blocks = [
-        normed(f"dense{i}", i, shape, draw, matmul, activation, eps, scale)
-        if batch_norm
-        else linear(f"dense{i}", i, shape, draw, activation)
-        for i, shape in enumerate(hidden)
-    ]
-    return Model((*blocks, linear("head", len(hidden), last, draw)))
+    body = [layer(f"dense{i}", i, kf, draw, activation) for i, kf in enumerate(hidden)]
+    return Model((*body, linear("head", len(hidden), last, draw)))
 
 
 def with_context(model: Model, shape: tuple[int, ...]) -> Model:
     """Give a net free parameters z beside every input: (..., n, *x) -> what model gives.
 
-    shape: of z, which is an input's except for the last axis; the model takes inputs
-        whose last axis has shape[-1] entries more. All n examples share z.
+    shape: of z, which all examples share; the model's inputs have shape[-1] entries more
     Source: appendix C.2, where gradient steps move z alone; for images it is channels.
     """
 
@@ -264,52 +242,35 @@ def conv_net(
     ways: int,
     filters: int,
     layers: int = 4,
-    activation: Activation = relu,
+    activation: Map = relu,
     head: Draw = glorot_dense,
     eps: float = EPSILON,
+    pool: Map | None = None,
     scale: bool = False,
 ) -> Model:
     """The Omniglot net: `layers` x [3x3 conv of stride 2, batch norm, relu], then the
     mean over positions, then linear: (..., n, h, w, c) -> (..., n, ways).
 
+    eps, scale: options of batch norm, as in `normed`; pool: see `pooled_conv_net`
     Source: section 5.2 of the paper, 64 filters. The official head is drawn N(0, 1),
     with which the first thousand iterations learn about half as fast as with Glorot's.
     """
-    strided = partial(conv, stride=2)
-    body = _convs(image[2], filters, layers, strided, activation, eps, scale)
-    return Model((*body, MEAN, linear("head", "", (filters, ways), head)))
+    then, product, last, features = activation, partial(conv, stride=2), MEAN, filters
+    if pool:
+        # The paper pools last. For relu and maxima this gives the same numbers sooner.
+        then, product, last = lambda x: activation(pool(x)), conv, FLATTEN
+        features *= (image[0] >> layers) * (image[1] >> layers)
+    layer = partial(normed, draw=glorot_uniform, then=then, product=product)
+    shapes = [(9 * (filters if i else image[2]), filters) for i in range(layers)]
+    body = [layer(f"conv{i}", i, kf, norm=(eps, scale)) for i, kf in enumerate(shapes)]
+    return Model((*body, last, linear("head", "", (features, ways), head)))
 
 
-def pooled_conv_net(
-    image: tuple[int, int, int],
-    ways: int,
-    filters: int,
-    layers: int = 4,
-    activation: Activation = relu,
-    head: Draw = glorot_dense,
-    eps: float = EPSILON,
-    pool: Activation = max_pool,
-    scale: bool = False,
-) -> Model:
+def pooled_conv_net(*net: Any, pool: Map = max_pool, **options: Any) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
-    linear on all that is left: (..., n, h, w, c) -> (..., n, ways).
+    linear on all that is left. Other arguments are those of `conv_net`.
 
     Source: section 5.2 of the paper and Ravi & Larochelle 2017, 32 filters, 84x84x3
     images, of which 5x5x32 = 800 features are left.
     """
-    features = (image[0] >> layers) * (image[1] >> layers) * filters
-    # The paper pools after the activation: the same values and derivatives for relu and
-    # maxima, with four times as many activations.
-    body = _convs(
-        image[2], filters, layers, conv, lambda x: activation(pool(x)), eps, scale
-    )
-    return Model((*body, FLATTEN, linear("head", "", (features, ways), head)))
-
-
-def _convs(channels: int, filters: int, layers: int, *options: object) -> list[Block]:
-    # The options are normed's: product, then, eps, scale.
-    shapes = [(9 * (filters if i else channels), filters) for i in range(layers)]
-    return [
-        normed(f"conv{i}", i, shape, glorot_uniform, *options)
-        for i, shape in enumerate(shapes)
-    ]
+    return conv_net(*net, pool=pool, **options)

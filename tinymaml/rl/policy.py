@@ -17,7 +17,7 @@ import numpy as np
 from autograd.differential_operators import make_jvp, make_vjp
 
 from tinymaml import models
-from tinymaml.models import Activation, Arrays, Model
+from tinymaml.models import Arrays, Map, Model
 from tinymaml.ops import relu
 
 
@@ -27,7 +27,7 @@ Gaussian = tuple[Array, Array]
 FLOOR = math.log(1e-6)  # of the log-std (maml_minimal_gauss_mlp_policy.py:38)
 
 
-def gaussian_mlp(widths: Sequence[int], activation: Activation = relu) -> Model:
+def gaussian_mlp(widths: Sequence[int], activation: Map = relu) -> Model:
     """Return a policy: theta (T, P), observations (T, M, o) -> mean, log-std.
 
     The log-std belongs to the head, which turns features into a distribution of actions.
