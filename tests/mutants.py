@@ -1183,7 +1183,7 @@ def killer(mutation: Mutation) -> str:
             text=True,
         )
         failed = re.findall(
-            r"^(?:FAILED|ERROR) tests/(\S+?)(?: - |$)", run.stdout, re.MULTILINE
+            r"^(?:FAILED|ERROR) tests/(\S+?(?:\[.*\])?)(?: - |$)", run.stdout, re.MULTILINE
         )
         if run.returncode == 1 and failed:
             return failed[0]

@@ -71,7 +71,7 @@ class Model:
     @property
     def head(self) -> tuple[str, ...]:
         """Names of the arrays of the last block that has any."""
-        return next(tuple(b.shapes) for b in reversed(self.blocks) if b.shapes)
+        return next((tuple(b.shapes) for b in reversed(self.blocks) if b.shapes), ())
 
     @property
     def body(self) -> tuple[str, ...]:
