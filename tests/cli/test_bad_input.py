@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from processes import COMMAND, SMALL, Told, environment, here, one_error, run, tree
-from tinymaml.harness import runs, thetas
+from tinymaml.harness import checkpoints, runs
 
 
 SINE = ("train", "sine")

@@ -1,5 +1,6 @@
 """The command line, well used and badly interrupted: real processes, real signals."""
 
+import io
 import json
 import os
 import pty
@@ -10,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_workers import gone
 
 from processes import (
     COMMAND,
@@ -22,6 +24,7 @@ from processes import (
     digests,
     end,
     environment,
+    gone,
     here,
     one_error,
     run,
@@ -274,10 +277,15 @@ def runs_files(path: Path) -> list[str]:
 
 def test_a_checkpoint_that_claims_seven_tebibytes(finished):
     """Rejects believing the size in a header: memory, and minutes."""
-    from test_runs import header, zipped
-
+    huge = io.BytesIO()
+    claimed = {"descr": "<f4", "fortran_order": False, "shape": (2 * 10**12,)}
+    np.lib.format.write_array_header_1_0(huge, claimed)
     for name in (runs.CHECKPOINT, runs.PREVIOUS):
-        (finished / name).write_bytes(zipped(0, theta=header((2 * 10**12,))))
+        with zipfile.ZipFile(finished / name) as whole:
+            members = {member: whole.read(member) for member in whole.namelist()}
+        with zipfile.ZipFile(finished / name, "w") as archive:
+            for member, data in (members | {"theta.npy": huge.getvalue()}).items():
+                archive.writestr(member, data)
     process = start("evaluate", "run", cwd=finished.parent)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -90,7 +90,7 @@ class TrainGroup(click.Group):
 
 def _argument(args: list[str], flag: str) -> str | None:
     """Return the value that follows a flag among unparsed arguments."""
-    for name, value in zip(args, [*args[1:], None], strict=True):
+    for name, value in zip(args, [*args, None][1:], strict=True):
         if name == flag:
             return value
         if name.startswith(f"{flag}="):
