@@ -193,7 +193,7 @@ def world(tmp_path_factory) -> Path:
         (folder / "new" / name).unlink()
     (folder / "given").mkdir()
     shutil.copy(folder / "run" / runs.CONFIG, folder / "given")
-    (folder / "given" / thetas.THETA).write_bytes(b"PK")
+    (folder / "given" / runs.THETA).write_bytes(b"PK")
     return folder
 
 

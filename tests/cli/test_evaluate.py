@@ -178,14 +178,14 @@ def test_what_was_exported_evaluates_alike(world, tmp_path):
     """Rejects a folder that only looks like a run, and another theta in it."""
     told_folder = here("export", "both/seed-5", tmp_path / "given")
     assert (told_folder.code, told_folder.out) == (0, f"{tmp_path / 'given'}\n")
-    assert {*tree(tmp_path / "given")} == {runs.CONFIG, thetas.THETA}
+    assert {*tree(tmp_path / "given")} == {runs.CONFIG, runs.THETA}
     assert as_json(tmp_path / "given") == as_json("both/seed-5")
     last = here("export", "both/seed-5", tmp_path / "last", "--last")
     assert last.code == 0
     assert as_json(tmp_path / "last") == as_json("both/seed-5", "--last")
     # And on from there, to another name.
     assert here("export", tmp_path / "given", tmp_path / "again").code == 0
-    for name in (runs.CONFIG, thetas.THETA):
+    for name in (runs.CONFIG, runs.THETA):
         assert (tmp_path / "again" / name).read_bytes() == (
             tmp_path / "given" / name
         ).read_bytes()
