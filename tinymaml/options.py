@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -109,18 +110,18 @@ class Values(NamedTuple):
         return value
 
     def _number(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        taken = numbers.Integral if self.kind is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, taken):
             raise ValueError(f"{value!r} is not {_article(self.noun)}")
-        if self.kind is int and not isinstance(value, int):
-            raise ValueError(f"{value!r} is not an integer")
-        if isinstance(value, float) and not math.isfinite(value):
+        if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
+        given = str(value).removesuffix(".0")  # -1 and -1.0 are refused in the same words
         if self.least is not None and value < self.least:
-            raise ValueError(f"{value} is below {self.least}")
+            raise ValueError(f"{given} is below {self.least}")
         if self.above is not None and value <= self.above:
-            raise ValueError(f"{value} is not above {self.above}")
+            raise ValueError(f"{given} is not above {self.above}")
         if self.most is not None and value > self.most:
-            raise ValueError(f"{value} is above {self.most}")
+            raise ValueError(f"{given} is above {self.most}")
         return self.kind(value)
 
 
@@ -194,7 +195,7 @@ def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
     found = {}
     for name, value in given.items():
         if name not in options:
-            raise UsageError(f"unknown option {flag(name)}{suggestion(name, options)}")
+            raise UsageError(unknown(name, options))
         try:
             found[name] = options[name].values.checked(value)
         except ValueError as error:
@@ -202,10 +203,11 @@ def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """Return "; did you mean ...?" where a known name is close, else nothing."""
+def unknown(name: str, names: Iterable[str]) -> str:
+    """Return the message about an option that does not exist, with a name that is close."""
     near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {flag(near[0])}?" if near else ""
+    hint = f"; did you mean {flag(near[0])}?" if near else ""
+    return f"{flag(name)}: no such option{hint}"
 
 
 def flag(name: str) -> str:
