@@ -22,6 +22,10 @@ from tinymaml.errors import UsageError
 MOST = 10**6
 
 
+# The published figures that an option's value is compared with.
+EVERY, OWN, NONE = "of every method", "of the run's own method", "none"
+
+
 class Role(NamedTuple):
     """What an option takes part in.
 
@@ -30,6 +34,7 @@ class Role(NamedTuple):
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
     task: it says what a task is, which labels and titles name first
+    figures: with which published figures it is compared: EVERY, OWN or NONE
     """
 
     checked: bool
@@ -37,13 +42,16 @@ class Role(NamedTuple):
     fixed: bool
     compared: bool
     task: bool = False
+    figures: str = NONE
 
 
-TASK = Role(True, True, True, True, True)  # ways and shots
-PROBLEM = Role(True, True, True, True)  # the net, the losses, the world
-TRAINING = Role(False, True, True, True)  # the outer loop
+TASK = Role(True, True, True, True, task=True, figures=OWN)  # ways and shots
+PROBLEM = Role(True, True, True, True, figures=OWN)  # the losses, the world
+DATA = NET = PROBLEM._replace(figures=EVERY)
+TRAINING = Role(False, True, True, True, figures=OWN)  # the outer loop
+LENGTH = Role(False, False, False, True, figures=OWN)  # how long a run is
 SCHEDULE = Role(False, False, True, True)  # when something is written; the last bits
-TESTING = Role(False, False, False, True)  # how long a run is, how it is tested
+TESTING = Role(False, False, False, True)  # how a run is tested
 SEED = Role(False, False, True, False)
 PLACE = Role(True, False, False, False)  # where the data are
 MANNER = Role(False, False, False, False)  # how a run is carried out, with the same result

@@ -15,8 +15,10 @@ from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.errors import UsageError
 from tinymaml.losses import Score
 from tinymaml.options import (
+    LENGTH,
     MANNER,
     MOST,
+    NET,
     SCHEDULE,
     SEED,
     TESTING,
@@ -72,7 +74,7 @@ class Config:
         others=algorithms.OWN,
     )
     iterations: int = option(
-        1000, "number of outer steps", role=TESTING, least=0, most=10**8
+        1000, "number of outer steps", role=LENGTH, least=0, most=10**8
     )
     seed: int = option(
         0, "seed of the initial theta and of the tasks", role=SEED, least=0, most=2**64 - 1
@@ -106,7 +108,7 @@ class Config:
         "relu",
         "activation of the hidden layers",
         "section 5 of the paper",
-        role=TRAINING,
+        role=NET._replace(checked=False),  # a check has every activation
         choices=("relu", "tanh"),
     )
     dtype: str = option(
