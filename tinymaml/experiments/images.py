@@ -125,7 +125,6 @@ def build(
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
-    offsets = tuple(name for name in model.shapes if name.startswith("beta"))
 
     def draw(split: str, rng: Generator) -> Episode:
         if split not in classes:
@@ -140,7 +139,7 @@ def build(
 
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, () if config.adapt_norm else offsets),
+        alpha=method.step_sizes(model, config.alpha, () if config.adapt_norm else model.norm),
         options=config,
         sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),
