@@ -14,17 +14,17 @@ from tinymaml.speed import machine
 
 machine.prepare_blas()
 
-import argparse  # noqa: E402
-import time  # noqa: E402
-from collections import Counter  # noqa: E402
-from collections.abc import Iterable  # noqa: E402
-from functools import partial  # noqa: E402
-from typing import Any  # noqa: E402
+import argparse
+import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
-import measure  # noqa: E402
-import numpy as np  # noqa: E402
-import works  # noqa: E402
-from works import WORKS, Work  # noqa: E402
+import measure
+import numpy as np
+import works
+from works import WORKS, Work
 
 from tinymaml.speed import replay
 from tinymaml.speed.replay import Call

@@ -25,23 +25,23 @@ from tinymaml.speed import machine
 
 machine.prepare_blas()
 
-import argparse  # noqa: E402
-import dataclasses  # noqa: E402
-import importlib.util  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-from collections import Counter  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from concurrent.futures import Executor  # noqa: E402
-from contextlib import ExitStack, contextmanager  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import argparse
+import dataclasses
+import importlib.util
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
-import measure  # noqa: E402
-import numpy as np  # noqa: E402
-import peers  # noqa: E402
-import works  # noqa: E402
-from works import Contender, Work  # noqa: E402
+import measure
+import numpy as np
+import peers
+import works
+from works import Contender, Work
 
 from tinymaml import ops
 from tinymaml.speed import workers

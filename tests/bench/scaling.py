@@ -20,22 +20,22 @@ from tinymaml.speed import machine
 
 machine.prepare_blas()
 
-import argparse  # noqa: E402
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from contextlib import ExitStack  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import argparse
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import measure  # noqa: E402
-import numpy as np  # noqa: E402
-import works  # noqa: E402
-from works import FAMILIES, Work  # noqa: E402
+import measure
+import numpy as np
+import works
+from works import FAMILIES, Work
 
 from tinymaml import maml
 from tinymaml.experiments import problem

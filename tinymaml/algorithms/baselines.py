@@ -27,6 +27,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
 from tinymaml.maml import Task
+from tinymaml.optim import check_dtype
 from tinymaml.speed.replay import recorded
 from tinymaml.speed.workers import gather, spans
 
@@ -110,7 +111,9 @@ def own_gradients(
     apart = thetas[some] - average.center(thetas[some], thetas[: wave.start])
     objective = sum(losses) + config.pull * np.sum(apart**2)
     gradient = np.zeros_like(thetas)
-    gradient[some] = np.concatenate(gradients) + 2 * config.pull * apart
+    own = np.concatenate(gradients) + 2 * config.pull * apart
+    check_dtype(theta, gradient=own)  # the next line would convert it
+    gradient[some] = own
     return objective / len(wave), gradient.ravel()
 
 

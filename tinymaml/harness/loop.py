@@ -26,7 +26,7 @@ from tinymaml.harness.evaluation import evaluate, interval
 from tinymaml.harness.finetune import tuned
 from tinymaml.harness.runs import State
 from tinymaml.harness.thetas import Kept
-from tinymaml.optim import Moments, adam, clip
+from tinymaml.optim import Moments, adam, check_dtype, clip
 from tinymaml.rl import trpo
 from tinymaml.speed.replay import recorded
 from tinymaml.speed.workers import gather, spans
@@ -49,7 +49,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
 
     progress(iteration, record) is called after every iteration.
     Raises Interrupted after Ctrl-C or SIGTERM, the run saved; WorldError when the loss
-    or the update is not finite, the last good checkpoint kept.
+    or the update is not finite or has another dtype, the last good checkpoint kept.
     """
     with signals() as asked:
         state = first_state(path, config)
@@ -57,7 +57,9 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
                 after, told = ITERATIONS[config.setting](config, state, engine)
-                numbers = told["loss"], after.theta, *after.moments
+                m, v = after.moments
+                check_dtype(state.theta, theta=after.theta, m=m, v=v)
+                numbers = told["loss"], after.theta, m, v
                 if not all(np.isfinite(x).all() for x in numbers):
                     raise WorldError(_diverged(path, config, state))
                 state = after
@@ -147,7 +149,9 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
     fixed = config, state.theta, state.iteration
     sums = gather(engine, chunk_gradient, fixed, chunks)
     losses, gradients = zip(*sums, strict=True)
-    return sum(losses) / config.tasks, sum(gradients) / config.tasks
+    gradient = sum(gradients) / config.tasks
+    check_dtype(state.theta, gradient=gradient)
+    return sum(losses) / config.tasks, gradient
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the loop looks at what comes out
@@ -208,17 +212,24 @@ def _diverged(path: Path, config: Config, state: State) -> str:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of stopping; a second one stops."""
+    """Collect the first Ctrl-C or SIGTERM in a list instead of stopping.
+
+    A second one finds the handlers that were there before.
+    """
     asked: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
         asked.append(number)
+        put_back()
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
+    def put_back() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield asked
+    finally:
+        put_back()

@@ -66,7 +66,7 @@ def read(
     if str(arrays["experiment"]) != config.name:
         raise WorldError(f"{str(file)!r} is of {arrays['experiment']}")
     for name in vectors:
-        _check_vector(file, name, arrays[name], config.dtype, count)
+        check_vector(file, name, arrays[name], config.dtype, count)
     iteration = arrays["iteration"]
     if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
         raise WorldError(f"{str(file)!r} has iteration {iteration}")
@@ -82,7 +82,8 @@ def _unpacked(data: bytes) -> dict[str, Array]:
         return {name: file[name] for name in file.files}
 
 
-def _check_vector(file: Path, name: str, vector: Array, dtype: str, count: int) -> None:
+def check_vector(file: Path, name: str, vector: Array, dtype: str, count: int) -> None:
+    """Raise WorldError when a file's vector is not (count,), of the dtype and finite."""
     if vector.shape != (count,) or vector.dtype != dtype:
         found = f"{vector.dtype} {vector.shape}"
         raise WorldError(f"{str(file)!r}: {name} is {found}, not {dtype} ({count},)")

@@ -191,8 +191,14 @@ def check_resumable(saved: Config, wanted: Config) -> None:
 
 
 def save(path: Path, config: Config, state: State) -> None:
-    """Write the checkpoint of a state; the one before it is kept."""
+    """Write the checkpoint of a state; the one before it is kept.
+
+    Raises WorldError, and writes nothing, when `load` would refuse it.
+    """
     vectors = dict(zip(VECTORS, (state.theta, *state.moments), strict=True))
+    size = problem(config).size
+    for name, vector in vectors.items():
+        npz.check_vector(path / CHECKPOINT, name, vector, config.dtype, size)
     data = npz.pack(config, state.iteration, vectors)
     write(path / CHECKPOINT, data, previous=path / PREVIOUS)
 

@@ -32,7 +32,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Loss, Task
-from tinymaml.optim import adam, clip
+from tinymaml.optim import adam, check_dtype, clip
 from tinymaml.rl import policy
 from tinymaml.rl.rollout import Experience, flat, gaussian, surrogate_loss
 from tinymaml.rl.surrogates import SURROGATES, PolicyLoss, e_maml, lvc
@@ -86,6 +86,7 @@ def iterate(config: Config, state: Any, engine: Executor) -> tuple[Any, dict]:
     loss, gradient, squares = (
         sum(parts) / config.tasks for parts in zip(*(c[:3] for c in chunks), strict=True)
     )
+    check_dtype(state.theta, gradient=gradient)  # the line search would convert its step
     gradient = clip(gradient, config.clip)
     paths = [chunk.path for chunk in chunks]
     state = state._replace(iteration=state.iteration + 1)
