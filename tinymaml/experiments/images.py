@@ -132,6 +132,7 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
+    fixed = () if config.adapt_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)
@@ -139,7 +140,9 @@ def build(
 
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, () if config.adapt_norm else model.norm),
+        alpha=method.step_sizes(
+            model, config.alpha, () if config.adapt_norm else model.norm
+        ),
         options=config,
         sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),
