@@ -140,9 +140,7 @@ def build(
 
     return Problem(
         model=model,
-        alpha=method.step_sizes(
-            model, config.alpha, () if config.adapt_norm else model.norm
-        ),
+        alpha=method.step_sizes(model, config.alpha, fixed),
         options=config,
         sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),
