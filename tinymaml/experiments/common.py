@@ -203,7 +203,7 @@ class Config:
         if name != before.get("algorithm"):
             values |= {
                 key: x
-                for key, x in record.defaults(values | given).items()
+                for key, x in record.defaults({**before, **given}).items()
                 if values[key] == usual[key] or not _uses(record, key, values)
             }
         if given.get("preset", "none") not in ("none", before.get("preset")):
