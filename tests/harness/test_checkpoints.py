@@ -222,6 +222,11 @@ def evaluated(path, *more):
     return here("evaluate", path, "--tasks", "3", "--steps", "1", "--json", *more)
 
 
+def notes(told):
+    """The lines on stderr, but for the one that says why a picture is missing."""
+    return [line for line in told.err.splitlines() if "was not evaluated" not in line]
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize(("more", "name", "instead"), FILES)
 def test_an_older_theta_takes_no_place_in_silence(run, more, name, instead, kind):
@@ -242,7 +247,7 @@ def test_an_older_theta_takes_no_place_in_silence(run, more, name, instead, kind
         assert expected in line
         told = command("--fallback")
         assert told.code == 0
-        assert [repr(str(run / name)) in line for line in told.err.splitlines()] == [True]
+        assert [repr(str(run / name)) in line for line in notes(told)] == [True]
     assert json.loads(evaluated(run, *more, "--fallback").out)["iterations"] == [16]
     assert checkpoints.load(given, VALIDATED).iteration == 16
 
@@ -273,11 +278,8 @@ def test_a_kill_between_two_moves_is_no_damage(run, straight, name):
     assert (told.code, told.err) == (0, "")
     assert json.loads(told.out)["iterations"] == [16]
     assert here("export", run, run.parent / "given").err == ""
-    going_on = here("train", "--resume", run, "--no-test")
-    assert (going_on.code, going_on.err.count("\n")) == (
-        0,
-        going_on.err.count("run folder:"),
-    )
+    resumed = here("train", "--resume", run, "--no-test")
+    assert (resumed.code, notes(resumed)) == (0, [f"run folder: {run}"])
     for file in (runs.CHECKPOINT, runs.METRICS, runs.BEST):
         assert (run / file).read_bytes() == (straight / file).read_bytes()
 
