@@ -15,6 +15,7 @@ from tinymaml.algorithms.baselines import (
     support_gradient,
 )
 from tinymaml.check.differences import directions, slopes_error
+from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, as_task, drawn
@@ -292,3 +293,13 @@ def test_a_state_of_one_net_starts_where_it_is():
     family = problem(Sine(hidden=(3,)))
     theta = np.random.default_rng(0).standard_normal(10).astype("float32")
     assert family.start(theta).tobytes() == theta.tobytes()
+
+
+@pytest.mark.parametrize("algorithm", AVERAGES)
+def test_a_regressors_gradient_of_another_dtype_is_an_error(monkeypatch, algorithm):
+    """Rejects a conversion to theta's dtype that nobody asked for."""
+    config = averaged(algorithm, dtype="float32")
+    wide = (lambda _, part: (0.0, part[1].astype("float64")),)
+    monkeypatch.setattr(baselines, "chunk_gradients", *wide)
+    with pytest.raises(WorldError, match="gradient became float64 while theta is float32"):
+        loop.outer_gradient(config, loop.initial_state(config), Here())

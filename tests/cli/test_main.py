@@ -30,6 +30,7 @@ from processes import (
     wait_for,
 )
 from tinymaml.experiments import MODULES
+from tinymaml.harness import loop as loop
 from tinymaml.harness import runs
 
 
@@ -178,6 +179,106 @@ def test_sigterm_outside_of_training(finished):
     process.terminate()
     assert end(process) == Told(143, "", "")
     wait_for(lambda: all(gone(worker) for worker in workers), 10)
+
+
+LOCK_HELD = """
+import multiprocessing, queue, signal, sys
+from pathlib import Path
+from tinymaml.__main__ import main
+
+put, calls = queue.Queue.put, []
+
+def interrupted(self, *arguments):
+    put(self, *arguments)
+    calls.append(1)
+    if len(calls) == 9:
+        self.mutex.acquire()  # as Condition.__enter__ leaves it when a signal comes
+        pids = [child.pid for child in multiprocessing.active_children()]
+        Path("pids").write_text(" ".join(map(str, pids)))
+        signal.raise_signal(number)
+
+if __name__ == "__main__":
+    number = int(sys.argv.pop(1))
+    queue.Queue.put = interrupted
+    main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_lock_of_the_pool_is_held(finished, number, code):
+    """Rejects joining the pool's thread, which waits for this lock."""
+    Path("held.py").write_text(LOCK_HELD)
+    arguments = ["evaluate", "run", "--tasks", "1000000", "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, "held.py", str(int(number)), *arguments],
+        env=environment(finished.parent),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert Told(done.returncode, done.stdout, done.stderr) == Told(code, "", "")
+    workers = [int(pid) for pid in Path("pids").read_text().split()]
+    assert len(workers) == 2
+    wait_for(lambda: all(gone(worker) for worker in workers), 10)
+
+
+DEAF = """
+import signal, sys, time
+from tinymaml import __main__ as program
+
+def deaf(number):
+    try:
+        signal.raise_signal(number)
+    except SystemExit:
+        print("deaf", flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    number, program.GRACE = int(sys.argv[1]), int(sys.argv[2])
+    import tinymaml.cli
+    tinymaml.cli.run = lambda: deaf(number)
+    program.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("grace", [1, 60])
+def test_a_second_signal_or_a_while_ends_by_force(tmp_path, number, code, grace):
+    """Rejects closing files for ever after a signal."""
+    (tmp_path / "deaf.py").write_text(DEAF)
+    command = [sys.executable, "deaf.py", str(int(number)), str(grace)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"deaf\n"
+        if grace == 60:
+            process.send_signal(number)
+        assert process.wait(20) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_at_random_moments(finished, number):
+    """Rejects a command that a signal makes hang now and then."""
+    rng, options = random.Random(int(number)), ["--tasks", "1000000", "--workers", "2"]
+    together = [start("evaluate", "run", *options, cwd=finished.parent) for _ in "abc"]
+    for process in together:
+        wait_for(lambda pid=process.pid: len(children(pid)) == 2)
+    for process in together:
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(number)
+    assert [end(process) for process in together] == [Told(128 + number, "", "")] * 3
+
+
+def test_what_cannot_be_replayed_is_one_line(tmp_path, monkeypatch):
+    """Rejects a traceback of CannotRecordError, and an error without advice."""
+    monkeypatch.chdir(tmp_path)
+
+    def deciding(theta, task, alpha, steps):
+        return (0.0, theta) if theta.sum() > 0 else (1.0, -theta)
+
+    monkeypatch.setitem(loop.ALGORITHMS, "maml", deciding)
+    loop.sum_of_gradients.cache_clear()
+    told = here("train", "sine", *SMALL, "--seed", "77")
+    assert told.code == 1
+    assert "--no-replay" in one_error(told)
 
 
 def test_a_worker_that_is_killed(tmp_path):

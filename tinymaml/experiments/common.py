@@ -190,7 +190,7 @@ class Config:
         values |= check(options, before)
         given = check(options, given)
         if not before:
-            values |= record.defaults(values | given)
+            values |= record.defaults(given)
         if given.get("preset", "none") != "none":
             told = presets.values(kind.name, given["preset"], values | given)
             final = values | told | given

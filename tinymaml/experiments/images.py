@@ -125,7 +125,6 @@ def build(
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
-    offsets = tuple(name for name in model.shapes if name.startswith("beta"))
 
     def draw(split: str, rng: Generator) -> Episode:
         if split not in classes:
@@ -133,6 +132,7 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
+    fixed = () if config.adapt_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)
@@ -140,7 +140,7 @@ def build(
 
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, () if config.adapt_norm else offsets),
+        alpha=method.step_sizes(model, config.alpha, fixed),
         options=config,
         sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),
