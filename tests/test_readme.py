@@ -1,31 +1,47 @@
-"""What the README says is what the project does.
+"""What the project's documents say is what the project does.
 
-A code block is a language's, or begins with `$ COMMAND` and goes on with what that prints;
-in Python, `print(...)  # OUTPUT` says what is printed.
+A code block of the README is a language's, or begins with `$ COMMAND` and continues with
+what that prints, where a line `...` stands for lines that are left out. In Python,
+`print(...)  # OUTPUT` says what is printed.
 """
 
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
+import click
 import pytest
 
 from outputs import same
 from places import ROOT
 from processes import here
 from tinymaml import maml
+from tinymaml.algorithms import find
+from tinymaml.check.chain import case_of, verify
+from tinymaml.cli.main import main
+from tinymaml.cli.train import OTHERS
+from tinymaml.experiments import MODULES
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", ".github/results.md", "tests/README.md")
+}
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-SHOWN = [text.partition("\n") for kind, text in BLOCKS if not kind]
+SHOWN = [text.partition("\n") for kind, text in BLOCKS if text.startswith("$ ")]
+(TREE,) = [text for kind, text in BLOCKS if not kind and not text.startswith("$ ")]
 PRINTED = re.compile(r"^print\(.*\)  # (.+)$", re.MULTILINE)
-RECIPES = [text for kind, text in BLOCKS if kind == "python" and PRINTED.search(text)]
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+RECIPES = [text for text in PYTHON if PRINTED.search(text)]
+(ALGORITHM,) = [text for text in PYTHON if "Algorithm(" in text]
+COMMAND = re.compile(r"(?:^|`|&& |\$ )tinymaml ([^`#\n&]+(?:\n[^`#\n&|]+(?=`))?)", re.M)
 # Where a package is missing, a program that prints the same.
 STAND_INS = {"torch": ("torch_maml.py", "autograd_maml.py")}
 
