@@ -1,5 +1,6 @@
 """The command line, well used and badly interrupted: real processes, real signals."""
 
+import io
 import json
 import os
 import pty
@@ -10,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_workers import gone
 
 from processes import (
     COMMAND,
@@ -22,6 +24,7 @@ from processes import (
     digests,
     end,
     environment,
+    gone,
     here,
     one_error,
     run,
@@ -29,9 +32,12 @@ from processes import (
     tree,
     wait_for,
 )
+from tinymaml.algorithms import ALGORITHMS
+from tinymaml.cli import list as list_
 from tinymaml.experiments import MODULES
 from tinymaml.harness import loop as loop
 from tinymaml.harness import runs
+from tinymaml.options import flag, options_of
 
 
 LONG = ("--iterations", "100000000")
@@ -375,10 +381,15 @@ def runs_files(path: Path) -> list[str]:
 
 def test_a_checkpoint_that_claims_seven_tebibytes(finished):
     """Rejects believing the size in a header: memory, and minutes."""
-    from test_runs import header, zipped
-
+    huge = io.BytesIO()
+    claimed = {"descr": "<f4", "fortran_order": False, "shape": (2 * 10**12,)}
+    np.lib.format.write_array_header_1_0(huge, claimed)
     for name in (runs.CHECKPOINT, runs.PREVIOUS):
-        (finished / name).write_bytes(zipped(0, theta=header((2 * 10**12,))))
+        with zipfile.ZipFile(finished / name) as whole:
+            members = {member: whole.read(member) for member in whole.namelist()}
+        with zipfile.ZipFile(finished / name, "w") as archive:
+            for member, data in (members | {"theta.npy": huge.getvalue()}).items():
+                archive.writestr(member, data)
     process = start("evaluate", "run", cwd=finished.parent)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -415,6 +426,14 @@ def test_help_of_training_has_every_default(name):
         assert f"[default: {value}]" in text
 
 
+def test_help_of_training_without_an_experiment_lists_them():
+    """Rejects a traceback where there are no arguments to choose an algorithm by."""
+    told = here("train", "--help")
+    assert (told.code, told.err) == (0, "")
+    assert all(f"  {name} " in told.out for name in MODULES)
+    assert here("check", "--help").code == 0
+
+
 def test_help_of_a_run_that_goes_on(finished):
     """Rejects "No such option: --resume"."""
     told = here("train", "--resume", "run", "--help")
@@ -436,13 +455,68 @@ def test_versions(tmp_path, command):
 
 def test_lists():
     """Rejects numbers without their sources, and JSON that is none."""
-    told = here("list")
-    assert [line.split()[0] for line in told.out.splitlines()] == [*MODULES]
     told = here("list", "sine")
     assert "--alpha" in told.out
     assert "source: the paper" in told.out
-    assert {*json.loads(here("list", "--json").out)} == {*MODULES}
+    assert "--regressors" not in told.out
+    told = json.loads(here("list", "--json").out)
+    assert {*told} == {*MODULES, *ALGORITHMS}
+    assert told["averaged"] == {"regressors": 500, "points": 100}
     assert json.loads(here("list", "sine", "--json").out)["hidden"] == [40, 40]
+
+
+def test_the_list_has_every_experiment_and_algorithm():
+    """Rejects an algorithm that one cannot find, or of which one cannot see what it learns,
+    what it adapts and what it costs; and columns that belong to another."""
+    lines = here("list").out.splitlines()
+    gap = lines.index("")
+    assert [line.split()[0] for line in lines[1:gap]] == [*MODULES]
+    head, *rows = lines[gap + 1 :]
+    starts = [head.index(word) for word in list_.COLUMNS]
+    ends = [*starts[1:], None]
+    found = [[row[a:b].strip() for a, b in zip(starts, ends, strict=True)] for row in rows]
+    assert found == [
+        [row.name, row.learns, row.adapts, row.cost, row.source]
+        for row in ALGORITHMS.values()
+    ]
+    assert all(all(cells) for cells in found)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_list_of_an_algorithm_has_its_own_options(name):
+    """Rejects the options of the experiment, of another algorithm, or an empty answer."""
+    told = here("list", name)
+    assert told.code == 0
+    own = options_of(ALGORITHMS[name].options)
+    shown = [line.split()[0] for line in told.out.splitlines() if line.startswith("--")]
+    assert shown == [option.flag for option in own.values()]
+    for option in own.values():
+        assert option.help in told.out
+        assert option.source in told.out
+    assert own or told.out == f"{name} has no options of its own\n"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("way", ["typed", "after an =", "in a file"])
+def test_help_of_training_has_the_options_of_the_algorithm(
+    tmp_path, monkeypatch, name, way
+):
+    """Rejects help that hides the options of the algorithm that was asked for, or shows
+    another's; and the algorithm of a file that is not read before the help is."""
+    monkeypatch.chdir(tmp_path)
+    Path("c.toml").write_text(f'algorithm = "{name}"')
+    given = {
+        "typed": ["--algorithm", name],
+        "after an =": [f"--algorithm={name}"],
+        "in a file": ["--config", "c.toml"],
+    }
+    experiment = "sine" if "few-shot" in ALGORITHMS[name].settings else "pointnav"
+    told = here("train", experiment, *given[way], "--help")
+    assert told.code == 0, told
+    flags = {line.split()[0] for line in told.out.splitlines() if line.startswith("  --")}
+    own = {*options_of(ALGORITHMS[name].options)}
+    every = {one for row in ALGORITHMS.values() for one in options_of(row.options)}
+    assert {one for one in every if flag(one) in flags} == own
 
 
 def test_stdout_holds_the_table_only(tmp_path):
@@ -522,7 +596,7 @@ def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
     assert saved["algorithm"] == algorithm
     rest = told.out[told.out.index("step size") :].splitlines()
     assert rest[0] == line
-    fits = "0 of 5 regressors are below an MSE of 0.02 on their own curve"
+    fits = "0 of 5 regressors have an MSE below 0.02 on their own curve"
     told = [line for line in rest[1:] if not line.startswith("no clear improvement")]
     assert told == ([fits] if few else [])
     again = here("evaluate", "run")
@@ -561,7 +635,7 @@ def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
     assert runs.read_metrics(Path("run")) == []
     told = here("train", "--resume", "run", "--iterations", "5")
     assert told.code == 2
-    assert "--iterations means nothing to --algorithm random" in one_error(told)
+    assert "--iterations has no effect with --algorithm random" in one_error(told)
     assert here("train", "--resume", "run").code == 0
 
 
