@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinymaml.experiments.common import Config
-from tinymaml.harness import loop, runs
+from tinymaml.harness import checkpoints, loop, runs
 
 
 # Half the interval that a written evaluation has at each step; the means stand beside it.
@@ -28,7 +28,7 @@ def folder(
     """
     path.mkdir(parents=True)
     runs.write_config(path, config, {})
-    runs.save(path, config, loop.initial_state(config))
+    checkpoints.save(path, config, loop.initial_state(config))
     if records is not None:
         lines = [json.dumps(record) + "\n" for record in records]
         (path / runs.METRICS).write_text("".join(lines))

@@ -37,8 +37,9 @@ class Tasks(NamedTuple):
 
     draw(tasks) -> the episodes of a fixed list of training tasks, with the options that
         the algorithm's `task_options` changes
-    gradients(w (n, M), tasks) -> (loss, gradients (n, M)): the loss summed over those
-        tasks, and each one's gradient by its own w; computed by the workers in chunks
+    gradients(thetas (n, P), tasks) -> (loss, gradients (n, P)): the loss summed over those
+        tasks, and each one's gradient by its own theta; the workers compute it in chunks
+        with the algorithm's `gradient`
     """
 
     draw: Callable[[range], Episode]
