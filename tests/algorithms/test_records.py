@@ -57,7 +57,7 @@ def generic(config, tasks):
 
 
 def differentiated(config, tasks):
-    """The same, but one net each for an algorithm whose iteration gives each task its own."""
+    """The same; but one net a task, for an algorithm that trains one for each."""
     w, method = generic(config, tasks), config.method
     if method.iterate:
         w = np.stack([method.start(one, problem(config)) for one in w])
