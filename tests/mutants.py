@@ -680,6 +680,42 @@ MUTATIONS = [
         "anp.concatenate([z, x], axis=-1)",
         "test_models.py",
     ),
+    # ----- models -----
+    Mutation(
+        "a net split one block too high",
+        "models.py",
+        "].index(name)\n",
+        "].index(name) + 1\n",
+        "test_models.py",
+    ),
+    Mutation(
+        "the first block as the head",
+        "models.py",
+        "for b in reversed(self.blocks) if",
+        "for b in self.blocks if",
+        "test_models.py",
+    ),
+    Mutation(
+        "activations before each block",
+        "models.py",
+        "            found[block.name] = x = block.apply(p, x)\n",
+        "            found[block.name], x = x, block.apply(p, x)\n",
+        "test_models.py",
+    ),
+    Mutation(
+        "a scale that starts at zero",
+        "models.py",
+        "gamma: lambda _, shape: np.ones(shape)",
+        "gamma: zeros",
+        "test_models.py",
+    ),
+    Mutation(
+        "a scale of the offset too",
+        "models.py",
+        "add_row(rows * p[gamma] if scale else rows, p[beta])",
+        "add_row(rows, p[beta]) * (p[gamma] if scale else 1)",
+        "test_models.py",
+    ),
     # ----- evaluation -----
     Mutation(
         "interval of one task, not of their mean",
@@ -1246,7 +1282,7 @@ def killer(mutation: Mutation) -> str:
             text=True,
         )
         failed = re.findall(
-            r"^(?:FAILED|ERROR) tests/(\S+?)(?: - |$)", run.stdout, re.MULTILINE
+            r"^(?:FAILED|ERROR) tests/(\S+?(?:\[.*\])?)(?: - |$)", run.stdout, re.MULTILINE
         )
         if run.returncode == 1 and failed:
             return failed[0]

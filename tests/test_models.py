@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.linalg import norm
 from numpy.random import default_rng
 
-from gradients import watch
+from gradients import check_derivatives, watch
 from test_ops import close, plain_batch_norm, plain_conv, plain_max_pool
 from tinymaml import maml, models, params
 from tinymaml.losses import cross_entropy, mse
@@ -25,6 +25,10 @@ NETS = {
     "mlp batch norm": (models.mlp([3, 5, 4, 2], batch_norm=True), (3,)),
     "conv": (models.conv_net((7, 6, 2), 3, filters=4, layers=2), (7, 6, 2)),
     "pooled conv": (models.pooled_conv_net((9, 8, 2), 3, filters=4, layers=2), (9, 8, 2)),
+    "mlp scale": (models.mlp([3, 5, 4, 2], batch_norm=True, scale=True), (3,)),
+    "mlp of images": (models.flat_images(models.mlp([12, 5, 4, 2])), (3, 2, 2)),
+    "conv scale": (models.conv_net((7, 6, 2), 3, 4, 2, scale=True), (7, 6, 2)),
+    "pooled scale": (models.pooled_conv_net((9, 8, 2), 3, 4, 2, scale=True), (9, 8, 2)),
     "mlp context": (models.with_context(models.mlp([5, 5, 4, 2]), (2,)), (3,)),
     "conv context": (
         models.with_context(models.conv_net((7, 6, 3), 3, filters=4, layers=2), (7, 6, 1)),
@@ -36,6 +40,12 @@ NETS = {
     ),
 }
 every_net = pytest.mark.parametrize("name", NETS)
+WITHOUT_SCALE = {
+    "mlp scale": "mlp batch norm",
+    "conv scale": "conv",
+    "pooled scale": "pooled conv",
+}
+scaled_net = pytest.mark.parametrize("name", WITHOUT_SCALE)
 normalised_net = pytest.mark.parametrize("name", ["mlp batch norm", "conv", "pooled conv"])
 
 
@@ -287,6 +297,138 @@ def test_flat_images_reads_pixels_row_by_row():
     assert np.array_equal(flat.init(default_rng(1)), model.init(default_rng(1)))
 
 
+# ----- Blocks -----
+
+
+@every_net
+def test_a_net_is_the_composition_of_its_blocks(name):
+    """Rejects a block left out, taken twice or out of order, activations before a block
+    in place of after it, and a block that changes the output of the one before."""
+    model, theta, x = drawn(name, default_rng(0), (2,))
+    p, y, outputs = params.unpack(theta, model.shapes), x, []
+    for block in model.blocks:
+        y = block.apply(p, y)
+        outputs.append(y.copy())
+    found = model.activations(theta, x)
+    assert [*found] == [block.name for block in model.blocks]
+    assert all(map(np.array_equal, found.values(), outputs))
+    assert np.array_equal(found["head"], model.apply(theta, x))
+
+
+@every_net
+def test_a_net_splits_at_every_block(name):
+    """Rejects a split one block off, parameters that are not end to end, and halves that
+    are drawn otherwise than the whole: all equal to the last bit."""
+    model, theta, x = drawn(name, default_rng(0), (2,))
+    for at, block in enumerate(model.blocks):
+        lower, upper = model.split(block.name)
+        assert (lower.blocks, upper.blocks) == (model.blocks[:at], model.blocks[at:])
+        size = params.count(lower.shapes)
+        middle = lower.apply(theta[:, :size], x)
+        assert np.array_equal(upper.apply(theta[:, size:], middle), model.apply(theta, x))
+        if lower.shapes:
+            rng = default_rng(1)
+            halves = np.concatenate([lower.init(rng), upper.init(rng)])
+            assert np.array_equal(halves, model.init(default_rng(1)))
+
+
+def test_a_split_needs_a_block_that_exists():
+    """Rejects a misspelt name that gives the whole net, which would freeze nothing."""
+    with pytest.raises(ValueError, match="'dense2'"):
+        NETS["mlp"][0].split("dense2")
+
+
+@every_net
+def test_head_and_body_are_all_arrays(name):
+    """Rejects a head that is another block's, and one that lacks its bias."""
+    model, theta, x = drawn(name, default_rng(0))
+    assert (*model.body, *model.head) == tuple(model.shapes)
+    assert len(model.head) == 2
+    other = theta + params.mask(model.shapes, model.head)
+    before, after = model.activations(theta, x), model.activations(other, x)
+    changed = [n for n in before if not np.array_equal(before[n], after[n])]
+    assert changed == ["head"]
+
+
+def test_the_head_is_the_last_block_with_arrays():
+    """Rejects a head that is empty when a net ends in a block without arrays."""
+    model = NETS["mlp"][0]
+    flat = models.Model((*model.blocks, models.FLATTEN))
+    assert (flat.head, flat.body) == (model.head, model.body)
+
+
+def test_norm_names_batch_norms_arrays():
+    """Rejects biases among them, scales that are forgotten, and another order in theta."""
+    named = {name: model.norm for name, (model, _) in NETS.items()}
+    assert named["mlp"] == named["mlp context"] == ()
+    assert named["mlp batch norm"] == named["conv context"] == ("beta0", "beta1")
+    scaled = ["w0", "gamma0", "beta0", "w1", "gamma1", "beta1", "w", "b"]
+    assert [*NETS["conv scale"][0].shapes] == scaled
+    assert (
+        named["mlp scale"] == named["conv scale"] == ("gamma0", "beta0", "gamma1", "beta1")
+    )
+
+
+@every_net
+def test_a_step_size_of_zero_freezes_a_block(name):
+    """Rejects arrays that a mask finds in another block's place."""
+    model, theta, x = drawn(name, default_rng(0))
+    task = Task(*[lambda _: lambda theta: anp.sum(anp.sin(model.apply(theta, x)))] * 2)
+    for block in model.blocks:
+        alpha = 0.1 * (1 - params.mask(model.shapes, block.shapes))
+        adapted = params.unpack(maml.adapt(theta, task, alpha, 2), model.shapes)
+        for array, before in params.unpack(theta, model.shapes).items():
+            frozen = array in block.shapes
+            assert np.array_equal(adapted[array], before) == frozen, array
+
+
+@scaled_net
+def test_a_scale_of_one_is_no_scale(name):
+    """Rejects a scale that starts at zero or multiplies the offset: to the last bit."""
+    plain, _ = NETS[WITHOUT_SCALE[name]]
+    model, theta, x = drawn(name, default_rng(0))
+    p = params.unpack(theta, model.shapes)
+    ones = {n: np.ones_like(a) if n.startswith("gamma") else a for n, a in p.items()}
+    without = {n: a for n, a in p.items() if not n.startswith("gamma")}
+    assert np.array_equal(
+        model.apply(params.pack(ones, model.shapes), x),
+        plain.apply(params.pack(without, plain.shapes), x),
+    )
+    # The scales take no draw from the weights either.
+    drawn_without = params.unpack(plain.init(default_rng(2)), plain.shapes)
+    for array, values in params.unpack(model.init(default_rng(2)), model.shapes).items():
+        assert np.array_equal(values, drawn_without.get(array, np.ones_like(values)))
+
+
+@scaled_net
+@given(seed=seeds)
+def test_a_scale_multiplies_before_the_offset(name, seed):
+    """Rejects a scale after the offset, of the inputs, or of another layer: where the
+    scale is zero, a layer gives the activation of its offset."""
+    model, theta, x = drawn(name, default_rng(seed))
+    for i, block in enumerate(model.blocks[:2]):
+        p = params.unpack(theta, model.shapes)
+        p[f"gamma{i}"] = np.zeros_like(p[f"gamma{i}"])
+        found = model.activations(params.pack(p, model.shapes), x)[block.name]
+        expected = plain_relu(p[f"beta{i}"][0])
+        assert np.array_equal(found, np.broadcast_to(expected, found.shape))
+
+
+@scaled_net
+def test_derivatives_by_a_scale_are_central_differences(name):
+    """Rejects a scale whose gradient is summed over tasks, or not over positions."""
+    rng = default_rng(0)
+    model = {
+        "mlp scale": models.mlp([3, 5, 4, 2], anp.tanh, batch_norm=True, scale=True),
+        "conv scale": models.conv_net((7, 6, 2), 3, 4, 2, anp.tanh, scale=True),
+        "pooled scale": models.pooled_conv_net(
+            (9, 8, 2), 3, 4, 2, anp.tanh, pool=models.mean_pool, scale=True
+        ),
+    }[name]
+    _, theta, x = drawn(name, rng, (2,))
+    check_derivatives(lambda theta: model.apply(theta, x), theta, rng=rng)
+
+
 # ----- Initial values -----
 
 
@@ -326,6 +468,8 @@ def test_weights_are_drawn_and_offsets_start_at_zero(name):
     for array, values in params.unpack(model.init(default_rng(0)), model.shapes).items():
         if array.startswith(("b", "z")):
             assert not values.any(), array
+        elif array.startswith("gamma"):
+            assert (values == 1).all(), array
         else:
             assert np.unique(values).size == values.size, array
 
@@ -461,6 +605,8 @@ def permute_hidden(vectors, shapes, layer, order):
         offset: p[offset][:, order],
         following: rows[:, order].reshape(shapes[following]),
     }
+    if (scale := f"gamma{layer}") in shapes:
+        moved[scale] = p[scale][:, order]
     return params.pack(p | moved, shapes)
 
 

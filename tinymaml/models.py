@@ -1,16 +1,20 @@
-"""Models: parameter shapes, how to draw them, and what they compute.
+"""Models: lists of named blocks, whose composition is the net.
 
-A model sees theta (..., P) and inputs whose leading axes are theta's. It has no state;
-batch normalisation always uses the statistics of the batch it is given, as the official
-code does (utils.py:41), so that support and query are normalised apart.
+    blocks   context? flatten?  conv0 conv1 ... | dense0 dense1 ...  mean? flatten?  head
+    theta    [z, w0, gamma0?, beta0, w1, ..., w, b]: the blocks' arrays, in their order
+
+A model sees theta (..., P) and inputs whose leading axes are theta's. It has no state.
+Batch normalisation always uses the statistics of the batch it is given, as the official
+code does (utils.py:41), so support and query sets are normalised separately.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from math import prod
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
@@ -23,7 +27,11 @@ from tinymaml.params import Shapes
 
 Array = np.ndarray
 Draw = Callable[[Generator, tuple[int, ...]], Array]
-Activation = Callable[[Array], Array]
+Map = Callable[[Array], Array]
+Arrays = Mapping[str, Array]
+Matrix = tuple[int, int]
+Norm = tuple[float, bool]
+Product = Callable[[Array, Array], Array]
 
 
 def mean_pool(x: Array) -> Array:
@@ -35,16 +43,70 @@ def mean_pool(x: Array) -> Array:
 
 
 # The paper's nets have relu and maxima; tanh and means are smooth, as some checks need.
-ACTIVATIONS: dict[str, Activation] = {"relu": relu, "tanh": anp.tanh}
-POOLS: dict[str, Activation] = {"relu": max_pool, "tanh": mean_pool}
+ACTIVATIONS: dict[str, Map] = {"relu": relu, "tanh": anp.tanh}
+POOLS: dict[str, Map] = {"relu": max_pool, "tanh": mean_pool}
 
 
-class Model(NamedTuple):
-    """shapes: name -> shape; init(rng) -> theta (P,) float64; apply(theta, x) -> y."""
+class Block(NamedTuple):
+    """One step of a net: (its arrays by name, among others; input) -> output."""
 
-    shapes: Shapes
-    init: Callable[[Generator], Array]
-    apply: Callable[[Array, Array], Array]
+    name: str
+    shapes: Shapes  # in theta's order; a net uses a name once
+    draws: Mapping[str, Draw]  # arrays without an entry start at zero
+    apply: Callable[[Arrays, Array], Array]
+    norm: tuple[str, ...] = ()  # the arrays that belong to batch norm
+
+
+@dataclass(frozen=True)
+class Model:
+    """A net: its blocks, each applied to the output of the one before."""
+
+    blocks: tuple[Block, ...]
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Array name -> shape, in theta's order."""
+        return {n: shape for block in self.blocks for n, shape in block.shapes.items()}
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Names of the arrays of the last block that has any."""
+        return next((tuple(b.shapes) for b in reversed(self.blocks) if b.shapes), ())
+
+    @property
+    def body(self) -> tuple[str, ...]:
+        """Names of all other arrays."""
+        return tuple(self.shapes)[: -len(self.head)]
+
+    @property
+    def norm(self) -> tuple[str, ...]:
+        """Names of batch norm's arrays: offsets, and scales where they are learned."""
+        return tuple(n for block in self.blocks for n in block.norm)
+
+    def init(self, rng: Generator) -> Array:
+        """Draw theta (P,) in float64."""
+        draws = {n: draw for block in self.blocks for n, draw in block.draws.items()}
+        arrays = {n: draws.get(n, zeros)(rng, shape) for n, shape in self.shapes.items()}
+        return params.pack(arrays, self.shapes)
+
+    def apply(self, theta: Array, x: Array) -> Array:
+        """Return the output of the last block."""
+        p = params.unpack(theta, self.shapes)
+        for block in self.blocks:
+            x = block.apply(p, x)
+        return x
+
+    def activations(self, theta: Array, x: Array) -> dict[str, Array]:
+        """Return block name -> output, for every block."""
+        p, found = params.unpack(theta, self.shapes), {}
+        for block in self.blocks:
+            found[block.name] = x = block.apply(p, x)
+        return found
+
+    def split(self, name: str) -> tuple[Model, Model]:
+        """Return the net below the named block and the rest; theta is theirs end to end."""
+        at = [block.name for block in self.blocks].index(name)
+        return Model(self.blocks[:at]), Model(self.blocks[at:])
 
 
 # ----- Initial values -----
@@ -86,12 +148,49 @@ def standard_normal(rng: Generator, shape: tuple[int, ...]) -> Array:
 HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": standard_normal}
 
 
-def _init(shapes: Shapes, draws: dict[str, Draw]) -> Callable[[Generator], Array]:
-    def init(rng: Generator) -> Array:
-        arrays = {n: draws.get(n, zeros)(rng, shape) for n, shape in shapes.items()}
-        return params.pack(arrays, shapes)
+# ----- Blocks -----
 
-    return init
+
+def linear(
+    name: str, i: int | str, shape: Matrix, draw: Draw, then: Map = lambda x: x
+) -> Block:
+    """then(x w{i} + b{i}): (..., n, k) -> (..., n, f), where shape is (k, f)."""
+    w, b = f"w{i}", f"b{i}"
+    shapes = {w: shape, b: (1, shape[1])}
+    return Block(name, shapes, {w: draw}, lambda p, x: then(affine(x, p[w], p[b])))
+
+
+def normed(
+    name: str, i: int, shape: Matrix, draw: Draw, then: Map, product: Product, norm: Norm
+) -> Block:
+    """then(batch norm of product(x, w{i})), each channel over examples and positions.
+
+    A bias would be normalised away. norm: eps, and whether to learn a scale: gamma{i},
+    ones at first. Then beta{i} is added. theta has w, gamma, beta in this order.
+    """
+    eps, scale = norm
+    w, gamma, beta = f"w{i}", f"gamma{i}", f"beta{i}"
+    names = (gamma, beta) if scale else (beta,)
+
+    def apply(p: Arrays, x: Array) -> Array:
+        x = product(x, p[w])
+        lead, images = p[w].shape[:-2], x.ndim > p[w].ndim
+        rows = normalize(anp.reshape(x, (*lead, -1, shape[1])) if images else x, eps)
+        rows = add_row(rows * p[gamma] if scale else rows, p[beta])
+        return then(anp.reshape(rows, x.shape) if images else rows)
+
+    shapes = {w: shape, **dict.fromkeys(names, (1, shape[1]))}
+    draws = {w: draw, gamma: lambda _, shape: np.ones(shape)}
+    return Block(name, shapes, draws, apply, names)
+
+
+def _mean(_: Arrays, x: Array) -> Array:
+    *lead, h, w, f = x.shape
+    return anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
+
+
+MEAN = Block("mean", {}, {}, _mean)  # over positions
+FLATTEN = Block("flatten", {}, {}, lambda _, x: anp.reshape(x, (*x.shape[:-3], -1)))
 
 
 # ----- The nets -----
@@ -99,69 +198,43 @@ def _init(shapes: Shapes, draws: dict[str, Draw]) -> Callable[[Generator], Array
 
 def mlp(
     widths: Sequence[int],
-    activation: Activation = relu,
+    activation: Map = relu,
     batch_norm: bool = False,
     eps: float = EPSILON,
     draw: Draw = truncated_normal,
+    scale: bool = False,
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
 
-    With batch_norm, each hidden layer is normalised over the examples and offset by
-    beta; it then has no bias, which the normalisation would take away again. `draw` draws
-    the weights.
+    batch_norm: normalise each hidden layer over the examples, in place of a bias
+    draw: how to draw the weights; eps, scale: options of batch norm, as in `normed`
     Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64, both drawn
     by `truncated_normal` (maml.py:168-177).
     """
-    last = len(widths) - 2
-    shapes, draws = {}, {}
-    for i, (k, f) in enumerate(itertools.pairwise(widths)):
-        shapes[f"w{i}"] = (k, f)
-        draws[f"w{i}"] = draw
-        shapes[f"beta{i}" if batch_norm and i < last else f"b{i}"] = (1, f)
-
-    def apply(theta: Array, x: Array) -> Array:
-        p = params.unpack(theta, shapes)
-        for i in range(last):
-            if batch_norm:
-                x = add_row(normalize(matmul(x, p[f"w{i}"]), eps), p[f"beta{i}"])
-            else:
-                x = affine(x, p[f"w{i}"], p[f"b{i}"])
-            x = activation(x)
-        return affine(x, p[f"w{last}"], p[f"b{last}"])
-
-    return Model(shapes, _init(shapes, draws), apply)
+    layer = partial(normed, product=matmul, norm=(eps, scale)) if batch_norm else linear
+    *hidden, last = itertools.pairwise(widths)
+    body = [layer(f"dense{i}", i, kf, draw, activation) for i, kf in enumerate(hidden)]
+    return Model((*body, linear("head", len(hidden), last, draw)))
 
 
 def with_context(model: Model, shape: tuple[int, ...]) -> Model:
     """Give a net free parameters z beside every input: (..., n, *x) -> what model gives.
 
-    shape: of z, which is an input's but for its last axis; the model takes inputs whose
-        last axis has shape[-1] entries more. z is the same for all n examples, and zero
-        at first.
+    shape: of z, which all examples share; the model's inputs have shape[-1] entries more
     Source: appendix C.2, where gradient steps move z alone; for images it is channels.
     """
-    shapes = {"z": shape, **model.shapes}
-    halves = {"z": (1, *shape), "theta": (params.count(model.shapes),)}
 
-    def init(rng: Generator) -> Array:
-        return np.concatenate([np.zeros(prod(shape)), model.init(rng)])
+    def apply(p: Arrays, x: Array) -> Array:
+        examples = (x.shape[-len(shape) - 1], *(1 for _ in shape))
+        z = p["z"] + np.zeros(examples, p["z"].dtype)
+        return anp.concatenate([x, z], axis=-1)
 
-    def apply(theta: Array, x: Array) -> Array:
-        p = params.unpack(theta, halves)
-        examples = x.shape[-len(shape) - 1]
-        z = p["z"] + np.zeros((examples, *(1 for _ in shape)), theta.dtype)
-        return model.apply(p["theta"], anp.concatenate([x, z], axis=-1))
-
-    return Model(shapes, init, apply)
+    return Model((Block("free inputs", {"z": (1, *shape)}, {}, apply), *model.blocks))
 
 
 def flat_images(model: Model) -> Model:
     """Let a model of vectors take images: (..., n, h, w, c) -> (..., n, h * w * c)."""
-
-    def apply(theta: Array, x: Array) -> Array:
-        return model.apply(theta, x.reshape(*x.shape[:-3], -1))
-
-    return model._replace(apply=apply)
+    return Model((FLATTEN, *model.blocks))
 
 
 def conv_net(
@@ -169,80 +242,35 @@ def conv_net(
     ways: int,
     filters: int,
     layers: int = 4,
-    activation: Activation = relu,
+    activation: Map = relu,
     head: Draw = glorot_dense,
     eps: float = EPSILON,
+    pool: Map | None = None,
+    scale: bool = False,
 ) -> Model:
     """The Omniglot net: `layers` x [3x3 conv of stride 2, batch norm, relu], then the
     mean over positions, then linear: (..., n, h, w, c) -> (..., n, ways).
 
+    eps, scale: options of batch norm, as in `normed`; pool: see `pooled_conv_net`
     Source: section 5.2 of the paper, 64 filters. The official head is drawn N(0, 1),
     with which the first thousand iterations learn about half as fast as with Glorot's.
     """
-    shapes = {**_conv_shapes(image[2], filters, layers), "w": (filters, ways)}
-    shapes["b"] = (1, ways)
-    draws = {**_conv_draws(layers), "w": head}
-
-    def apply(theta: Array, x: Array) -> Array:
-        p = params.unpack(theta, shapes)
-        for i in range(layers):
-            x = _norm_images(conv(x, p[f"w{i}"], stride=2), p[f"beta{i}"], eps)
-            x = activation(x)
-        *lead, h, w, f = x.shape
-        x = anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
-        return affine(x, p["w"], p["b"])
-
-    return Model(shapes, _init(shapes, draws), apply)
+    then, product, last, features = activation, partial(conv, stride=2), MEAN, filters
+    if pool:
+        # The paper pools last. For relu and maxima this gives the same numbers sooner.
+        then, product, last = lambda x: activation(pool(x)), conv, FLATTEN
+        features *= (image[0] >> layers) * (image[1] >> layers)
+    layer = partial(normed, draw=glorot_uniform, then=then, product=product)
+    shapes = [(9 * (filters if i else image[2]), filters) for i in range(layers)]
+    body = [layer(f"conv{i}", i, kf, norm=(eps, scale)) for i, kf in enumerate(shapes)]
+    return Model((*body, last, linear("head", "", (features, ways), head)))
 
 
-def pooled_conv_net(
-    image: tuple[int, int, int],
-    ways: int,
-    filters: int,
-    layers: int = 4,
-    activation: Activation = relu,
-    head: Draw = glorot_dense,
-    eps: float = EPSILON,
-    pool: Activation = max_pool,
-) -> Model:
+def pooled_conv_net(*net: Any, pool: Map = max_pool, **options: Any) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
-    linear on all that is left: (..., n, h, w, c) -> (..., n, ways).
+    linear on all that is left. Other arguments are those of `conv_net`.
 
     Source: section 5.2 of the paper and Ravi & Larochelle 2017, 32 filters, 84x84x3
     images, of which 5x5x32 = 800 features are left.
     """
-    features = (image[0] >> layers) * (image[1] >> layers) * filters
-    shapes = {**_conv_shapes(image[2], filters, layers), "w": (features, ways)}
-    shapes["b"] = (1, ways)
-    draws = {**_conv_draws(layers), "w": head}
-
-    def apply(theta: Array, x: Array) -> Array:
-        p = params.unpack(theta, shapes)
-        for i in range(layers):
-            x = _norm_images(conv(x, p[f"w{i}"]), p[f"beta{i}"], eps)
-            # The paper's order is the other one: the same for relu and maxima, derivatives
-            # too, but four times as many values.
-            x = activation(pool(x))
-        x = anp.reshape(x, (*x.shape[:-3], features))
-        return affine(x, p["w"], p["b"])
-
-    return Model(shapes, _init(shapes, draws), apply)
-
-
-def _conv_shapes(channels: int, filters: int, layers: int) -> dict[str, tuple[int, int]]:
-    # No bias: batch normalisation would take it away again.
-    shapes = {}
-    for i in range(layers):
-        shapes[f"w{i}"] = (9 * (filters if i else channels), filters)
-        shapes[f"beta{i}"] = (1, filters)
-    return shapes
-
-
-def _conv_draws(layers: int) -> dict[str, Draw]:
-    return {f"w{i}": glorot_uniform for i in range(layers)}
-
-
-def _norm_images(x: Array, beta: Array, eps: float) -> Array:
-    *lead, n, h, w, f = x.shape
-    rows = add_row(normalize(anp.reshape(x, (*lead, n * h * w, f)), eps), beta)
-    return anp.reshape(rows, x.shape)
+    return conv_net(*net, pool=pool, **options)

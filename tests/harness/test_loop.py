@@ -275,3 +275,40 @@ def test_a_replayed_run_has_the_bytes_of_one_that_is_not(tmp_path, straight):
     path = tmp_path / "eager"
     train(path, SMALL.with_changes({"replay": False}))
     assert results(path) == straight
+
+
+# ----- One dtype -----
+
+
+def widening(theta, *_):
+    """An algorithm whose gradient is float64, whatever theta is."""
+    return theta.sum(), 0.1 * theta.astype("float64")
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_gradient_of_another_dtype_is_an_error(tmp_path, monkeypatch, replay):
+    """Rejects training on in float64, and then testing the theta before training."""
+    loop.sum_of_gradients.cache_clear()
+    monkeypatch.setitem(loop.ALGORITHMS, "maml", widening)
+    config = CONFIG.with_changes({"replay": replay, "seed": 7})
+    with pytest.raises(WorldError, match=r"gradient became float64 .* theta is float32"):
+        train(tmp_path, config)
+    assert runs.load(tmp_path, config, COUNT).iteration == 0
+
+
+@pytest.mark.parametrize("part", ["theta", "m", "v"])
+def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
+    """Rejects an update that converts what it returns, Adam's moments included."""
+
+    def wide(config, state, engine):
+        after, told = loop.iterate(config, state, engine)
+        if part == "theta":
+            return after._replace(theta=after.theta.astype("float64")), told
+        moments = after.moments._asdict()
+        moments[part] = moments[part].astype("float64")
+        return after._replace(moments=after.moments._replace(**moments)), told
+
+    monkeypatch.setitem(loop.ITERATIONS, "few-shot", wide)
+    with pytest.raises(WorldError, match=f"{part} became float64 while theta is float32"):
+        train(tmp_path)
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0

@@ -96,6 +96,27 @@ def test_save_load_save_gives_the_same_bytes(tmp_path):
     assert (tmp_path / runs.PREVIOUS).read_bytes() == first
 
 
+@pytest.mark.parametrize("part", ["theta", "m", "v"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.ones(COUNT), "is float64"),
+        (np.ones(COUNT + 1, "float32"), r"is float32 \(8,\)"),
+        (np.full(COUNT, np.nan, "float32"), "is not finite"),
+    ],
+    ids=["dtype", "size", "nan"],
+)
+def test_a_state_that_would_be_refused_is_not_saved(tmp_path, part, wrong, message):
+    """Rejects writing a checkpoint that the next command does not take."""
+    runs.save(tmp_path, CONFIG, state(1))
+    before = tree(tmp_path)
+    vectors = {name: GOOD[name] for name in runs.VECTORS} | {part: wrong}
+    bad = State(2, vectors["theta"], Moments(vectors["m"], vectors["v"]))
+    with pytest.raises(WorldError, match=f"{part} {message}"):
+        runs.save(tmp_path, CONFIG, bad)
+    assert tree(tmp_path) == before
+
+
 def test_the_previous_checkpoint_is_kept(tmp_path):
     """Rejects one checkpoint only, and any number of them."""
     for iteration in (1, 2, 3):

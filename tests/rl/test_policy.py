@@ -89,6 +89,16 @@ def test_it_begins_as_the_official_one():
     assert (np.exp(log_std) == 1).all()
 
 
+def test_the_log_std_belongs_to_the_head():
+    """Rejects a head without weights: ANIL would then adapt the spread alone."""
+    model, theta, seen, _ = some(0)
+    assert model.head == ("w2", "b2", "log_std")
+    lower, upper = model.split("head")
+    size = params.count(lower.shapes)
+    halves = upper.apply(theta[:, size:], lower.apply(theta[:, :size], seen))
+    assert all(map(np.array_equal, halves, model.apply(theta, seen)))
+
+
 def test_the_spread_has_a_floor():
     """Rejects a deviation that goes to 0 and takes the likelihood with it."""
     model, theta, seen, _ = some(0)

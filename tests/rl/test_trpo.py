@@ -313,3 +313,18 @@ def test_a_policy_that_diverges_is_told():
     state = state._replace(theta=np.full_like(state.theta, 1e300))
     with pytest.raises(WorldError, match="not finite: the policy has diverged"):
         trpo.iterate(SMALL, state, Here())
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam"])
+def test_a_gradient_of_another_dtype_is_an_error(monkeypatch, outer):
+    """Rejects a line search that converts a float64 step to theta's dtype."""
+    collect = trpo.collect
+
+    def wide(*arguments):
+        found = collect(*arguments)
+        return found._replace(gradient=found.gradient.astype("float64"))
+
+    monkeypatch.setattr(trpo, "collect", wide)
+    config = SMALL.with_changes({"dtype": "float32", "outer": outer})
+    with pytest.raises(WorldError, match="gradient became float64 while theta is float32"):
+        trpo.iterate(config, generic(config), Here())

@@ -84,8 +84,8 @@ class Algorithm(NamedTuple):
     first_order: the same gradient without Hessian products, for `check` to compare; None
 
     options: a frozen dataclass of `tinymaml.options.option` fields, all with defaults
-    defaults(values) -> the experiment's options that have other defaults here; values are
-        those that the user gave, over the usual defaults
+    defaults(given) -> the experiment's options that have other defaults here; given are
+        the options that the user chose
     ignores: options of the experiment that have no effect here, and are refused
     inner_loop: False when training takes no gradient steps. A held-out task is then adapted
         to with a step size that validation tasks choose (option `tune`)
@@ -124,7 +124,7 @@ class Algorithm(NamedTuple):
     first_order: Callable[[Array, Task, Problem], tuple[Array, Array]] | None = None
 
     options: type = NoOptions
-    defaults: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda values: {}
+    defaults: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda given: {}
     ignores: tuple[str, ...] = ()
     inner_loop: bool = True
     second_order: bool = True

@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 import autograd.numpy as anp
 import numpy as np
 from autograd.differential_operators import make_jvp, make_vjp
-from numpy.random import Generator
 
-from tinymaml import models, params
-from tinymaml.models import Activation, Model
+from tinymaml import models
+from tinymaml.models import Arrays, Map, Model
 from tinymaml.ops import relu
 
 
@@ -28,27 +27,23 @@ Gaussian = tuple[Array, Array]
 FLOOR = math.log(1e-6)  # of the log-std (maml_minimal_gauss_mlp_policy.py:38)
 
 
-def gaussian_mlp(widths: Sequence[int], activation: Activation = relu) -> Model:
+def gaussian_mlp(widths: Sequence[int], activation: Map = relu) -> Model:
     """Return a policy: theta (T, P), observations (T, M, o) -> mean, log-std.
 
+    The log-std belongs to the head, which turns features into a distribution of actions.
     Weights are Glorot's, uniform; biases 0; the standard deviation begins at 1
     (maml_minimal_gauss_mlp_policy.py:34, 350-351).
 
     widths: numbers in an observation, hidden widths, numbers in an action
     """
-    net = models.mlp(widths, activation, draw=models.glorot_dense)
-    # As two vectors, then the net's own: it reads its part by its own names.
-    parts = {"net": (params.count(net.shapes),), "log_std": (1, widths[-1])}
+    *body, last = models.mlp(widths, activation, draw=models.glorot_dense).blocks
 
-    def apply(theta: Array, observations: Array) -> Gaussian:
-        p = params.unpack(theta, parts)
+    def gaussian(p: Arrays, x: Array) -> Gaussian:
         # relu keeps float32, as maximum does not, and is 0 below the floor with slope 0.
-        return net.apply(p["net"], observations), relu(p["log_std"] - FLOOR) + FLOOR
+        return last.apply(p, x), relu(p["log_std"] - FLOOR) + FLOOR
 
-    def init(rng: Generator) -> Array:
-        return np.concatenate([net.init(rng), np.zeros(widths[-1])])
-
-    return Model({**net.shapes, "log_std": parts["log_std"]}, init, apply)
+    shapes = {**last.shapes, "log_std": (1, widths[-1])}
+    return Model((*body, last._replace(apply=gaussian, shapes=shapes)))
 
 
 def log_prob(gaussian: Gaussian, actions: Array) -> Array:
