@@ -288,12 +288,12 @@ def widening(theta, *_):
 @pytest.mark.parametrize("replay", [True, False])
 def test_a_gradient_of_another_dtype_is_an_error(tmp_path, monkeypatch, replay):
     """Rejects training on in float64, and then testing the theta before training."""
-    loop.sum_of_gradients.cache_clear()
-    monkeypatch.setitem(loop.ALGORITHMS, "maml", widening)
-    config = CONFIG.with_changes({"replay": replay, "seed": 7})
+    step.gradient_of.cache_clear()
+    monkeypatch.setitem(ALGORITHMS, "maml", MAML._replace(gradient=widening))
+    config = SMALL.with_changes({"replay": replay, "seed": 7})
     with pytest.raises(WorldError, match=r"gradient became float64 .* theta is float32"):
         train(tmp_path, config)
-    assert runs.load(tmp_path, config, COUNT).iteration == 0
+    assert checkpoints.load(tmp_path, config).iteration == 0
 
 
 @pytest.mark.parametrize("part", ["theta", "m", "v"])
@@ -301,7 +301,7 @@ def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
     """Rejects an update that converts what it returns, Adam's moments included."""
 
     def wide(config, state, engine):
-        after, told = loop.iterate(config, state, engine)
+        after, told = step.iterate(config, state, engine)
         if part == "theta":
             return after._replace(theta=after.theta.astype("float64")), told
         moments = after.moments._asdict()
@@ -311,4 +311,4 @@ def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
     monkeypatch.setitem(loop.ITERATIONS, "few-shot", wide)
     with pytest.raises(WorldError, match=f"{part} became float64 while theta is float32"):
         train(tmp_path)
-    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0
+    assert checkpoints.load(tmp_path, SMALL).iteration == 0
