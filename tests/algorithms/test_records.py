@@ -9,7 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 
-from tinymaml import params
+from tinymaml import maml, params
 from tinymaml.algorithms import ALGORITHMS, available
 from tinymaml.algorithms.algorithm import FEW_SHOT, RL
 from tinymaml.check.chain import case_of
@@ -57,7 +57,7 @@ def generic(config, tasks):
 
 
 def differentiated(config, tasks):
-    """The same; one net each where the algorithm gives each task its own."""
+    """The same; but one net a task, for an algorithm that trains one for each."""
     w, method = generic(config, tasks), config.method
     if method.iterate:
         w = np.stack([method.start(one, problem(config)) for one in w])
@@ -97,6 +97,20 @@ def test_gradient_is_that_of_the_objective(name, steps):
         < 1e-7 * whole
         for axis in axes[::5]
     )
+
+
+@pytest.mark.parametrize("order", ["exact", "first"])
+def test_a_context_vector_has_the_gradient_of_its_order(order):
+    """Rejects an option `order` that has no effect: first order is grad Q(theta_K)."""
+    config = config_of(FEW_SHOT, "context", dtype="float64", order=order, alpha=0.5)
+    family, w = problem(config), generic(config, 3)
+    task = task_of(config, range(3))
+    expected = {"exact": maml.meta_gradient, "first": maml.first_order}[order]
+    loss, gradient = config.method.gradient(w, task, family)
+    assert loss == expected(w, task, family.alpha, 2)[0]
+    np.testing.assert_array_equal(gradient, expected(w, task, family.alpha, 2)[1])
+    others = {"exact": maml.first_order, "first": maml.meta_gradient}[order]
+    assert np.any(gradient != others(w, task, family.alpha, 2)[1])
 
 
 @few_shot

@@ -365,3 +365,16 @@ def test_e_maml_of_real_rollouts_is_unbiased(size, trajectories, short):
     live[::2, 1] = not short
     z = policy_gradients.z_scores(-v[:, size:], hill_gradient(mine, size, live))
     assert np.abs(z).max() < policy_gradients.SIGMAS
+
+
+def test_z_scores_are_in_standard_errors_of_the_mean():
+    """Rejects scores in standard deviations of one replicate, which nothing would exceed:
+    1, 2, 3 have the mean 2, the deviation 1, and its error 1 / sqrt(3)."""
+    z = policy_gradients.z_scores(np.array([[1.0], [2], [3]]), np.array([0.0]))
+    assert z == pytest.approx([2 * np.sqrt(3)])
+
+
+def test_a_nan_among_the_worlds_is_not_overlooked():
+    """Rejects max(), which passes over a nan that does not come first."""
+    figures = iter([0.1, np.nan, 0.2])
+    assert np.isnan(policy_gradients._worst(lambda _: next(figures), [1, 2, 3]))

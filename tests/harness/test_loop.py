@@ -280,16 +280,16 @@ def test_a_replayed_run_has_the_bytes_of_one_that_is_not(tmp_path, straight):
 # ----- One dtype -----
 
 
-def widening(w, task, problem):
+def widening(theta, *_):
     """An algorithm whose gradient is float64, whatever theta is."""
-    return w.sum(), 0.1 * w.astype("float64")
+    return theta.sum(), 0.1 * theta.astype("float64")
 
 
 @pytest.mark.parametrize("replay", [True, False])
 def test_a_gradient_of_another_dtype_is_an_error(tmp_path, monkeypatch, replay):
     """Rejects training on in float64, and then testing the theta before training."""
-    wide = MAML._replace(gradient=widening)
-    monkeypatch.setitem(ALGORITHMS, "maml", wide)
+    step.gradient_of.cache_clear()
+    monkeypatch.setitem(ALGORITHMS, "maml", MAML._replace(gradient=widening))
     config = SMALL.with_changes({"replay": replay, "seed": 7})
     with pytest.raises(WorldError, match=r"gradient became float64 .* theta is float32"):
         train(tmp_path, config)
@@ -301,12 +301,12 @@ def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
     """Rejects an update that converts what it returns, Adam's moments included."""
 
     def wide(config, state, engine):
-        after, record = step.iterate(config, state, engine)
+        after, told = step.iterate(config, state, engine)
         if part == "theta":
-            return after._replace(theta=after.theta.astype("float64")), record
+            return after._replace(theta=after.theta.astype("float64")), told
         moments = after.moments._asdict()
         moments[part] = moments[part].astype("float64")
-        return after._replace(moments=after.moments._replace(**moments)), record
+        return after._replace(moments=after.moments._replace(**moments)), told
 
     monkeypatch.setitem(loop.ITERATIONS, "few-shot", wide)
     with pytest.raises(WorldError, match=f"{part} became float64 while theta is float32"):

@@ -18,6 +18,7 @@ from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
 from tinymaml.algorithms.context import CONTEXT
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.errors import UsageError, WorldError
+from tinymaml.options import options_of
 
 
 ROWS = (
@@ -54,11 +55,17 @@ def _loaded(file: str, attribute: str) -> Algorithm:
     sys.modules[name] = module  # where its classes are looked up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise WorldError(f"{file!r} cannot be loaded: {error!r}") from error
     found = getattr(module, attribute, None)
     if not isinstance(found, Algorithm):
         raise UsageError(f"--algorithm: {file!r} has no Algorithm called {attribute!r}")
+    try:
+        options_of(found.options)
+        hash(found.options())
+    except (TypeError, KeyError, NameError) as error:
+        reason = f"{file!r}: the options of {attribute} are no frozen dataclass of options"
+        raise WorldError(f"{reason} with defaults: {error}") from error
     return found
 
 

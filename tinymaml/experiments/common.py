@@ -307,6 +307,9 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
     if not algorithms.fits(record, kind.setting, kind.offers):
         having = ", ".join(algorithms.available(kind.setting, kind.offers))
         raise UsageError(f"--algorithm {name}: {kind.name} has {having}")
+    for own in options_of(record.options):
+        if hasattr(kind, own):  # a user's option would hide the experiment's
+            raise UsageError(f"--algorithm {name}: {kind.name} has its own {flag(own)}")
     return record
 
 

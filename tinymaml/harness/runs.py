@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,12 +149,26 @@ def read_config(path: Path, data: str | None = None) -> Config:
 def _read_config(path: Path) -> Config:
     try:
         told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        kind = MODULES[told["experiment"]].CONFIG
-        return kind.restored(older.translated(told["options"]))
+        kind, options = MODULES[told["experiment"]].CONFIG, told["options"]
+        fault = _fault_of_own(options["algorithm"])
+        if not fault:
+            return kind.restored(older.translated(options))
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
+    raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
+
+
+def _fault_of_own(name: str) -> str:
+    """Return why a user's own algorithm cannot be used, "" when it can or is ours."""
+    if not re.fullmatch(algorithms.OWN, name):
+        return ""
+    try:
+        algorithms.find(name)
+    except (UsageError, WorldError) as error:
+        return str(error)
+    return ""
 
 
 def changed_algorithm(path: Path, config: Config) -> bool:

@@ -1,0 +1,68 @@
+"""Which runs a training consists of, before anything is written."""
+
+import pytest
+
+from processes import tree
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.sine import Sine
+from tinymaml.harness import checkpoints, plan, runs
+from trainings import SMALL, begin
+
+
+def test_seeds_have_folders_of_their_own(tmp_path):
+    """Rejects several runs of one seed, and seeds that do not begin with the one given."""
+    config = SMALL.with_changes({"seed": 5})
+    folder = tmp_path / "run"
+    planned = plan.new_runs(config, str(folder), 3)
+    assert planned.folder == folder
+    assert planned.runs == [
+        (folder / f"seed-{seed}", config.with_changes({"seed": seed})) for seed in (5, 6, 7)
+    ]
+    assert plan.new_runs(config, str(folder), 1).runs == [(folder, config)]
+    assert not folder.exists()
+
+
+def test_seeds_that_are_there_are_resumed(tmp_path):
+    """Rejects a seed that is trained on with other options, and a run of one seed among
+    those of several."""
+    begin(tmp_path / "seed-0", SMALL.with_changes({"iterations": 1}))
+    assert len(plan.new_runs(SMALL, str(tmp_path), 2).runs) == 2
+    other = SMALL.with_changes({"alpha": 0.5})
+    with pytest.raises(UsageError, match=r"--alpha 0\.5: the run was begun with 0\.01"):
+        plan.new_runs(other, str(tmp_path), 2)
+    with pytest.raises(WorldError, match="holds runs of several seeds"):
+        plan.new_runs(SMALL, str(tmp_path), 1)
+
+
+def test_a_run_is_resumed_with_its_own_options(tmp_path):
+    """Rejects defaults in the place of what the run was begun with, and a change of what
+    the next iteration depends on."""
+    begin(tmp_path, SMALL.with_changes({"iterations": 1, "beta": 0.25}))
+    before = tree(tmp_path)
+    [(path, config)] = plan.resumed_runs(tmp_path, {"iterations": 7}).runs
+    assert (path, config.iterations, config.beta) == (tmp_path, 7, 0.25)
+    for changes in ({"beta": 0.5}, {"hidden": (4,)}, {"algorithm": "fomaml"}):
+        with pytest.raises(UsageError, match="the run was begun with"):
+            plan.resumed_runs(tmp_path, changes)
+    assert tree(tmp_path) == before
+
+
+def test_a_theta_alone_cannot_be_resumed(tmp_path):
+    """Rejects training from what `export` wrote, which has no moments."""
+    kept = checkpoints.Kept(3, begin(tmp_path / "run").theta, 0.0)
+    (tmp_path / "given").mkdir()
+    checkpoints.export(tmp_path / "given", SMALL, kept)
+    with pytest.raises(WorldError, match="holds a theta only"):
+        plan.resumed_runs(tmp_path / "given", {})
+
+
+def test_huge_models_are_refused(tmp_path):
+    """Rejects options that would fill the memory, new or at a resume."""
+    with pytest.raises(UsageError, match="more than 10000000"):
+        plan.new_runs(Sine(hidden=(4000, 4000)), str(tmp_path / "run"), 1)
+    plan.check_size(Glyphs())
+    averaged = Sine(algorithm="averaged", regressors=10000, hidden=(40, 40))
+    with pytest.raises(UsageError, match="17610000 parameters"):
+        plan.check_size(averaged)
+    assert runs.members(tmp_path) == [tmp_path]
