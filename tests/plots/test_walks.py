@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from folders import folder, lines_of
+from folders import evaluated, folder, judged_of, lines_of
 from tinymaml import maml
-from tinymaml.experiments import pointnav, problem
+from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.harness import evaluation
 from tinymaml.plots import groups, walks
 from tinymaml.plots.walks import GOALS, STEPS, WALKS
-from tinymaml.speed.workers import Here
 
 
 SMALL = PointNav(
@@ -25,9 +24,9 @@ def walked(tmp_path_factory):
     """What two policies have walked, and what was read of the first."""
     into = tmp_path_factory.mktemp("runs")
     more = SMALL.with_changes({"algorithm": "fomaml", "seed": 1})
-    paths = [folder(into / "a", SMALL), folder(into / "b", more)]
+    paths = [evaluated(folder(into / "a", SMALL)), evaluated(folder(into / "b", more))]
     found = groups.read(paths)
-    judged = [groups.judged(group, Here()) for group in found]
+    judged = judged_of(found)
     pairs = zip(found, judged, strict=True)
     return [walks.walks(group, one, TASK) for group, (one, *_) in pairs], judged[0][0]
 
@@ -38,10 +37,12 @@ def test_walks_are_the_adapted_policies(walked):
     family = problem(SMALL)
     draws = evaluation.held_out(SMALL, "test", range(TASK, TASK + GOALS))
     assert found.goals.tolist() == draws.goals.tolist()
-    path = []
     theta = np.tile(one.theta, (GOALS, 1))
-    task = family.task(draws, path)
-    task.support(maml.adapt(theta, task, pointnav.halved(SMALL.alpha, 3), 3))
+    task = family.task(draws)
+    # The first step is whole, the others are halved (appendix A.2 of the paper).
+    alphas = SMALL.alpha * np.array([1, 0.5, 0.5])[:, None, None]
+    task.support(maml.adapt(theta, task, alphas, 3))
+    path = task.path
     for step, met in enumerate(path):
         for goal in range(GOALS):
             for n in range(WALKS):
