@@ -12,7 +12,6 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     "dask": ["distributed>=2024.1"],
     "mpi": ["mpi4py>=4"],
-    "gym": ["gymnasium>=1"],
     "lint": ["ruff>=0.9"],
 }
 EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", *EXTRAS["plot"]]
