@@ -8,13 +8,14 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 SOURCE = (HERE / "tinymaml" / "__init__.py").read_text(encoding="utf-8")
+# Each lower bound is a version that exists: .ci/run tests with exactly these.
 EXTRAS = {
-    "plot": ["matplotlib>=3.8"],
-    "dask": ["distributed>=2024.1"],
+    "plot": ["matplotlib>=3.8.4"],
+    "dask": ["distributed>=2024.7"],
     "mpi": ["mpi4py>=4"],
-    "lint": ["ruff>=0.9"],
+    "lint": ["ruff>=0.13"],
 }
-EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", *EXTRAS["plot"]]
+EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100", *EXTRAS["plot"]]
 
 setup(
     name="tinymaml",
@@ -28,10 +29,10 @@ setup(
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["py.typed", "kept/*/*"]},
     install_requires=[
-        "numpy>=1.26,<3",
+        "numpy>=2.1.2,<3",
         "autograd>=1.9.1,<2",
-        "pillow>=10",
-        "click>=8.1",
+        "pillow>=10.1",
+        "click>=8.2",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["tinymaml = tinymaml.__main__:main"]},

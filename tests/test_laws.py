@@ -12,9 +12,8 @@ from autograd.differential_operators import make_jvp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from problems import SMOOTH, make, problems
+from problems import SMOOTH, make, problems, query_after
 from tinymaml import maml, params
-from tinymaml.check.chain import query_after
 from tinymaml.check.differences import directions, remainder_rate
 from tinymaml.fewshot import Episode, as_task
 from tinymaml.maml import Task

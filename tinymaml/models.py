@@ -229,7 +229,7 @@ def with_context(model: Model, shape: tuple[int, ...]) -> Model:
         z = p["z"] + np.zeros(examples, p["z"].dtype)
         return anp.concatenate([x, z], axis=-1)
 
-    return Model((Block("context", {"z": (1, *shape)}, {}, apply), *model.blocks))
+    return Model((Block("free inputs", {"z": (1, *shape)}, {}, apply), *model.blocks))
 
 
 def flat_images(model: Model) -> Model:

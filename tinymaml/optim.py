@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinymaml.errors import WorldError
+
 
 Array = np.ndarray
 
@@ -26,6 +28,16 @@ class State(NamedTuple):
     iteration: int
     theta: Array
     moments: Moments
+
+
+def check_dtype(theta: Array, /, **vectors: Array) -> None:
+    """Raise WorldError when a vector, given by its name, has not the dtype of theta."""
+    for name, vector in vectors.items():
+        if vector.dtype != theta.dtype:
+            raise WorldError(
+                f"the {name} became {vector.dtype} while theta is {theta.dtype}: use one"
+                " dtype in the model, the loss and the algorithm, or set --dtype"
+            )
 
 
 def clip(gradient: Array, bound: float) -> Array:

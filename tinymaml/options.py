@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,10 @@ from tinymaml.errors import UsageError
 MOST = 10**6
 
 
+# The published figures that an option's value is compared with.
+EVERY, OWN, NONE = "of every method", "of the run's own method", "none"
+
+
 class Role(NamedTuple):
     """What an option takes part in.
 
@@ -29,6 +34,7 @@ class Role(NamedTuple):
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
     task: it says what a task is, which labels and titles name first
+    figures: with which published figures it is compared: EVERY, OWN or NONE
     """
 
     checked: bool
@@ -36,13 +42,16 @@ class Role(NamedTuple):
     fixed: bool
     compared: bool
     task: bool = False
+    figures: str = NONE
 
 
-TASK = Role(True, True, True, True, True)  # ways and shots
-PROBLEM = Role(True, True, True, True)  # the net, the losses, the world
-TRAINING = Role(False, True, True, True)  # the outer loop
+TASK = Role(True, True, True, True, task=True, figures=OWN)  # ways and shots
+PROBLEM = Role(True, True, True, True, figures=OWN)  # the losses, the world
+DATA = NET = PROBLEM._replace(figures=EVERY)
+TRAINING = Role(False, True, True, True, figures=OWN)  # the outer loop
+LENGTH = Role(False, False, False, True, figures=OWN)  # how long a run is
 SCHEDULE = Role(False, False, True, True)  # when something is written; the last bits
-TESTING = Role(False, False, False, True)  # how long a run is, how it is tested
+TESTING = Role(False, False, False, True)  # how a run is tested
 SEED = Role(False, False, True, False)
 PLACE = Role(True, False, False, False)  # where the data are
 MANNER = Role(False, False, False, False)  # how a run is carried out, with the same result
@@ -109,18 +118,18 @@ class Values(NamedTuple):
         return value
 
     def _number(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        taken = numbers.Integral if self.kind is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, taken):
             raise ValueError(f"{value!r} is not {_article(self.noun)}")
-        if self.kind is int and not isinstance(value, int):
-            raise ValueError(f"{value!r} is not an integer")
-        if isinstance(value, float) and not math.isfinite(value):
+        if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
+        given = str(value).removesuffix(".0")  # -1 and -1.0 are refused in the same words
         if self.least is not None and value < self.least:
-            raise ValueError(f"{value} is below {self.least}")
+            raise ValueError(f"{given} is below {self.least}")
         if self.above is not None and value <= self.above:
-            raise ValueError(f"{value} is not above {self.above}")
+            raise ValueError(f"{given} is not above {self.above}")
         if self.most is not None and value > self.most:
-            raise ValueError(f"{value} is above {self.most}")
+            raise ValueError(f"{given} is above {self.most}")
         return self.kind(value)
 
 
@@ -194,7 +203,7 @@ def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
     found = {}
     for name, value in given.items():
         if name not in options:
-            raise UsageError(f"unknown option {flag(name)}{suggestion(name, options)}")
+            raise UsageError(unknown(name, options))
         try:
             found[name] = options[name].values.checked(value)
         except ValueError as error:
@@ -202,10 +211,11 @@ def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """Return "; did you mean ...?" where a known name is close, else nothing."""
+def unknown(name: str, names: Iterable[str]) -> str:
+    """Return the message about an option that does not exist, with a name that is close."""
     near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {flag(near[0])}?" if near else ""
+    hint = f"; did you mean {flag(near[0])}?" if near else ""
+    return f"{flag(name)}: no such option{hint}"
 
 
 def flag(name: str) -> str:

@@ -1,42 +1,66 @@
 """The baselines: what each is trained on, the regressors' objective, the same bytes."""
 
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from autograd import grad
 
 from tinymaml import losses, models, params
-from tinymaml.algorithms import baselines
-from tinymaml.algorithms.baselines import (
-    AVERAGES,
-    own_gradients,
-    own_tasks,
-    support_gradient,
-)
+from tinymaml.algorithms import ALGORITHMS
+from tinymaml.algorithms import averaged as module
+from tinymaml.algorithms.averaged import FREE, TO_MEAN, TO_ZERO, doubling, fitted
+from tinymaml.algorithms.baselines import support_gradient
 from tinymaml.check.differences import directions, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, as_task, drawn
-from tinymaml.harness import evaluation, loop, runs
-from tinymaml.optim import Moments, adam
+from tinymaml.harness import checkpoints, evaluation, loop, runs, step
+from tinymaml.optim import Moments, State, adam
+from tinymaml.options import options_of
 from tinymaml.speed.workers import Here, engine
+from trainings import results_of, train
 
 
+AVERAGES = {"averaged": FREE, "averaged-l2": TO_ZERO, "averaged-mean": TO_MEAN}
 UNPULLED = ("averaged", "averaged-l2")  # by each other
-# Ten parameters; chunks of unequal size; waves of 1, 1, 2 and 3.
-SMALL = {"hidden": (3,), "regressors": 7, "points": 6, "chunk": 2, "dtype": "float64"}
+# Ten parameters; chunks of unequal size.
+SMALL = {"hidden": (3,), "chunk": 2, "dtype": "float64"}
+# Waves of 1, 1, 2 and 3; a pull that is not small beside the loss.
+OWN = {"regressors": 7, "points": 6, "pull": 0.3, "wave": 2}
 
 
-def averaged(algorithm: str, **changes) -> Sine:
-    # Smooth, for the differences; a pull that is not small beside the loss.
-    options = {"activation": "tanh", "pull": 0.3, "replay": False, "wave": 2}
-    return Sine(**{"algorithm": algorithm, **SMALL, **options, **changes})
+def of(algorithm: str, **changes) -> Sine:
+    """Options of an average: small, smooth for the differences."""
+    kind = ALGORITHMS[algorithm].options
+    own = {name: value for name, value in OWN.items() if name in options_of(kind)}
+    options = {"activation": "tanh", "replay": False}
+    return Sine(**{"algorithm": algorithm, **SMALL, **own, **options, **changes})
 
 
 def generic(config: Sine) -> np.ndarray:
     """Parameters off the zeros (R * P,)."""
-    return np.random.default_rng(0).standard_normal(problem(config).size)
+    return np.random.default_rng(0).standard_normal(checkpoints.size(config))
+
+
+def own_tasks(config: Sine) -> Episode:
+    """The tasks of all regressors."""
+    return step.fixed_tasks(config, range(config.regressors))
+
+
+def own_gradients(config: Sine, theta: np.ndarray, iteration: int):
+    """The loss that an iteration records, and the gradients (R * P,) that it takes."""
+    found = np.zeros_like(theta)
+
+    def noting(state, _, some, gradient, number):
+        found.reshape(config.regressors, -1)[some] = gradient.reshape(-1, 10)
+        return state._replace(iteration=state.iteration + 1)
+
+    state = State(iteration, theta, Moments(0 * theta, 0 * theta))
+    with patch.object(module, "step", noting):
+        _, record = step.iterate(config, state, Here())
+    return record["loss"], found
 
 
 # ----- One theta for all tasks -----
@@ -49,7 +73,7 @@ def test_pretraining_is_on_support_points_without_a_step():
     theta = rng.standard_normal((3, 13))
     episode = Episode(*rng.standard_normal((4, 3, 5, 1)))
     task = as_task(episode, model.apply, losses.mse)
-    loss, gradient = support_gradient(theta, task, 9, 9)
+    loss, gradient = support_gradient(theta, task, None)
 
     def support(at):
         return losses.mse(model.apply(at, episode.x_support), episode.y_support)
@@ -63,11 +87,11 @@ def test_the_update_is_the_average_of_the_support_gradients(algorithm):
     """Rejects an algorithm that the loop replaces by another, or a first-order one."""
     config = Sine(hidden=(3,), tasks=4, algorithm=algorithm, dtype="float64")
     state = loop.initial_state(config)
-    loss, gradient = loop.outer_gradient(config, state, Here())
+    loss, gradient = step.average_gradient(config, state, Here())
     family = problem(config)
     alone = zip(*drawn(family, 0, "train", 0, range(4)), strict=True)
     terms = [
-        support_gradient(state.theta, family.task(Episode(*arrays)), 0.01, 2)
+        support_gradient(state.theta, family.task(Episode(*arrays)), family)
         for arrays in alone
     ]
     assert loss == pytest.approx(np.mean([one for one, _ in terms]), rel=1e-12)
@@ -111,9 +135,9 @@ def test_own_gradients_are_those_of_the_objective(algorithm, iteration, wave):
     """Rejects half of the pull's gradient, a pull to another centre or of the average,
     tasks that change places, and a regressor left out or trained too soon: the loss
     itself, and its central differences."""
-    config = averaged(algorithm)
+    config = of(algorithm)
     theta = generic(config)
-    loss, gradient = own_gradients(config, theta, iteration, Here())
+    loss, gradient = own_gradients(config, theta, iteration)
     assert loss == pytest.approx(objective(config, theta, wave) / len(wave), rel=1e-12)
     trained = gradient.reshape(7, 10).any(axis=1)
     assert np.flatnonzero(trained).tolist() == wave
@@ -128,24 +152,24 @@ def test_waves_double_what_there_is():
     """Rejects a wave that is left out or comes twice, and 500 regressors in more than
     the ten waves that the default of 12,000 iterations has."""
     config = Sine(algorithm="averaged-mean")
-    waves = [baselines.doubling(config, i)[0] for i in range(0, 12000, config.wave)]
+    waves = [doubling(config, i)[0] for i in range(0, 12000, config.wave)]
     assert [len(wave) for wave in waves] == [1, 1, 2, 4, 8, 16, 32, 64, 128, 244]
     assert [i for wave in waves for i in wave] == [*range(500)]
-    assert baselines.doubling(config, config.wave - 1) == (range(1), 0)
-    assert baselines.doubling(config, 10**8) == (waves[-1], 9 * config.wave)
+    assert doubling(config, config.wave - 1) == (range(1), 0)
+    assert doubling(config, 10**8) == (waves[-1], 9 * config.wave)
 
 
 @pytest.mark.parametrize("algorithm", [*AVERAGES])
 def test_a_wave_has_an_adam_of_its_own(algorithm):
     """Rejects moments that are corrected by the run's iterations, with which a later
     wave's first step is three times as long, and regressors that drift after their wave."""
-    config = averaged(algorithm, beta=0.01)
+    config = of(algorithm, beta=0.01)
     state = loop.initial_state(config)
     theta = state.theta.reshape(7, 10)
     moments, updates = np.zeros((2, 7, 10)), [0] * 7
     for iteration in range(10):
-        _, gradient = own_gradients(config, state.theta, iteration, Here())
-        state = loop.update(config, state, gradient)
+        _, gradient = own_gradients(config, state.theta, iteration)
+        state, _ = step.iterate(config, state, Here())
         wave, _ = AVERAGES[algorithm].wave(config, iteration)
         for i in wave:
             updates[i] += 1
@@ -158,19 +182,19 @@ def test_a_wave_has_an_adam_of_its_own(algorithm):
 
 def test_free_regressors_do_not_touch_each_other():
     """Rejects one theta for all, and gradients that are summed or averaged."""
-    config = averaged("averaged")
+    config = of("averaged")
     theta = generic(config)
-    _, before = own_gradients(config, theta, 0, Here())
+    _, before = own_gradients(config, theta, 0)
     moved = theta.reshape(7, -1).copy()
     moved[2] += 1
-    _, after = own_gradients(config, moved.ravel(), 0, Here())
+    _, after = own_gradients(config, moved.ravel(), 0)
     changed = (before != after).reshape(7, -1).any(axis=1)
     assert changed.tolist() == [False, False, True, False, False, False, False]
 
 
 def test_a_regressor_has_many_points_of_one_curve():
     """Rejects a curve drawn anew, K points only, and one curve for all."""
-    config = averaged("averaged", points=100)
+    config = of("averaged", points=100)
     tasks = own_tasks(config)
     assert tasks.x_support.shape == tasks.x_query.shape == (7, 100, 1)
     waves_of = []
@@ -189,18 +213,20 @@ def test_a_regressor_has_many_points_of_one_curve():
 def test_fitted_counts_the_regressors_below_the_bound(monkeypatch):
     """Rejects the error on the points that they were trained on, the average's, and a
     count of the others. Zero parameters predict zero: the errors are mean squares."""
-    config = averaged("averaged", regressors=40, points=3)
-    theta = np.zeros(problem(config).size)
+    config = of("averaged", regressors=40, points=3)
+    theta = np.zeros(checkpoints.size(config))
     unseen = np.mean(own_tasks(config).y_query ** 2, axis=(1, 2))
     seen = np.mean(own_tasks(config).y_support ** 2, axis=(1, 2))
-    monkeypatch.setattr(baselines, "FITTED", 2.0)
+    monkeypatch.setattr(module, "FITTED", 2.0)
     assert (unseen < 2).sum() not in ((seen < 2).sum(), 0, 40, (unseen >= 2).sum())
-    assert baselines.fitted(config, theta) == (unseen < 2).sum()
+    assert (
+        fitted(theta, problem(config), step.own_tasks(config, Here())) == (unseen < 2).sum()
+    )
 
 
 def test_held_out_tasks_adapt_from_the_average():
     """Rejects the first regressor, and the average over parameters."""
-    config = averaged("averaged-l2", alpha=0.05)
+    config = of("averaged-l2", alpha=0.05, tune=False)
     theta = generic(config)
     mean = np.mean(theta.reshape(7, 10), axis=0)
     found = evaluation.evaluate(config, theta, "test", 5, 3, Here())
@@ -212,7 +238,7 @@ def test_held_out_tasks_adapt_from_the_average():
 
 def test_regressors_start_apart():
     """Rejects one draw for all, of which the average would be too good."""
-    config = averaged("averaged")
+    config = of("averaged")
     thetas = loop.initial_state(config).theta.reshape(7, 10)
     assert len(np.unique(thetas[:, 0])) == 7
     # The first is what a single net would start from.
@@ -223,11 +249,11 @@ def test_regressors_start_apart():
 def test_regressors_learn_their_own_curves(tmp_path, monkeypatch):
     """Rejects a training that learns the average curve, and a record that does not count
     them. Measured: errors of 0.01 to 0.27 on their own curves, 3 to 19 on another's."""
-    monkeypatch.setattr(baselines, "FITTED", 0.1)
+    monkeypatch.setattr(module, "FITTED", 0.1)
     options = {"regressors": 4, "points": 40, "hidden": (20, 20), "beta": 0.02}
     options |= {"iterations": 300, "checkpoint_every": 100, "seed": 5}
     config = Sine(algorithm="averaged", **options)
-    state = loop.train(tmp_path, config, Here(), lambda *_: None)
+    state = train(tmp_path, config)
     records = runs.read_metrics(tmp_path)
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
     counts = {r["iteration"]: r["fitted"] for r in records if "fitted" in r}
@@ -245,21 +271,21 @@ def test_regressors_learn_their_own_curves(tmp_path, monkeypatch):
 
 KINDS = {
     **{name: {"algorithm": name} for name in ("pretrained", "oracle", *AVERAGES)},
-    "context": {"context": 2, "alpha": 0.5},
-    "first-order context": {"context": 2, "algorithm": "fomaml"},
+    "context": {"algorithm": "context", "context": 2, "alpha": 0.5},
+    "first-order context": {"algorithm": "context", "context": 2, "order": "first"},
 }
 
 
 def config_of(kind: str) -> Sine:
-    shared = {**SMALL, "dtype": "float32", "iterations": 12, "tasks": 7, "wave": 3}
-    often = {"checkpoint_every": 5, "validate_every": 6, "validation_tasks": 3}
-    return Sine(**shared, **often, **KINDS[kind])
-
-
-def results(path, config, pool=None) -> tuple[bytes, bytes]:
-    path.mkdir(exist_ok=True)
-    loop.train(path, config, pool or Here(), lambda *_: None)
-    return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
+    own = {}
+    if KINDS[kind]["algorithm"] in AVERAGES:
+        names = options_of(ALGORITHMS[kind].options)
+        own = {name: (OWN | {"wave": 3})[name] for name in names}
+    else:
+        own["tasks"] = 7
+    shared = {**SMALL, "dtype": "float32", "iterations": 12, "checkpoint_every": 5}
+    often = {"validate_every": 6, "validation_tasks": 3}
+    return Sine(**shared, **often, **own, **KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -267,12 +293,12 @@ def test_stopping_and_replaying_change_no_byte(tmp_path, kind):
     """Rejects a baseline whose state is not all in the checkpoint, or whose record of
     NumPy calls decides by values."""
     config = config_of(kind)
-    straight = results(tmp_path / "straight", config)
+    straight = results_of(tmp_path / "straight", config)
     for first in (0, 5, 8):
-        results(tmp_path / f"{first}", config.with_changes({"iterations": first}))
-        assert results(tmp_path / f"{first}", config) == straight
+        results_of(tmp_path / f"{first}", config.with_changes({"iterations": first}))
+        assert results_of(tmp_path / f"{first}", config) == straight
     eager = config.with_changes({"replay": False})
-    assert results(tmp_path / "eager", eager) == straight
+    assert results_of(tmp_path / "eager", eager) == straight
     records = [json.loads(line) for line in straight[1].splitlines()]
     assert [r["iteration"] for r in records if "validation" in r] == [6, 12]
     assert all(np.isfinite(r["loss"]) for r in records)
@@ -283,12 +309,13 @@ def test_workers_change_no_byte(tmp_path, workers):
     """Rejects chunks cut by the number of workers, or that get another's parameters."""
     with engine(workers) as pool:
         for kind in ("oracle", "averaged-mean", "context"):
-            alone = results(tmp_path / f"{kind}-alone", config_of(kind))
-            assert results(tmp_path / kind, config_of(kind), pool) == alone
+            alone = results_of(tmp_path / f"{kind}-alone", config_of(kind))
+            assert results_of(tmp_path / kind, config_of(kind), pool) == alone
 
 
 def test_a_state_of_one_net_starts_where_it_is():
     """Rejects an average that changes the last bits of a theta that is alone."""
-    family = problem(Sine(hidden=(3,)))
+    config = Sine(hidden=(3,))
     theta = np.random.default_rng(0).standard_normal(10).astype("float32")
-    assert family.start(theta).tobytes() == theta.tobytes()
+    start = config.method.start(theta, problem(config))
+    assert start.tobytes() == theta.tobytes()

@@ -3,7 +3,6 @@
 import importlib
 import json
 import sys
-from pathlib import Path
 
 import autograd.numpy as anp
 import numpy as np
@@ -11,18 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from problems import SMOOTH, make, problems
+from places import ROOT
+from problems import SMOOTH, make, problems, query_after
 from tinymaml import maml, ops
-from tinymaml.check import chain
-from tinymaml.check.chain import classify
+from tinymaml.algorithms import ALGORITHMS
+from tinymaml.algorithms.mamls import MAML
+from tinymaml.check import chain, classify
+from tinymaml.check.differences import difference, slopes_error
+from tinymaml.cli.check import verify
 from tinymaml.experiments import MODULES
+from tinymaml.experiments.sine import Sine
 
 
 def black_box(problem):
     """Return (meta_loss, meta_gradient, theta, adapt) of a problem, as flat callables."""
     _, *rest = problem.args
     return (
-        lambda theta: float(chain.query_after(theta, *rest)),
+        lambda theta: float(query_after(theta, *rest)),
         lambda theta: maml.meta_gradient(theta, *rest)[1],
         problem.theta,
         lambda theta: maml.adapt(theta, *rest),
@@ -60,14 +64,14 @@ def test_first_order_gradients_are_called_first_order(problem):
     """Rejects a check that FOMAML passes, and one that takes it for any wrong gradient."""
     loss, exact, theta, adapt = black_box(problem)
     claimed = first_order(problem)
-    difference = chain.difference(claimed(theta), exact(theta))
+    apart = difference(claimed(theta), exact(theta))
     verdict = classify(loss, claimed, theta, adapt, number=6)
-    if difference > 1e-3:
+    if apart > 1e-3:
         assert verdict.kind == "first-order"
         assert verdict.alignment == pytest.approx(1, abs=1e-6)
         assert classify(loss, claimed, theta, number=4).kind == "neither"
     # Six directions estimate the size of the error within a factor of a few.
-    assert verdict.error < 5 * difference + 1e-6
+    assert verdict.error < 5 * apart + 1e-6
 
 
 SUBTLE = {
@@ -149,7 +153,7 @@ RECIPES = [
 def test_recipes_of_other_frameworks(package, recipe, gradient, kind, monkeypatch):
     """Rejects a classifier that knows its own library only."""
     pytest.importorskip(package)
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).with_name("recipes")), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tests" / "recipes"), *sys.path])
     module = importlib.import_module(recipe)
     size = 25 if recipe == "jax_maml" else 97
     theta = 0.5 * np.random.default_rng(1).standard_normal(size)
@@ -167,7 +171,7 @@ FEW_SHOT = [name for name, module in MODULES.items() if module.CONFIG.setting ==
 def test_every_experiment_verifies(name):
     """Rejects an experiment whose meta-gradient is off, or that cannot be checked."""
     small = {"filters": 2, "tasks": 1} if name != "sine" else {"hidden": (7, 5), "tasks": 2}
-    report = chain.verify_experiment(MODULES[name].CONFIG(inner_steps=2, **small))
+    report = verify(MODULES[name].CONFIG(inner_steps=2, **small))
     assert report.passed, str(report)
     assert len(report.rows) == 7
     assert json.loads(json.dumps(report.as_dict()))["passed"] is True
@@ -176,18 +180,17 @@ def test_every_experiment_verifies(name):
     assert 0.01 < report.layers[-1].relative < 2
 
 
-def wrong_sign(theta, task, alpha, steps):
+def wrong_sign(w, task, problem):
     """The meta-gradient with + H for - H."""
-    exact = maml.meta_gradient_low_memory(theta, task, alpha, steps)
-    first = maml.first_order(theta, task, alpha, steps)
-    return exact[0], 2 * first[1] - exact[1]
+    loss, exact = MAML.twin(w, task, problem)
+    return loss, 2 * MAML.first_order(w, task, problem)[1] - exact
 
 
-@pytest.mark.parametrize("wrong", [maml.first_order, wrong_sign])
+@pytest.mark.parametrize("wrong", [MAML.first_order, wrong_sign])
 def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     """Rejects rows that cannot fail: each compares with something independent."""
-    monkeypatch.setattr(maml, "meta_gradient", wrong)
-    report = chain.verify_experiment(MODULES["sine"].CONFIG(tasks=1, inner_steps=2))
+    monkeypatch.setitem(ALGORITHMS, "maml", MAML._replace(gradient=wrong))
+    report = verify(Sine(tasks=1, inner_steps=2))
     failed = [row.check.split()[0] for row in report.rows if not row.passed]
     assert failed == ["autodiff", "the", "central", "rate", "rate"]
     assert "WRONG" in str(report)
@@ -204,7 +207,7 @@ def test_a_wrong_rule_fails_differences_alone(monkeypatch):
     ops.defvjp(primitive, lambda _, g, y, r: lambda u: primitive(u, y, r), None, None)
     monkeypatch.setattr(ops, "_normalize_adjoint", primitive)
     config = MODULES["glyphs"].CONFIG(tasks=1, filters=3, activation="tanh")
-    report = chain.verify_experiment(config)
+    report = verify(config)
     assert not {row.check: row for row in report.rows}[
         f"central differences, {chain.DIRECTIONS} directions"
     ].passed
@@ -212,11 +215,10 @@ def test_a_wrong_rule_fails_differences_alone(monkeypatch):
 
 def test_second_order_part_vanishes_with_alpha():
     """Rejects shares that are not of the second-order term."""
-    module = MODULES["sine"]
     layers = []
     for alpha in (1e-2, 1e-4, 0.0):
-        problem = module.setup(module.CONFIG(alpha=alpha, dtype="float64"))
-        layers.append(chain.second_order_part(chain.case_of(problem, 2, 1))[-1])
+        problem = MODULES["sine"].setup(Sine(alpha=alpha, dtype="float64"))
+        layers.append(chain.second_order_part(chain.case_of(MAML, problem, 2))[-1])
     assert layers[0].relative > 50 * layers[1].relative > 0
     assert layers[2].relative == 0
     assert layers[2].cosine == pytest.approx(1)
@@ -237,4 +239,4 @@ def test_directions_that_cross_kinks_are_left_out():
     at = np.array([1.0, -1.0, 1e-5, 2.0])
     ways = [*np.eye(4)]
     gradient = np.array([1.0, 0.0, 1.0, 1.0])
-    assert chain.slopes_error(value, at, ways, gradient) < 1e-9
+    assert slopes_error(value, at, ways, gradient) < 1e-9

@@ -1,7 +1,6 @@
 """The meta-policy-gradients against what can be summed, on worlds drawn by hypothesis."""
 
 import json
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from tinymaml.check.chain import Report
 from tinymaml.check.differences import difference
 from tinymaml.cli.check import check_group
 from tinymaml.experiments import problem
+from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Task
 from tinymaml.rl import policy, rollout, surrogates
@@ -190,19 +190,29 @@ def test_the_gaussian_bandit_by_hand(surrogate, offset, baseline, want):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_the_metric_is_the_hessian_of_the_divergence(steps, surrogate):
     """Rejects a Fisher product without J, or with J of the wrong order of steps."""
-    config = replace(
-        policy_gradients.SMALL, seed=steps, inner_steps=steps, surrogate=surrogate
-    )
-    assert policy_gradients.metric_error(config) < 1e-6
+    changes = {"seed": steps, "inner_steps": steps, "surrogate": surrogate}
+    acting = problem(PointNav(**policy_gradients.SMALL | changes))
+    assert policy_gradients.metric_error(acting) < 1e-6
 
 
 def test_the_table_is_printed_and_passes(monkeypatch):
     """Rejects a command that prints something else than what it judges."""
-    report = policy_gradients.verify(12345)
-    monkeypatch.setattr(policy_gradients, "verify", {12345: report}.__getitem__)
+    acting = [
+        problem(PointNav(**policy_gradients.SMALL, seed=12345, inner_steps=steps))
+        for steps in (1, 2)
+    ]
+    report = policy_gradients.verify(12345, acting)
+    asked = []
+
+    def same(seed, problems):
+        asked.append((seed, [one.options for one in problems]))
+        return report
+
+    monkeypatch.setattr(policy_gradients, "verify", same)
     shown = CliRunner().invoke(check_group, ["pointnav", "--seed", "12345"])
     assert shown.exit_code == 0
     assert shown.output == f"{report}\n"
+    assert asked == [(12345, [one.options for one in acting])]
     assert report.passed
     assert len(report.rows) >= 20
     assert "share" not in shown.output
@@ -224,7 +234,7 @@ def test_a_wrong_surrogate_fails_the_table(name, monkeypatch):
         *policy_gradients.expected_rows([exact.world(0, horizon) for horizon in (1, 2, 3)])
     ]
     assert failing in [row.check for row in rows if not row.passed]
-    monkeypatch.setattr(policy_gradients, "verify", lambda seed: Report("x", rows, []))
+    monkeypatch.setattr(policy_gradients, "verify", lambda *_: Report("x", rows, []))
     shown = CliRunner().invoke(check_group, ["pointnav", "--json"])
     assert shown.exit_code == 1
     assert not json.loads(shown.output)[0]["passed"]
@@ -238,7 +248,7 @@ def test_the_experiment_adapts_alike_with_every_surrogate(steps):
     """Rejects logp_old of theta_0 at a later step, which naive does not look at."""
     adapted = []
     for surrogate in SURROGATES:
-        family = problem(replace(policy_gradients.SMALL, surrogate=surrogate))
+        family = problem(PointNav(**policy_gradients.SMALL, surrogate=surrogate))
         draws = drawn(family, 0, "train", 0, range(2))
         theta = family.model.init(np.random.default_rng(0))[None].repeat(2, 0)
         adapted.append(maml.adapt(theta, family.task(draws), family.alpha, steps))

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from processes import COMMAND, SMALL, Told, environment, here, one_error, run, tree
-from tinymaml.harness import runs, thetas
+from tinymaml.harness import runs
 
 
 SINE = ("train", "sine")
 GLYPHS = ("train", "glyphs")
-ORACLE, RANDOM, AVERAGED = (
-    (*SINE, "--algorithm", name) for name in ("oracle", "random", "averaged")
+ORACLE, RANDOM, AVERAGED, CONTEXT = (
+    (*SINE, "--algorithm", name) for name in ("oracle", "random", "averaged", "context")
 )
 BAD_BYTES = b"\xff\xfe".decode("utf-8", "surrogateescape")
 
 # What is typed, the exit code, and words of the one error line.
 TYPED = {
     "no-such-command": (["bogus"], 2, "No such command 'bogus'"),
-    "no-such-option": ([*SINE, "--bogus"], 2, "No such option '--bogus'"),
-    "option-misspelt": ([*SINE, "--alph", ".1"], 2, "'--alpha'"),
+    "no-such-option": ([*SINE, "--bogus"], 2, "--bogus: no such option"),
+    "option-misspelt": ([*SINE, "--alph", ".1"], 2, "did you mean --alpha?"),
     "extra-argument": ([*SINE, "extra"], 2, "unexpected extra argument"),
     "no-such-experiment": (["train", "cosine"], 2, "No such command 'cosine'"),
     "no-value": ([*SINE, "--alpha"], 2, "requires an argument"),
@@ -35,7 +35,7 @@ TYPED = {
     "alpha-1e400": ([*SINE, "--alpha", "1e400"], 2, "not finite"),
     "alpha-negative": ([*SINE, "--alpha", "-0.1"], 2, "-0.1 is below 0"),
     "alpha-large": ([*SINE, "--alpha", "1e10"], 2, "is above"),
-    "beta-zero": ([*SINE, "--beta", "0"], 2, "0.0 is not above 0"),
+    "beta-zero": ([*SINE, "--beta", "0"], 2, "--beta: 0 is not above 0"),
     "beta-negative": ([*SINE, "--beta", "-1"], 2, "is not above 0"),
     "beta-nan": ([*SINE, "--beta", "nan"], 2, "not finite"),
     "steps-negative": ([*SINE, "--inner-steps", "-1"], 2, "-1 is below 0"),
@@ -56,23 +56,35 @@ TYPED = {
     "workers-zero": ([*SINE, "--workers", "0"], 2, "0 is below 1"),
     "workers-negative": ([*SINE, "--workers", "-2"], 2, "-2 is below 1"),
     "workers-many": ([*SINE, "--workers", "100000"], 2, "100000 is above 256"),
-    "algorithm-case": ([*SINE, "--algorithm", "MAML"], 2, "'maml', 'fomaml'"),
-    "oracle-steps": ([*ORACLE, "--inner-steps", "1"], 2, "means nothing to --algorithm"),
-    "oracle-alpha": ([*ORACLE, "--alpha", "1"], 2, "algorithm oracle, unless --no-tune"),
-    "maml-untuned": ([*SINE, "--no-tune"], 2, "--tune means nothing to"),
-    "oracle-context": ([*ORACLE, "--context", "1"], 2, "--context means nothing to"),
+    "algorithm-last": ([*ORACLE, "--algorithm", "no"], 2, "'no' is not one of maml"),
+    "algorithm-no-file": ([*SINE, "--algorithm", "no.py:X"], 2, "no file "),
+    "algorithm-case": ([*SINE, "--algorithm", "MAML"], 2, "not one of maml, fomaml"),
+    "oracle-steps": (
+        [*ORACLE, "--inner-steps", "1"],
+        2,
+        "--inner-steps has no effect with --algorithm",
+    ),
+    "oracle-alpha": ([*ORACLE, "--alpha", "1"], 2, "oracle unless --no-tune"),
+    "maml-untuned": ([*SINE, "--no-tune"], 2, "--tune has no effect with"),
+    "oracle-context": (
+        [*ORACLE, "--context", "1"],
+        2,
+        "of --algorithm context, not of oracle",
+    ),
     "random-iterations": ([*RANDOM, "--iterations", "9"], 2, "--algorithm random"),
-    "random-in-a-file": ([*RANDOM, "--config", "beta.toml"], 2, "--beta means nothing"),
-    "averaged-tasks": ([*AVERAGED, "--tasks", "500"], 2, "--tasks means nothing to"),
-    "averaged-pull": ([*AVERAGED, "--pull", "1"], 2, "--pull means nothing to"),
+    "random-in-a-file": ([*RANDOM, "--config", "beta.toml"], 2, "--beta has no effect"),
+    "averaged-tasks": ([*AVERAGED, "--tasks", "500"], 2, "--tasks has no effect with"),
+    "averaged-pull": ([*AVERAGED, "--pull", "1"], 2, "averaged-mean, not of averaged"),
     "averaged-one": ([*AVERAGED, "--regressors", "1"], 2, "1 is below 2"),
     "averaged-huge": ([*AVERAGED, "--regressors", "9999"], 2, "parameters, more than"),
-    "regressors-of-maml": ([*SINE, "--regressors", "9"], 2, "--algorithm maml"),
-    "context-negative": ([*SINE, "--context", "-1"], 2, "-1 is below 0"),
-    "context-and-norm": ([*GLYPHS, "--context", "1", "--adapt-norm"], 2, "z alone"),
-    "oracle-of-images": ([*GLYPHS, "--algorithm", "oracle"], 2, "'pretrained', 'random'"),
-    "dtype": ([*SINE, "--dtype", "float16"], 2, "'float32', 'float64'"),
-    "net": ([*GLYPHS, "--net", "big"], 2, "'conv', 'pooled', 'dense'"),
+    "regressors-of-maml": ([*SINE, "--regressors", "9"], 2, "averaged-mean, not of maml"),
+    "regressors-in-a-file": ([*SINE, "--config", "nets.toml"], 2, "not of maml"),
+    "context-negative": ([*CONTEXT, "--context", "-1"], 2, "-1 is below 1"),
+    "context-order": ([*CONTEXT, "--order", "second"], 2, "not one of exact, first"),
+    "context-and-norm": ([*GLYPHS, *CONTEXT[2:], "--adapt-norm"], 2, "z alone"),
+    "oracle-of-images": ([*GLYPHS, "--algorithm", "oracle"], 2, "glyphs has maml, "),
+    "dtype": ([*SINE, "--dtype", "float16"], 2, "not one of float32, float64"),
+    "net": ([*GLYPHS, "--net", "big"], 2, "not one of conv, pooled, dense"),
     "hidden-gap": ([*SINE, "--hidden", "40,,40"], 2, "'' is not an integer"),
     "hidden-text": ([*SINE, "--hidden", "40,x"], 2, "'x' is not an integer"),
     "hidden-zero": ([*SINE, "--hidden", "40,0"], 2, "0 is below 1"),
@@ -88,7 +100,7 @@ TYPED = {
     "config-syntax": ([*SINE, "--config", "syntax.toml"], 2, "line 2"),
     "config-deep": ([*SINE, "--config", "deep.toml"], 2, "deep.toml"),
     "config-bytes": ([*SINE, "--config", "bytes.toml"], 2, "utf-8"),
-    "config-unknown": ([*SINE, "--config", "unknown.toml"], 2, "did you mean 'alpha'"),
+    "config-unknown": ([*SINE, "--config", "unknown.toml"], 2, "did you mean --alpha?"),
     "config-workers": ([*SINE, "--config", "workers.toml"], 2, "is above 256"),
     "out-holds-a-run": ([*SINE, "--out", "run"], 1, "--resume run"),
     "out-file": ([*SINE, "--out", "file"], 2, "is a file"),
@@ -98,7 +110,7 @@ TYPED = {
     "out-newline": ([*SINE, "--out", "a\nb"], 2, r"'a\nb'"),
     "out-bytes": ([*SINE, "--out", BAD_BYTES], 2, r"'\udcff\udcfe'"),
     "out-long": ([*SINE, "--out", "x" * 5000], 1, "File name too long"),
-    "out-and-resume": ([*SINE, "--out", "a", "--resume", "run"], 2, "do not go together"),
+    "out-and-resume": ([*SINE, "--out", "a", "--resume", "run"], 2, "exclude each other"),
     "resume-nothing": ([*SINE, "--resume", "no"], 1, "no run in 'no'"),
     "resume-nothing-short": (["train", "--resume", "no"], 1, "no run in 'no'"),
     "resume-folder": (["train", "--resume", "folder"], 1, "no run in 'folder'"),
@@ -133,7 +145,7 @@ TYPED = {
     "evaluate-shots": (["evaluate", "run", "--shots", "5,0"], 2, "0 is below 1"),
     "evaluate-shots-text": (["evaluate", "run", "--shots", "5,x"], 2, "'x' is not an"),
     "evaluate-alone": (["evaluate", "run", "--alone", "some"], 2, "'last', 'all', 'none'"),
-    "evaluate-both": (["evaluate", "run", "--json", "--markdown"], 2, "do not go together"),
+    "evaluate-both": (["evaluate", "run", "--json", "--markdown"], 2, "exclude each other"),
     "evaluate-kept": (["evaluate", "kept:x"], 2, "no 'kept:x'; there are: kept:omni"),
     "evaluate-kept-data": (["evaluate", "kept:omniglot-5w1s"], 1, "--data"),
     "export-nothing": (["export", "no", "new-folder"], 1, "no run in 'no'"),
@@ -151,6 +163,9 @@ TYPED = {
     "plot-task": (["plot", "run", "--task", "-1"], 2, "-1 is below 0"),
     "plot-data": (["plot", "run", "--data", "x"], 2, "has no data file"),
     "check-case": (["check", "bogus"], 2, "'bogus'"),
+    "check-option": (["check", "sine", "--bogus"], 2, "--bogus: no such option"),
+    "check-unused": (["check", *ORACLE[1:], "--steps", "1"], 2, "--steps: no such"),
+    "check-nothing": (["check", *AVERAGED[1:]], 2, "nothing to check"),
     "check-steps": (["check", "sine", "--steps", "-1"], 2, "-1 is below 0"),
     "list-case": (["list", "bogus"], 2, "'bogus' is not one of"),
 }
@@ -178,6 +193,7 @@ def world(tmp_path_factory) -> Path:
     (folder / "bytes.toml").write_bytes(b'out = "\xff"')
     (folder / "unknown.toml").write_text("alhpa = 0.1")
     (folder / "beta.toml").write_text("beta = 0.1")
+    (folder / "nets.toml").write_text("regressors = 9")
     (folder / "workers.toml").write_text("workers = 100000")
     for name in ("torn", "odd", "other", "html", "short", "new"):
         shutil.copytree(folder / "run", folder / name)
@@ -193,7 +209,7 @@ def world(tmp_path_factory) -> Path:
         (folder / "new" / name).unlink()
     (folder / "given").mkdir()
     shutil.copy(folder / "run" / runs.CONFIG, folder / "given")
-    (folder / "given" / thetas.THETA).write_bytes(b"PK")
+    (folder / "given" / runs.THETA).write_bytes(b"PK")
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from processes import SMALL, digests, here, one_error, tree
 from tinymaml.experiments import problem
-from tinymaml.harness import evaluation, runs, thetas
+from tinymaml.harness import checkpoints, evaluation, runs
 from tinymaml.speed.workers import Here
 
 
@@ -75,8 +75,8 @@ def test_the_best_theta_is_evaluated_and_said_to_be(world):
     too, and a choice that is not told."""
     path = world / "both" / "seed-5"
     config = runs.read_config(path)
-    (_, best), _ = thetas.best_of(path, config, 20)
-    last = thetas.load(path, config, last=True)
+    (_, best), _ = checkpoints.best_of(path, config, 20)
+    last = checkpoints.load(path, config, last=True)
     assert best.iteration < last.iteration
     expected = scores_of(path, best.theta)
     assert as_json("both/seed-5")["mean"] == expected
@@ -140,7 +140,7 @@ def test_runs_with_other_options_are_told_apart():
 
 def test_shots_change_the_tasks_and_nothing_else(world):
     """Rejects --shots that are told but not used, and columns of one task list."""
-    theta = thetas.load(world / "other", runs.read_config(world / "other")).theta
+    theta = checkpoints.load(world / "other", runs.read_config(world / "other")).theta
     found = as_json("other", "--shots", "5,10,20")
     assert [one["shots"] for one in found] == [5, 10, 20]
     for one in found:
@@ -161,7 +161,7 @@ def test_each_query_alone_beside_the_batch(world):
     found = as_json("glyphs")
     assert found["alone"]["steps"] == [2]
     config = runs.read_config(world / "glyphs")
-    theta = thetas.load(world / "glyphs", config, last=True).theta
+    theta = checkpoints.load(world / "glyphs", config, last=True).theta
     scores = evaluation.evaluate_alone(config, theta, "test", 4, (0, 1, 2), Here())
     assert found["alone"]["mean"] == scores[2:].mean(axis=1).tolist()
     every = as_json("glyphs", "--alone", "all")["alone"]
@@ -178,14 +178,14 @@ def test_what_was_exported_evaluates_alike(world, tmp_path):
     """Rejects a folder that only looks like a run, and another theta in it."""
     told_folder = here("export", "both/seed-5", tmp_path / "given")
     assert (told_folder.code, told_folder.out) == (0, f"{tmp_path / 'given'}\n")
-    assert {*tree(tmp_path / "given")} == {runs.CONFIG, thetas.THETA}
+    assert {*tree(tmp_path / "given")} == {runs.CONFIG, runs.THETA}
     assert as_json(tmp_path / "given") == as_json("both/seed-5")
     last = here("export", "both/seed-5", tmp_path / "last", "--last")
     assert last.code == 0
     assert as_json(tmp_path / "last") == as_json("both/seed-5", "--last")
     # And on from there, to another name.
     assert here("export", tmp_path / "given", tmp_path / "again").code == 0
-    for name in (runs.CONFIG, thetas.THETA):
+    for name in (runs.CONFIG, runs.THETA):
         assert (tmp_path / "again" / name).read_bytes() == (
             tmp_path / "given" / name
         ).read_bytes()

@@ -1,5 +1,6 @@
 """The command line, well used and badly interrupted: real processes, real signals."""
 
+import io
 import json
 import os
 import pty
@@ -10,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_workers import gone
 
 from processes import (
     COMMAND,
@@ -22,6 +24,7 @@ from processes import (
     digests,
     end,
     environment,
+    gone,
     here,
     one_error,
     run,
@@ -29,8 +32,12 @@ from processes import (
     tree,
     wait_for,
 )
+from tinymaml.algorithms import ALGORITHMS
+from tinymaml.cli import list as list_
 from tinymaml.experiments import MODULES
+from tinymaml.harness import loop as loop
 from tinymaml.harness import runs
+from tinymaml.options import flag, options_of
 
 
 LONG = ("--iterations", "100000000")
@@ -180,6 +187,106 @@ def test_sigterm_outside_of_training(finished):
     wait_for(lambda: all(gone(worker) for worker in workers), 10)
 
 
+LOCK_HELD = """
+import multiprocessing, queue, signal, sys
+from pathlib import Path
+from tinymaml.__main__ import main
+
+put, calls = queue.Queue.put, []
+
+def interrupted(self, *arguments):
+    put(self, *arguments)
+    calls.append(1)
+    if len(calls) == 9:
+        self.mutex.acquire()  # as Condition.__enter__ leaves it when a signal comes
+        pids = [child.pid for child in multiprocessing.active_children()]
+        Path("pids").write_text(" ".join(map(str, pids)))
+        signal.raise_signal(number)
+
+if __name__ == "__main__":
+    number = int(sys.argv.pop(1))
+    queue.Queue.put = interrupted
+    main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_lock_of_the_pool_is_held(finished, number, code):
+    """Rejects joining the pool's thread, which waits for this lock."""
+    Path("held.py").write_text(LOCK_HELD)
+    arguments = ["evaluate", "run", "--tasks", "1000000", "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, "held.py", str(int(number)), *arguments],
+        env=environment(finished.parent),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert Told(done.returncode, done.stdout, done.stderr) == Told(code, "", "")
+    workers = [int(pid) for pid in Path("pids").read_text().split()]
+    assert len(workers) == 2
+    wait_for(lambda: all(gone(worker) for worker in workers), 10)
+
+
+DEAF = """
+import signal, sys, time
+from tinymaml import __main__ as program
+
+def deaf(number):
+    try:
+        signal.raise_signal(number)
+    except SystemExit:
+        print("deaf", flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    number, program.GRACE = int(sys.argv[1]), int(sys.argv[2])
+    import tinymaml.cli
+    tinymaml.cli.run = lambda: deaf(number)
+    program.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("grace", [1, 60])
+def test_a_second_signal_or_a_while_ends_by_force(tmp_path, number, code, grace):
+    """Rejects closing files for ever after a signal."""
+    (tmp_path / "deaf.py").write_text(DEAF)
+    command = [sys.executable, "deaf.py", str(int(number)), str(grace)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"deaf\n"
+        if grace == 60:
+            process.send_signal(number)
+        assert process.wait(20) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_at_random_moments(finished, number):
+    """Rejects a command that a signal makes hang now and then."""
+    rng, options = random.Random(int(number)), ["--tasks", "1000000", "--workers", "2"]
+    together = [start("evaluate", "run", *options, cwd=finished.parent) for _ in "abc"]
+    for process in together:
+        wait_for(lambda pid=process.pid: len(children(pid)) == 2)
+    for process in together:
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(number)
+    assert [end(process) for process in together] == [Told(128 + number, "", "")] * 3
+
+
+def test_what_cannot_be_replayed_is_one_line(tmp_path, monkeypatch):
+    """Rejects a traceback of CannotRecordError, and an error without advice."""
+    monkeypatch.chdir(tmp_path)
+
+    def deciding(theta, task, alpha, steps):
+        return (0.0, theta) if theta.sum() > 0 else (1.0, -theta)
+
+    monkeypatch.setitem(loop.ALGORITHMS, "maml", deciding)
+    loop.sum_of_gradients.cache_clear()
+    told = here("train", "sine", *SMALL, "--seed", "77")
+    assert told.code == 1
+    assert "--no-replay" in one_error(told)
+
+
 def test_a_worker_that_is_killed(tmp_path):
     """Rejects hanging, and a traceback of BrokenProcessPool."""
     path = tmp_path / "run"
@@ -274,10 +381,15 @@ def runs_files(path: Path) -> list[str]:
 
 def test_a_checkpoint_that_claims_seven_tebibytes(finished):
     """Rejects believing the size in a header: memory, and minutes."""
-    from test_runs import header, zipped
-
+    huge = io.BytesIO()
+    claimed = {"descr": "<f4", "fortran_order": False, "shape": (2 * 10**12,)}
+    np.lib.format.write_array_header_1_0(huge, claimed)
     for name in (runs.CHECKPOINT, runs.PREVIOUS):
-        (finished / name).write_bytes(zipped(0, theta=header((2 * 10**12,))))
+        with zipfile.ZipFile(finished / name) as whole:
+            members = {member: whole.read(member) for member in whole.namelist()}
+        with zipfile.ZipFile(finished / name, "w") as archive:
+            for member, data in (members | {"theta.npy": huge.getvalue()}).items():
+                archive.writestr(member, data)
     process = start("evaluate", "run", cwd=finished.parent)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -314,6 +426,14 @@ def test_help_of_training_has_every_default(name):
         assert f"[default: {value}]" in text
 
 
+def test_help_of_training_without_an_experiment_lists_them():
+    """Rejects a traceback where there are no arguments to choose an algorithm by."""
+    told = here("train", "--help")
+    assert (told.code, told.err) == (0, "")
+    assert all(f"  {name} " in told.out for name in MODULES)
+    assert here("check", "--help").code == 0
+
+
 def test_help_of_a_run_that_goes_on(finished):
     """Rejects "No such option: --resume"."""
     told = here("train", "--resume", "run", "--help")
@@ -335,13 +455,68 @@ def test_versions(tmp_path, command):
 
 def test_lists():
     """Rejects numbers without their sources, and JSON that is none."""
-    told = here("list")
-    assert [line.split()[0] for line in told.out.splitlines()] == [*MODULES]
     told = here("list", "sine")
     assert "--alpha" in told.out
     assert "source: the paper" in told.out
-    assert {*json.loads(here("list", "--json").out)} == {*MODULES}
+    assert "--regressors" not in told.out
+    told = json.loads(here("list", "--json").out)
+    assert {*told} == {*MODULES, *ALGORITHMS}
+    assert told["averaged"] == {"regressors": 500, "points": 100}
     assert json.loads(here("list", "sine", "--json").out)["hidden"] == [40, 40]
+
+
+def test_the_list_has_every_experiment_and_algorithm():
+    """Rejects an algorithm that one cannot find, or of which one cannot see what it learns,
+    what it adapts and what it costs; and columns that belong to another."""
+    lines = here("list").out.splitlines()
+    gap = lines.index("")
+    assert [line.split()[0] for line in lines[1:gap]] == [*MODULES]
+    head, *rows = lines[gap + 1 :]
+    starts = [head.index(word) for word in list_.COLUMNS]
+    ends = [*starts[1:], None]
+    found = [[row[a:b].strip() for a, b in zip(starts, ends, strict=True)] for row in rows]
+    assert found == [
+        [row.name, row.learns, row.adapts, row.cost, row.source]
+        for row in ALGORITHMS.values()
+    ]
+    assert all(all(cells) for cells in found)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_list_of_an_algorithm_has_its_own_options(name):
+    """Rejects the options of the experiment, of another algorithm, or an empty answer."""
+    told = here("list", name)
+    assert told.code == 0
+    own = options_of(ALGORITHMS[name].options)
+    shown = [line.split()[0] for line in told.out.splitlines() if line.startswith("--")]
+    assert shown == [option.flag for option in own.values()]
+    for option in own.values():
+        assert option.help in told.out
+        assert option.source in told.out
+    assert own or told.out == f"{name} has no options of its own\n"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("way", ["typed", "after an =", "in a file"])
+def test_help_of_training_has_the_options_of_the_algorithm(
+    tmp_path, monkeypatch, name, way
+):
+    """Rejects help that hides the options of the algorithm that was asked for, or shows
+    another's; and the algorithm of a file that is not read before the help is."""
+    monkeypatch.chdir(tmp_path)
+    Path("c.toml").write_text(f'algorithm = "{name}"')
+    given = {
+        "typed": ["--algorithm", name],
+        "after an =": [f"--algorithm={name}"],
+        "in a file": ["--config", "c.toml"],
+    }
+    experiment = "sine" if "few-shot" in ALGORITHMS[name].settings else "pointnav"
+    told = here("train", experiment, *given[way], "--help")
+    assert told.code == 0, told
+    flags = {line.split()[0] for line in told.out.splitlines() if line.startswith("  --")}
+    own = {*options_of(ALGORITHMS[name].options)}
+    every = {one for row in ALGORITHMS.values() for one in options_of(row.options)}
+    assert {one for one in every if flag(one) in flags} == own
 
 
 def test_stdout_holds_the_table_only(tmp_path):
@@ -421,7 +596,7 @@ def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
     assert saved["algorithm"] == algorithm
     rest = told.out[told.out.index("step size") :].splitlines()
     assert rest[0] == line
-    fits = "0 of 5 regressors are below an MSE of 0.02 on their own curve"
+    fits = "0 of 5 regressors have an MSE below 0.02 on their own curve"
     told = [line for line in rest[1:] if not line.startswith("no clear improvement")]
     assert told == ([fits] if few else [])
     again = here("evaluate", "run")
@@ -460,7 +635,7 @@ def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
     assert runs.read_metrics(Path("run")) == []
     told = here("train", "--resume", "run", "--iterations", "5")
     assert told.code == 2
-    assert "--iterations means nothing to --algorithm random" in one_error(told)
+    assert "--iterations has no effect with --algorithm random" in one_error(told)
     assert here("train", "--resume", "run").code == 0
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from processes import SMALL, digests, end, here, one_error, run, start, tree, wait_for
-from tinymaml.harness import runs, thetas
+from tinymaml.harness import checkpoints, runs
 from tinymaml.harness.runs import members
 from tinymaml.plots import draw
 
@@ -46,7 +46,7 @@ def test_tests_can_wait(tmp_path, monkeypatch):
         told = here("train", "sine", *arguments)
         assert told.code == 0, told
     assert not [*(tmp_path / "left").rglob("evaluation.json")]
-    best = thetas.load(tmp_path / "whole", runs.read_config(tmp_path / "whole"))
+    best = checkpoints.load(tmp_path / "whole", runs.read_config(tmp_path / "whole"))
     lines = told.out.splitlines()
     assert lines[0] == (
         f"sine, {best.iteration} iterations, MSE {best.validation:.4f} on validation tasks;"

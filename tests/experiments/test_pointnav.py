@@ -9,7 +9,7 @@ from processes import here, one_error
 from tinymaml import maml
 from tinymaml.experiments import pointnav, problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.harness import evaluation, loop, runs, thetas
+from tinymaml.harness import checkpoints, evaluation, loop, runs
 from tinymaml.speed.workers import Here, engine
 
 
@@ -61,7 +61,7 @@ def test_going_on_gives_the_bytes_of_one_go(tmp_path, straight, outer):
 
 def test_workers_do_not_change_a_bit(tmp_path, straight):
     """Rejects sums in order of arrival, and trajectories kept by one worker only."""
-    theta = thetas.load(straight, SMALL, last=True).theta
+    theta = checkpoints.load(straight, SMALL, last=True).theta
     alone = evaluation.evaluate(SMALL, theta, "test", 5, 2, Here())
     with engine(2) as pool:
         begin(tmp_path, pool=pool)

@@ -12,38 +12,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinymaml.harness.thetas import Kept
 
 from processes import here, one_error, tree
 from tinymaml.errors import Interrupted, UsageError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import loop as loop
-from tinymaml.harness import runs, thetas
+from tinymaml.harness import checkpoints, loop, runs
+from tinymaml.harness.checkpoints import Kept
 from tinymaml.speed.workers import Here
-
-
-COUNT = 10  # parameters of a net with three hidden units
-CONFIG = Sine(
-    seed=1,
-    iterations=20,
-    tasks=3,
-    hidden=(3,),
-    beta=0.05,
-    checkpoint_every=4,
-    validate_every=2,
-    validation_tasks=5,
-)
+from trainings import COUNT, VALIDATED, train
 
 
 def kept(iteration, validation=math.nan):
     return Kept(iteration, np.full(COUNT, iteration, "float32"), validation)
-
-
-def train(path, config=CONFIG):
-    path.mkdir(exist_ok=True)
-    return loop.train(path, config, Here(), lambda *_: None)
 
 
 # ----- Which is the better -----
@@ -57,7 +39,7 @@ def test_the_best_is_the_first_of_the_best(scores):
     for config, choose in ((Sine(), min), (Glyphs(), max)):
         best = None
         for iteration, score in enumerate(scores):
-            best = thetas.better(config, best, kept(iteration, score))
+            best = checkpoints.better(config, best, kept(iteration, score))
         if finite:
             assert best.iteration == scores.index(choose(finite))
         else:
@@ -68,7 +50,7 @@ def test_the_best_is_the_first_of_the_best(scores):
 
 
 def best_of(path, iteration=10**9):
-    found, wrong = thetas.best_of(path, CONFIG, iteration)
+    found, wrong = checkpoints.best_of(path, VALIDATED, iteration)
     assert not wrong
     return found and found[1]
 
@@ -77,7 +59,7 @@ def best_of(path, iteration=10**9):
 def straight(tmp_path_factory):
     """A run of twenty iterations in one go."""
     path = tmp_path_factory.mktemp("straight")
-    train(path)
+    train(path, VALIDATED)
     return path
 
 
@@ -92,8 +74,8 @@ def test_the_best_is_the_theta_that_was_best(straight, tmp_path):
     best = best_of(straight)
     assert told[best.iteration] == min(told.values()) == best.validation
     assert best.iteration < 20  # else this test could not tell it from the last
-    train(tmp_path, CONFIG.with_changes({"iterations": best.iteration}))
-    theta = thetas.load(tmp_path, CONFIG, last=True).theta
+    train(tmp_path, VALIDATED.with_changes({"iterations": best.iteration}))
+    theta = checkpoints.load(tmp_path, VALIDATED, last=True).theta
     np.testing.assert_array_equal(best.theta, theta)
 
 
@@ -101,9 +83,9 @@ def test_the_best_is_the_theta_that_was_best(straight, tmp_path):
 def test_going_on_finds_the_best_of_one_go(straight, tmp_path, stops):
     """Rejects a best that a resume forgets, or finds again and takes for another."""
     for stop in stops:
-        train(tmp_path, CONFIG.with_changes({"iterations": stop}))
-    train(tmp_path)
-    for name in (runs.CHECKPOINT, runs.METRICS, thetas.BEST):
+        train(tmp_path, VALIDATED.with_changes({"iterations": stop}))
+    train(tmp_path, VALIDATED)
+    for name in (runs.CHECKPOINT, runs.METRICS, runs.BEST):
         assert (tmp_path / name).read_bytes() == (straight / name).read_bytes(), name
 
 
@@ -114,50 +96,52 @@ def test_killed_between_the_best_and_its_checkpoint(
 ):
     """Rejects a best from after the checkpoint that a run goes on from, and one that is
     lost when the process is killed there again and again."""
-    save = runs.save
+    save = checkpoints.save
 
     def killed(path, config, state):
         if state.iteration == at:
             raise KeyboardInterrupt
         save(path, config, state)
 
-    monkeypatch.setattr(runs, "save", killed)
+    monkeypatch.setattr(checkpoints, "save", killed)
     for _ in range(times):
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path)
-        state = thetas.load(tmp_path, CONFIG, last=True)
+            train(tmp_path, VALIDATED)
+        state = checkpoints.load(tmp_path, VALIDATED, last=True)
         assert state.iteration == at - 4
         records = runs.read_metrics(straight)
         scores = {r["iteration"]: r["validation"] for r in records if "validation" in r}
         before = {k: v for k, v in scores.items() if k <= state.iteration}
         assert best_of(tmp_path, at - 4).validation == min(before.values())
-        assert thetas.load(tmp_path, CONFIG).iteration == min(before, key=before.get)
-    monkeypatch.setattr(runs, "save", save)
-    train(tmp_path)
-    assert (tmp_path / thetas.BEST).read_bytes() == (straight / thetas.BEST).read_bytes()
+        assert checkpoints.load(tmp_path, VALIDATED).iteration == min(
+            before, key=before.get
+        )
+    monkeypatch.setattr(checkpoints, "save", save)
+    train(tmp_path, VALIDATED)
+    assert (tmp_path / runs.BEST).read_bytes() == (straight / runs.BEST).read_bytes()
 
 
 @pytest.mark.parametrize("at", [4, 8, 12, 16])
 def test_killed_after_a_checkpoint(straight, tmp_path, monkeypatch, at):
     """Rejects a checkpoint that is written before the best that it counts."""
-    save = runs.save
+    save = checkpoints.save
 
     def killed(path, config, state):
         save(path, config, state)
         if state.iteration == at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "save", killed)
+    monkeypatch.setattr(checkpoints, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path)
-    monkeypatch.setattr(runs, "save", save)
-    train(tmp_path)
-    assert (tmp_path / thetas.BEST).read_bytes() == (straight / thetas.BEST).read_bytes()
+        train(tmp_path, VALIDATED)
+    monkeypatch.setattr(checkpoints, "save", save)
+    train(tmp_path, VALIDATED)
+    assert (tmp_path / runs.BEST).read_bytes() == (straight / runs.BEST).read_bytes()
 
 
 def test_a_run_that_stops_before_its_best_has_another(straight, tmp_path):
     """Rejects a best that is of more iterations than were asked for."""
-    train(tmp_path)
+    train(tmp_path, VALIDATED)
     best = best_of(tmp_path)
     assert best_of(tmp_path, best.iteration).iteration == best.iteration
     earlier = best_of(tmp_path, best.iteration - 1)
@@ -166,17 +150,17 @@ def test_a_run_that_stops_before_its_best_has_another(straight, tmp_path):
 
 def test_without_validation_nothing_is_chosen(tmp_path):
     """Rejects a file that says best of a theta that was compared with nothing."""
-    config = CONFIG.with_changes({"validate_every": 0, "iterations": 2})
+    config = VALIDATED.with_changes({"validate_every": 0, "iterations": 2})
     train(tmp_path, config)
-    assert not (tmp_path / thetas.BEST).exists()
-    told = thetas.load(tmp_path, config)
+    assert not (tmp_path / runs.BEST).exists()
+    told = checkpoints.load(tmp_path, config)
     assert (told.iteration, told.chosen) == (2, False)
 
 
 def test_the_last_can_be_asked_for(straight):
     """Rejects a best that cannot be passed by."""
-    assert thetas.load(straight, CONFIG).chosen
-    told = thetas.load(straight, CONFIG, last=True)
+    assert checkpoints.load(straight, VALIDATED).chosen
+    told = checkpoints.load(straight, VALIDATED, last=True)
     assert (told.iteration, told.chosen) == (20, False)
 
 
@@ -190,7 +174,7 @@ def test_test_tasks_have_no_part_in_the_choice(tmp_path, monkeypatch):
         return evaluate(config, theta, split, *more)
 
     monkeypatch.setattr(loop, "evaluate", noting)
-    train(tmp_path)
+    train(tmp_path, VALIDATED)
     assert seen == ["val"] * 10
 
 
@@ -219,9 +203,9 @@ DAMAGE = {
 }
 # A damaged file, what is used in its stead, and where training then goes on.
 FILES = [
-    ((), runs.CHECKPOINT, (thetas.PREVIOUS, 16)),
+    ((), runs.CHECKPOINT, (runs.PREVIOUS_BEST, 16)),
     (("--last",), runs.CHECKPOINT, (runs.PREVIOUS, 16)),
-    ((), thetas.BEST, (thetas.PREVIOUS, 16)),
+    ((), runs.BEST, (runs.PREVIOUS_BEST, 16)),
 ]
 
 
@@ -229,13 +213,18 @@ FILES = [
 def run(straight, tmp_path):
     """A copy of the run, as the command line finds it: two checkpoints, two best."""
     path = shutil.copytree(straight, tmp_path / "run")
-    runs.write_config(path, CONFIG, {})
-    assert {*tree(path)} >= {runs.PREVIOUS, thetas.PREVIOUS}
+    runs.write_config(path, VALIDATED, {})
+    assert {*tree(path)} >= {runs.PREVIOUS, runs.PREVIOUS_BEST}
     return path
 
 
 def evaluated(path, *more):
     return here("evaluate", path, "--tasks", "3", "--steps", "1", "--json", *more)
+
+
+def notes(told):
+    """The lines on stderr, but for the one that says why a picture is missing."""
+    return [line for line in told.err.splitlines() if "was not evaluated" not in line]
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -258,13 +247,13 @@ def test_an_older_theta_takes_no_place_in_silence(run, more, name, instead, kind
         assert expected in line
         told = command("--fallback")
         assert told.code == 0
-        assert [repr(str(run / name)) in line for line in told.err.splitlines()] == [True]
+        assert [repr(str(run / name)) in line for line in notes(told)] == [True]
     assert json.loads(evaluated(run, *more, "--fallback").out)["iterations"] == [16]
-    assert thetas.load(given, CONFIG).iteration == 16
+    assert checkpoints.load(given, VALIDATED).iteration == 16
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-@pytest.mark.parametrize("name", [runs.CHECKPOINT, thetas.BEST])
+@pytest.mark.parametrize("name", [runs.CHECKPOINT, runs.BEST])
 def test_going_on_without_a_damaged_file_gives_the_same_bytes(run, straight, name, kind):
     """Rejects a resume that says nothing of it, and a best theta that is lost though an
     earlier checkpoint knows its own."""
@@ -277,11 +266,11 @@ def test_going_on_without_a_damaged_file_gives_the_same_bytes(run, straight, nam
     assert {k: x for k, x in tree(run).items() if k in tree(straight)} == tree(straight)
 
 
-@pytest.mark.parametrize("name", [runs.CHECKPOINT, thetas.BEST])
+@pytest.mark.parametrize("name", [runs.CHECKPOINT, runs.BEST])
 def test_a_kill_between_two_moves_is_no_damage(run, straight, name):
     """Rejects a run that was killed in a save, and is told to be damaged."""
-    previous = {runs.CHECKPOINT: runs.PREVIOUS, thetas.BEST: thetas.PREVIOUS}[name]
-    if name == thetas.BEST:  # it is written before the checkpoint that counts it
+    previous = {runs.CHECKPOINT: runs.PREVIOUS, runs.BEST: runs.PREVIOUS_BEST}[name]
+    if name == runs.BEST:  # it is written before the checkpoint that counts it
         (run / runs.PREVIOUS).replace(run / runs.CHECKPOINT)
     (run / name).unlink()
     assert (run / previous).exists()
@@ -289,16 +278,13 @@ def test_a_kill_between_two_moves_is_no_damage(run, straight, name):
     assert (told.code, told.err) == (0, "")
     assert json.loads(told.out)["iterations"] == [16]
     assert here("export", run, run.parent / "given").err == ""
-    going_on = here("train", "--resume", run, "--no-test")
-    assert (going_on.code, going_on.err.count("\n")) == (
-        0,
-        going_on.err.count("run folder:"),
-    )
-    for file in (runs.CHECKPOINT, runs.METRICS, thetas.BEST):
+    resumed = here("train", "--resume", run, "--no-test")
+    assert (resumed.code, notes(resumed)) == (0, [f"run folder: {run}"])
+    for file in (runs.CHECKPOINT, runs.METRICS, runs.BEST):
         assert (run / file).read_bytes() == (straight / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", [runs.PREVIOUS, thetas.PREVIOUS])
+@pytest.mark.parametrize("name", [runs.PREVIOUS, runs.PREVIOUS_BEST])
 def test_damage_to_what_nobody_needs_is_no_matter(run, name):
     """Rejects an error for a file that nothing is read from."""
     (run / name).write_bytes(b"PK")
@@ -318,16 +304,16 @@ def test_the_last_whole_checkpoint_outlives_the_next_save(run, monkeypatch):
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(run)
+        train(run, VALIDATED)
     monkeypatch.setattr(os, "replace", replace)
-    assert thetas.load(run, CONFIG, last=True).iteration == 16
+    assert checkpoints.load(run, VALIDATED, last=True).iteration == 16
 
 
 def test_a_best_theta_of_another_iteration_is_not_the_best(run):
     """Rejects a file that reads well, but is of a theta that validation did not choose."""
-    (run / thetas.BEST).write_bytes(changed(run / thetas.BEST, iteration=np.int64(17)))
+    (run / runs.BEST).write_bytes(changed(run / runs.BEST, iteration=np.int64(17)))
     line = one_error(evaluated(run))
-    assert f"{str(run / thetas.BEST)!r} is not of iteration 18, the best" in line
+    assert f"{str(run / runs.BEST)!r} is not of iteration 18, the best" in line
 
 
 def test_a_best_theta_without_metrics_is_believed(run):
@@ -336,7 +322,7 @@ def test_a_best_theta_without_metrics_is_believed(run):
     assert json.loads(evaluated(run).out)["iterations"] == [18]
     (run / runs.PREVIOUS).replace(run / runs.CHECKPOINT)
     assert json.loads(evaluated(run).out)["iterations"] == [16]
-    (run / thetas.BEST).write_bytes(b"PK")
+    (run / runs.BEST).write_bytes(b"PK")
     assert evaluated(run).code == 1
     told = here("train", "--resume", run)
     assert told.code == 1
@@ -345,7 +331,7 @@ def test_a_best_theta_without_metrics_is_believed(run):
 
 def test_the_last_theta_is_left_when_no_best_is(run):
     """Rejects giving up while the checkpoint is whole, and using it unasked."""
-    for name in (thetas.BEST, thetas.PREVIOUS):
+    for name in (runs.BEST, runs.PREVIOUS_BEST):
         (run / name).write_bytes(b"PK")
     line = one_error(evaluated(run))
     assert f"to use {str(run / runs.CHECKPOINT)!r} of iteration 20" in line
@@ -357,8 +343,8 @@ def test_no_whole_theta_is_one_line(run, tmp_path):
     """Rejects a traceback, exit 0, and a fallback that is none."""
     given = tmp_path / "given"
     given.mkdir()
-    thetas.export(given, CONFIG, kept(3))
-    for path, names in ((run, (runs.CHECKPOINT, runs.PREVIOUS)), (given, (thetas.THETA,))):
+    checkpoints.export(given, VALIDATED, kept(3))
+    for path, names in ((run, (runs.CHECKPOINT, runs.PREVIOUS)), (given, (runs.THETA,))):
         for name in names:
             (path / name).write_bytes(b"PK")
         for more in ((), ("--fallback",)):
@@ -373,20 +359,20 @@ def test_no_whole_theta_is_one_line(run, tmp_path):
 
 def test_what_is_exported_is_what_is_evaluated(straight, tmp_path):
     """Rejects Adam's moments in the file, another theta, and a score that is lost."""
-    best = thetas.load(straight, CONFIG)
-    thetas.export(tmp_path, CONFIG, best)
-    assert {file.name for file in tmp_path.iterdir()} == {runs.CONFIG, thetas.THETA}
-    assert (tmp_path / thetas.THETA).stat().st_size < 2000
+    best = checkpoints.load(straight, VALIDATED)
+    checkpoints.export(tmp_path, VALIDATED, best)
+    assert {file.name for file in tmp_path.iterdir()} == {runs.CONFIG, runs.THETA}
+    assert (tmp_path / runs.THETA).stat().st_size < 2000
     config = runs.read_config(tmp_path)
-    told = thetas.load(tmp_path, config)
-    assert config == CONFIG
+    told = checkpoints.load(tmp_path, config)
+    assert config == VALIDATED
     assert (told.iteration, told.validation) == (best.iteration, best.validation)
     np.testing.assert_array_equal(told.theta, best.theta)
 
 
 def test_the_path_of_the_data_is_not_given_away(tmp_path):
     """Rejects a file of one's own machine in what others get."""
-    thetas.export(tmp_path, Omniglot(data="/home/me/omniglot.npz"), kept(3))
+    checkpoints.export(tmp_path, Omniglot(data="/home/me/omniglot.npz"), kept(3))
     assert "/home/me" not in (tmp_path / runs.CONFIG).read_text()
 
 
@@ -407,11 +393,11 @@ def test_what_is_not_ours_is_refused(tmp_path, case):
     arrays = {"theta": kept(1).theta, "validation": np.float64(1)} | changes
     arrays = {name: array for name, array in arrays.items() if array is not None}
     data = {"format": np.int64(1), "experiment": "sine", "iteration": np.int64(1)}
-    np.savez(tmp_path / thetas.BEST, **data, **arrays)
-    found, (told,) = thetas.best_of(tmp_path, CONFIG, 1)
+    np.savez(tmp_path / runs.BEST, **data, **arrays)
+    found, (told,) = checkpoints.best_of(tmp_path, VALIDATED, 1)
     assert found is None
     assert re.search(message, told)
-    assert thetas.BEST in told
+    assert runs.BEST in told
 
 
 # ----- The package's own -----
@@ -419,8 +405,8 @@ def test_what_is_not_ours_is_refused(tmp_path, case):
 
 def test_kept_names_are_folders_of_the_package():
     """Rejects a way out of the folder, and an unknown name that is not told."""
-    assert thetas.locate("runs/x").parts == ("runs", "x")
-    folder = thetas.locate("kept:omniglot-5w1s")
+    assert checkpoints.locate("runs/x").parts == ("runs", "x")
+    folder = checkpoints.locate("kept:omniglot-5w1s")
     assert json.loads((folder / runs.CONFIG).read_text())["experiment"] == "omniglot"
     for name in (
         "kept:",
@@ -430,14 +416,14 @@ def test_kept_names_are_folders_of_the_package():
         "kept:../kept/omniglot-5w1s",
     ):
         with pytest.raises(UsageError, match="there are: kept:omniglot-5w1s"):
-            thetas.locate(name)
+            checkpoints.locate(name)
 
 
 def test_what_is_kept_is_small_and_names_no_file_of_ours():
     """Rejects a checkpoint with moments, and a path of the machine it was made on."""
-    for folder in thetas.FOLDER.iterdir():
-        assert {file.name for file in folder.iterdir()} == {runs.CONFIG, thetas.THETA}
-        assert (folder / thetas.THETA).stat().st_size < 2 * 2**20
+    for folder in checkpoints.FOLDER.iterdir():
+        assert {file.name for file in folder.iterdir()} == {runs.CONFIG, runs.THETA}
+        assert (folder / runs.THETA).stat().st_size < 2 * 2**20
         assert runs.read_config(folder).data == ""
 
 
@@ -449,8 +435,8 @@ def test_a_signal_keeps_the_best(tmp_path, straight, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        loop.train(tmp_path, CONFIG, Here(), stop)
+        loop.train(tmp_path, VALIDATED, Here(), stop)
     records = [r for r in runs.read_metrics(tmp_path) if "validation" in r]
     assert best_of(tmp_path).validation == min(r["validation"] for r in records)
-    train(tmp_path)
-    assert (tmp_path / thetas.BEST).read_bytes() == (straight / thetas.BEST).read_bytes()
+    train(tmp_path, VALIDATED)
+    assert (tmp_path / runs.BEST).read_bytes() == (straight / runs.BEST).read_bytes()

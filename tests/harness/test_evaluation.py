@@ -180,7 +180,9 @@ def test_hashes_agree_exactly_when_tasks_do(monkeypatch):
     assert len({told, *others}) == 1 + len(others)
 
 
-@pytest.mark.parametrize("other", [{"algorithm": "oracle"}, {"context": 2}])
+@pytest.mark.parametrize(
+    "other", [{"algorithm": "oracle"}, {"algorithm": "context", "context": 2}]
+)
 def test_hash_is_of_what_all_methods_see(other):
     """Rejects a hash with the amplitude and phase that the oracle alone is told, which
     could not show that it has the curves and points of MAML."""

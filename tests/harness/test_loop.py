@@ -3,40 +3,20 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinymaml.algorithms import ALGORITHMS
+from tinymaml.algorithms.mamls import MAML
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import loop as loop
-from tinymaml.harness import runs, thetas
+from tinymaml.harness import checkpoints, loop, runs, step
 from tinymaml.harness.evaluation import evaluate, interval
-from tinymaml.speed.workers import Here, engine
-
-
-COUNT = 10  # parameters of a net with three hidden units
-CONFIG = Sine(
-    iterations=20,
-    tasks=7,
-    chunk=3,
-    hidden=(3,),
-    checkpoint_every=5,
-    test_tasks=45,
-    test_steps=2,
-)
-
-
-def train(path: Path, config: Sine = CONFIG, pool=None, progress=lambda *_: None):
-    path.mkdir(exist_ok=True)
-    return loop.train(path, config, pool or Here(), progress)
-
-
-def results(path: Path) -> tuple[bytes, bytes]:
-    return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
+from tinymaml.speed.workers import Here, engine, spans
+from trainings import COUNT, SMALL, results, train
 
 
 def at(iteration: int, *numbers: int):
@@ -64,7 +44,7 @@ def straight(tmp_path_factory) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("first", [0, 1, 5, 7, 19, 20])
 def test_going_on_gives_the_bytes_of_one_go(tmp_path, straight, first):
     """Rejects forgetting Adam's moments or count, or where the tasks' streams were."""
-    train(tmp_path, CONFIG.with_changes({"iterations": first}))
+    train(tmp_path, SMALL.with_changes({"iterations": first}))
     train(tmp_path)
     assert results(tmp_path) == straight
 
@@ -80,14 +60,14 @@ def test_going_on_from_the_previous_checkpoint(tmp_path, straight):
     """Rejects keeping the metrics of iterations that will be done again."""
     train(tmp_path)
     (tmp_path / runs.CHECKPOINT).write_bytes(b"PK damaged")
-    assert thetas.load(tmp_path, CONFIG, fallback=True).iteration == 15
+    assert checkpoints.load(tmp_path, SMALL, fallback=True).iteration == 15
     train(tmp_path)
     assert results(tmp_path) == straight
 
 
 def test_metrics_are_cut_to_the_checkpoint(tmp_path, straight):
     """Rejects counting iterations twice, and choking on a torn last line."""
-    train(tmp_path, CONFIG.with_changes({"iterations": 7}))
+    train(tmp_path, SMALL.with_changes({"iterations": 7}))
     with open(tmp_path / runs.METRICS, "a", encoding="utf-8") as file:
         file.write('{"iteration": 8, "loss": 123.0}\n{"iteration": 9, "lo')
     train(tmp_path)
@@ -100,7 +80,7 @@ def test_a_finished_run_stays_as_it_is(tmp_path, straight):
     """Rejects saving again, which would lose the previous checkpoint."""
     train(tmp_path)
     previous = (tmp_path / runs.PREVIOUS).read_bytes()
-    train(tmp_path, CONFIG.with_changes({"iterations": 3}))
+    train(tmp_path, SMALL.with_changes({"iterations": 3}))
     assert results(tmp_path) == straight
     assert (tmp_path / runs.PREVIOUS).read_bytes() == previous
 
@@ -109,25 +89,25 @@ def test_a_finished_run_stays_as_it_is(tmp_path, straight):
 def test_workers_do_not_change_a_bit(tmp_path, straight, workers):
     """Rejects chunks cut by the number of workers, and sums in order of arrival."""
     theta = np.linspace(-1, 1, COUNT, dtype="float32")
-    alone = evaluate(CONFIG, theta, "test", 45, 2, Here())
+    alone = evaluate(SMALL, theta, "test", 45, 2, Here())
     with engine(workers) as pool:
         train(tmp_path, pool=pool)
-        scores = evaluate(CONFIG, theta, "test", 45, 2, pool)
+        scores = evaluate(SMALL, theta, "test", 45, 2, pool)
     assert results(tmp_path) == straight
     assert scores.tobytes() == alone.tobytes()
 
 
 def test_another_seed_is_another_run(tmp_path, straight):
     """Rejects a seed that nothing uses."""
-    train(tmp_path, CONFIG.with_changes({"seed": 1}))
+    train(tmp_path, SMALL.with_changes({"seed": 1}))
     assert results(tmp_path) != straight
 
 
 def test_chunks_hold_the_same_tasks():
     """Rejects streams keyed by a task's place in its chunk."""
-    configs = [CONFIG.with_changes({"chunk": c, "dtype": "float64"}) for c in (1, 3, 99)]
+    configs = [SMALL.with_changes({"chunk": c, "dtype": "float64"}) for c in (1, 3, 99)]
     state = loop.initial_state(configs[0])
-    found = [loop.average_gradient(config, state, Here()) for config in configs]
+    found = [step.average_gradient(config, state, Here()) for config in configs]
     for loss, gradient in found[1:]:
         np.testing.assert_allclose(loss, found[0][0], rtol=1e-13)
         np.testing.assert_allclose(gradient, found[0][1], rtol=1e-11, atol=1e-13)
@@ -136,9 +116,9 @@ def test_chunks_hold_the_same_tasks():
 @given(st.integers(0, 50), st.integers(1, 60))
 def test_spans_cover_every_task_once(total, size):
     """Rejects leaving the last, shorter chunk out."""
-    spans = loop.spans(total, size)
-    assert [task for span in spans for task in span] == [*range(total)]
-    assert all(len(span) == size for span in spans[:-1])
+    found = spans(total, size)
+    assert [task for span in found for task in span] == [*range(total)]
+    assert all(len(span) == size for span in found[:-1])
 
 
 # ----- Validation and evaluation leave the run alone -----
@@ -147,7 +127,7 @@ def test_spans_cover_every_task_once(total, size):
 def test_evaluation_changes_nothing(tmp_path, straight):
     """Rejects a validation that adapts theta in place or draws from the tasks' streams, and
     a standard error for half its interval."""
-    config = CONFIG.with_changes({"validate_every": 5, "validation_tasks": 3})
+    config = SMALL.with_changes({"validate_every": 5, "validation_tasks": 3})
     theta = train(tmp_path, config).theta
     assert (tmp_path / runs.CHECKPOINT).read_bytes() == straight[0]
     records = runs.read_metrics(tmp_path)
@@ -157,7 +137,7 @@ def test_evaluation_changes_nothing(tmp_path, straight):
     assert last["validation"] == pytest.approx(mean)
     assert last["validation_half_width_95"] == half
     before = theta.copy()
-    first, second = (evaluate(CONFIG, theta, "test", 4, 2, Here()) for _ in range(2))
+    first, second = (evaluate(SMALL, theta, "test", 4, 2, Here()) for _ in range(2))
     assert first.tobytes() == second.tobytes()
     assert theta.tobytes() == before.tobytes()
 
@@ -167,7 +147,7 @@ def test_evaluation_changes_nothing(tmp_path, straight):
 
 def unreplayed(config: Sine) -> Sine:
     """The options for an algorithm that counts its calls, which a tape cannot."""
-    loop.sum_of_gradients.cache_clear()  # it holds the algorithm that was
+    step.gradient_of.cache_clear()  # it holds the algorithm that was
     return config.with_changes({"replay": False})
 
 
@@ -175,32 +155,32 @@ def breaking(iteration: int, value: float):
     """Return an algorithm whose gradient is `value` in one iteration."""
     calls = []
 
-    def gradient(theta, task, alpha, steps):
+    def gradient(w, task, problem):
         calls.append(1)
         broken = len(calls) == 3 * iteration  # three chunks an iteration
-        return 1.0, np.full_like(theta, value if broken else 0.1)
+        return 1.0, np.full_like(w, value if broken else 0.1)
 
-    return gradient
+    return MAML._replace(gradient=gradient)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30], ids=["nan", "inf", "square"])
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, value):
     """Rejects saving what is not finite, a square that overflows in Adam included."""
-    monkeypatch.setitem(loop.ALGORITHMS, "maml", breaking(8, value))
+    monkeypatch.setitem(ALGORITHMS, "maml", breaking(8, value))
     with pytest.raises(WorldError, match=r"diverged at iteration 8 \(alpha=0.01"):
-        train(tmp_path, unreplayed(CONFIG))
-    assert thetas.load(tmp_path, CONFIG).iteration == 5
+        train(tmp_path, unreplayed(SMALL))
+    assert checkpoints.load(tmp_path, SMALL).iteration == 5
     records = runs.read_metrics(tmp_path)
     assert all(np.isfinite(record["loss"]) for record in records)
 
 
 def test_a_loss_that_is_nan_stops(tmp_path, monkeypatch):
     """Rejects looking at the gradient only."""
-    lost = (lambda theta, *_: (np.nan, np.zeros_like(theta)),)
-    monkeypatch.setitem(loop.ALGORITHMS, "maml", *lost)
+    lost = MAML._replace(gradient=lambda w, *_: (np.nan, np.zeros_like(w)))
+    monkeypatch.setitem(ALGORITHMS, "maml", lost)
     with pytest.raises(WorldError, match="diverged at iteration 1 "):
-        train(tmp_path, unreplayed(CONFIG))
-    assert thetas.load(tmp_path, CONFIG).iteration == 0
+        train(tmp_path, unreplayed(SMALL))
+    assert checkpoints.load(tmp_path, SMALL).iteration == 0
 
 
 # ----- Signals -----
@@ -213,7 +193,7 @@ def test_a_signal_saves_and_stops(tmp_path, straight, number, code):
     with pytest.raises(Interrupted) as stop:
         train(tmp_path, progress=at(3, number))
     assert (stop.value.exit_code, stop.value.iteration) == (code, 3)
-    assert thetas.load(tmp_path, CONFIG).iteration == 3
+    assert checkpoints.load(tmp_path, SMALL).iteration == 3
     assert signal.getsignal(number) is before
     train(tmp_path)
     assert results(tmp_path) == straight
@@ -223,7 +203,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     """Rejects a first Ctrl-C that makes the next ones deaf."""
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, progress=at(3, signal.SIGINT, signal.SIGINT))
-    assert thetas.load(tmp_path, CONFIG).iteration == 0
+    assert checkpoints.load(tmp_path, SMALL).iteration == 0
 
 
 def test_a_signal_in_the_last_iteration_counts(tmp_path, monkeypatch):
@@ -238,18 +218,18 @@ def test_a_signal_during_a_save_saves_again(tmp_path, monkeypatch):
     interrupt_save(monkeypatch, 5)
     with pytest.raises(Interrupted, match="at iteration 6"):
         train(tmp_path)
-    assert thetas.load(tmp_path, CONFIG).iteration == 6
+    assert checkpoints.load(tmp_path, SMALL).iteration == 6
 
 
 def interrupt_save(monkeypatch, iteration: int) -> None:
-    save = runs.save
+    save = checkpoints.save
 
     def interrupted(path, config, state):
         save(path, config, state)
         if state.iteration == iteration:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(runs, "save", interrupted)
+    monkeypatch.setattr(checkpoints, "save", interrupted)
 
 
 def test_progress_sees_every_iteration(tmp_path):
@@ -262,10 +242,10 @@ def test_progress_sees_every_iteration(tmp_path):
 
 def test_the_update_is_the_average_over_tasks():
     """Rejects a sum, an average of chunks of unequal size, and a task left out."""
-    state = loop.initial_state(CONFIG)
-    loss, gradient = loop.average_gradient(CONFIG, state, Here())
+    state = loop.initial_state(SMALL)
+    loss, gradient = step.average_gradient(SMALL, state, Here())
     alone = [
-        loop.chunk_gradient(CONFIG, state.theta, 0, range(task, task + 1))
+        step.chunk_gradient(SMALL, state.theta, 0, range(task, task + 1))
         for task in range(7)
     ]
     # float32 sums in another order.
@@ -276,14 +256,14 @@ def test_the_update_is_the_average_over_tasks():
 
 def test_the_average_is_clipped_before_adam():
     """Rejects clipping each task's gradient, the update, or nothing at all."""
-    config = CONFIG.with_changes({"clip": 0.01})
-    state = loop.initial_state(CONFIG)
-    _, average = loop.average_gradient(config, state, Here())
-    _, unclipped = loop.average_gradient(CONFIG, state, Here())
+    config = SMALL.with_changes({"clip": 0.01})
+    state = loop.initial_state(SMALL)
+    _, average = step.average_gradient(config, state, Here())
+    _, unclipped = step.average_gradient(SMALL, state, Here())
     np.testing.assert_array_equal(average, unclipped)
     assert np.abs(average).max() > 0.02
-    after = loop.update(config, state, average)
-    expected = loop.update(CONFIG, state, np.clip(average, -0.01, 0.01))
+    after = step.update(config, state, average)
+    expected = step.update(SMALL, state, np.clip(average, -0.01, 0.01))
     for told, wanted in zip(after.moments, expected.moments, strict=True):
         np.testing.assert_array_equal(told, wanted)
     assert np.abs(after.moments.m).max() == pytest.approx(0.001, rel=1e-6)
@@ -291,7 +271,44 @@ def test_the_average_is_clipped_before_adam():
 
 def test_a_replayed_run_has_the_bytes_of_one_that_is_not(tmp_path, straight):
     """Rejects a replay whose last bits differ, after any number of updates."""
-    loop.sum_of_gradients.cache_clear()
+    step.gradient_of.cache_clear()
     path = tmp_path / "eager"
-    train(path, CONFIG.with_changes({"replay": False}))
+    train(path, SMALL.with_changes({"replay": False}))
     assert results(path) == straight
+
+
+# ----- One dtype -----
+
+
+def widening(theta, *_):
+    """An algorithm whose gradient is float64, whatever theta is."""
+    return theta.sum(), 0.1 * theta.astype("float64")
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_gradient_of_another_dtype_is_an_error(tmp_path, monkeypatch, replay):
+    """Rejects training on in float64, and then testing the theta before training."""
+    loop.sum_of_gradients.cache_clear()
+    monkeypatch.setitem(loop.ALGORITHMS, "maml", widening)
+    config = CONFIG.with_changes({"replay": replay, "seed": 7})
+    with pytest.raises(WorldError, match=r"gradient became float64 .* theta is float32"):
+        train(tmp_path, config)
+    assert runs.load(tmp_path, config, COUNT).iteration == 0
+
+
+@pytest.mark.parametrize("part", ["theta", "m", "v"])
+def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
+    """Rejects an update that converts what it returns, Adam's moments included."""
+
+    def wide(config, state, engine):
+        after, told = loop.iterate(config, state, engine)
+        if part == "theta":
+            return after._replace(theta=after.theta.astype("float64")), told
+        moments = after.moments._asdict()
+        moments[part] = moments[part].astype("float64")
+        return after._replace(moments=after.moments._replace(**moments)), told
+
+    monkeypatch.setitem(loop.ITERATIONS, "few-shot", wide)
+    with pytest.raises(WorldError, match=f"{part} became float64 while theta is float32"):
+        train(tmp_path)
+    assert runs.load(tmp_path, CONFIG, COUNT).iteration == 0

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from tinymaml.harness.thetas import Kept
 
 from tinymaml.errors import UsageError
-from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import loop, results
+from tinymaml.harness import evaluation, loop, results
+from tinymaml.harness.checkpoints import Kept, size
 from tinymaml.harness.evaluation import evaluate, fingerprint
 from tinymaml.harness.results import (
     Result,
@@ -106,14 +105,14 @@ def scored(monkeypatch):
     """Let `evaluate` give made-up scores; return how to ask for the line on them."""
 
     def line(config, before, after, untrained, tasks=100):
-        trained = np.ones(problem(config).size, np.float32)
+        trained = np.ones(size(config), np.float32)
 
         def evaluate(config, theta, split, tasks, steps, engine):
             assert split == "val"
             rows = [before, after] if (theta == trained).all() else [0.0, untrained]
             return np.stack([np.broadcast_to(row, tasks) for row in rows])
 
-        monkeypatch.setattr(results, "evaluate", evaluate)
+        monkeypatch.setattr(evaluation, "evaluate", evaluate)
         return unimproved(config, Kept(9, trained, 0.0), 1, tasks, Here())
 
     return line
@@ -171,10 +170,10 @@ def test_where_nothing_can_be_said_nothing_is(scored, monkeypatch):
     def none(*_):
         raise UsageError("these data have no 'val' classes")
 
-    monkeypatch.setattr(results, "evaluate", none)
-    theta = np.ones(problem(PRETRAINED).size, np.float32)
+    monkeypatch.setattr(evaluation, "evaluate", none)
+    theta = np.ones(size(PRETRAINED), np.float32)
     assert unimproved(PRETRAINED, Kept(9, theta, 0.0), 1, 100, Here()) == []
-    monkeypatch.setattr(results, "evaluate", None)
+    monkeypatch.setattr(evaluation, "evaluate", None)
     assert unimproved(PRETRAINED, Kept(0, theta, 0.0), 1, 100, Here()) == []
     assert unimproved(PRETRAINED, Kept(9, theta, 0.0), 0, 100, Here()) == []
 
@@ -222,6 +221,6 @@ def test_judge_tells_what_was_asked(monkeypatch):
     told = judge(images, Kept(0, theta, 0.25), "test", 3, 1, [1], Here())
     assert told.alone.shape == (1, 1, 3)
     asked = []
-    monkeypatch.setattr(results, "evaluate_alone", lambda *args: asked.append(args))
+    monkeypatch.setattr(evaluation, "evaluate_alone", lambda *args: asked.append(args))
     assert judge(images, Kept(0, theta, 0.25), "test", 3, 1, [], Here()).alone is None
     assert not asked

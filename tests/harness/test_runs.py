@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinymaml.harness.npz import FORMAT
 
+import processes
 from processes import tree, wait_for
 from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments.common import check_resumable
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import runs
-from tinymaml.harness.runs import State
-from tinymaml.optim import Moments
+from tinymaml.harness.checkpoints import FORMAT, read_state, save, states
+from tinymaml.optim import Moments, State
 
 
 CONFIG, COUNT = Sine(hidden=(2,)), 7
@@ -49,7 +50,7 @@ def same(one: State, other: State) -> bool:
 
 def newest(path: Path) -> State | None:
     """Return the newest whole checkpoint."""
-    return next((one for _, one in runs.states(path, CONFIG, COUNT, [])), None)
+    return next((one for _, one in states(path, CONFIG, [])), None)
 
 
 def npz(**changes: object) -> bytes:
@@ -85,23 +86,44 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 def test_save_load_save_gives_the_same_bytes(tmp_path):
     """Rejects a dtype or shape lost on the way, and a clock inside the file."""
-    runs.save(tmp_path, CONFIG, state())
+    save(tmp_path, CONFIG, state())
     first = (tmp_path / runs.CHECKPOINT).read_bytes()
     loaded = newest(tmp_path)
     assert same(loaded, state())
     time.sleep(2.1)  # zip files tell the time in steps of two seconds
-    runs.save(tmp_path, CONFIG, loaded)
+    save(tmp_path, CONFIG, loaded)
     assert (tmp_path / runs.CHECKPOINT).read_bytes() == first
     assert (tmp_path / runs.PREVIOUS).read_bytes() == first
+
+
+@pytest.mark.parametrize("part", ["theta", "m", "v"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.ones(COUNT), "is float64"),
+        (np.ones(COUNT + 1, "float32"), r"is float32 \(8,\)"),
+        (np.full(COUNT, np.nan, "float32"), "is not finite"),
+    ],
+    ids=["dtype", "size", "nan"],
+)
+def test_a_state_that_would_be_refused_is_not_saved(tmp_path, part, wrong, message):
+    """Rejects writing a checkpoint that the next command does not take."""
+    runs.save(tmp_path, CONFIG, state(1))
+    before = tree(tmp_path)
+    vectors = {name: GOOD[name] for name in runs.VECTORS} | {part: wrong}
+    bad = State(2, vectors["theta"], Moments(vectors["m"], vectors["v"]))
+    with pytest.raises(WorldError, match=f"{part} {message}"):
+        runs.save(tmp_path, CONFIG, bad)
+    assert tree(tmp_path) == before
 
 
 def test_the_previous_checkpoint_is_kept(tmp_path):
     """Rejects one checkpoint only, and any number of them."""
     for iteration in (1, 2, 3):
-        runs.save(tmp_path, CONFIG, state(iteration))
+        save(tmp_path, CONFIG, state(iteration))
     assert {*tree(tmp_path)} == {runs.CHECKPOINT, runs.PREVIOUS}
     for name, iteration in ((runs.CHECKPOINT, 3), (runs.PREVIOUS, 2)):
-        read = runs.read_checkpoint(tmp_path / name, CONFIG, COUNT)
+        read = read_state(tmp_path / name, CONFIG)
         assert same(read, state(iteration))
 
 
@@ -117,7 +139,7 @@ def test_no_checkpoint_is_no_error(tmp_path):
 def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
     """Rejects writing in place, moving the old one away first, and swallowing errors."""
     for iteration in (1, 2):
-        runs.save(tmp_path, CONFIG, state(iteration))
+        save(tmp_path, CONFIG, state(iteration))
     before = tree(tmp_path)
 
     def full(*_: object) -> None:
@@ -125,14 +147,14 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
 
     monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space left"):
-        runs.save(tmp_path, CONFIG, state(3))
+        save(tmp_path, CONFIG, state(3))
     assert tree(tmp_path) == before
 
 
 def test_killed_between_the_two_moves(tmp_path, monkeypatch):
     """Rejects giving up when only the previous checkpoint is there."""
     for iteration in (1, 2):
-        runs.save(tmp_path, CONFIG, state(iteration))
+        save(tmp_path, CONFIG, state(iteration))
     replace = os.replace
 
     def once(source: Path, target: Path) -> None:
@@ -142,17 +164,17 @@ def test_killed_between_the_two_moves(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", once)
     with pytest.raises(OSError, match="killed here"):
-        runs.save(tmp_path, CONFIG, state(3))
+        save(tmp_path, CONFIG, state(3))
     assert same(newest(tmp_path), state(2))
 
 
 SAVE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_runs import CONFIG, runs, state
+sys.path[:0] = sys.argv[1:3]
+from test_runs import CONFIG, save, state
 for i in itertools.count(1):
-    runs.save(Path(sys.argv[2]), CONFIG, state(i % 1000))
+    save(Path(sys.argv[3]), CONFIG, state(i % 1000))
 """
 
 
@@ -168,7 +190,8 @@ def test_killed_while_saving(tmp_path):
 
     for _ in range(6):
         before = checkpoint()
-        arguments = [sys.executable, "-c", SAVE_FOR_EVER, Path(__file__).parent, tmp_path]
+        places = Path(__file__).parent, Path(processes.__file__).parent, tmp_path
+        arguments = [sys.executable, "-c", SAVE_FOR_EVER, *places]
         with subprocess.Popen(arguments) as process:
             try:
                 wait_for(lambda old=before: checkpoint() not in (old, None))
@@ -179,7 +202,7 @@ def test_killed_while_saving(tmp_path):
         assert same(found, state(found.iteration))
         for name in (runs.CHECKPOINT, runs.PREVIOUS):
             if (tmp_path / name).exists():
-                runs.read_checkpoint(tmp_path / name, CONFIG, COUNT)
+                read_state(tmp_path / name, CONFIG)
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
@@ -197,7 +220,7 @@ def judged(file: Path, data: bytes) -> bool:
     """Return whether a checkpoint file loads; it must then be as it was."""
     file.write_bytes(data)
     try:
-        read = runs.read_checkpoint(file, CONFIG, COUNT)
+        read = read_state(file, CONFIG)
     except WorldError as error:
         return str(file) not in str(error)  # an error names its file
     assert same(read, State(3, GOOD["theta"], Moments(GOOD["m"], GOOD["v"])))
@@ -267,7 +290,7 @@ def test_what_is_not_ours_is_refused(tmp_path, kind):
     tracemalloc.start()
     began = time.monotonic()
     with pytest.raises(WorldError, match=message) as told:
-        runs.read_checkpoint(file, CONFIG, COUNT)
+        read_state(file, CONFIG)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert time.monotonic() - began < 1
@@ -286,7 +309,7 @@ def test_a_code_in_a_pickle_does_not_run(tmp_path):
     file = tmp_path / "c.npz"
     file.write_bytes(npz(theta=np.array([Evil()], dtype=object)))
     with pytest.raises(WorldError, match="an array of objects"):
-        runs.read_checkpoint(file, CONFIG, COUNT)
+        read_state(file, CONFIG)
     assert not (tmp_path / "ran").exists()
 
 
@@ -295,7 +318,7 @@ def test_both_damaged_are_both_named(tmp_path):
     for name in (runs.CHECKPOINT, runs.PREVIOUS):
         (tmp_path / name).write_bytes(b"PK")
     complaints = []
-    assert not [*runs.states(tmp_path, CONFIG, COUNT, complaints)]
+    assert not [*states(tmp_path, CONFIG, complaints)]
     assert complaints == [
         f"{str(tmp_path / name)!r} is damaged: File is not a zip file"
         for name in (runs.CHECKPOINT, runs.PREVIOUS)
@@ -402,11 +425,11 @@ def test_no_configuration_is_no_run(tmp_path):
 
 def test_only_harmless_options_may_change():
     """Rejects going on with another inner step size; names it, the saved, the given."""
-    runs.check_resumable(CONFIG, CONFIG.with_changes({"iterations": 1, "test_tasks": 2}))
+    check_resumable(CONFIG, CONFIG.with_changes({"iterations": 1, "test_tasks": 2}))
     with pytest.raises(UsageError, match=r"--alpha 0\.5: .* begun with 0\.01"):
-        runs.check_resumable(CONFIG, CONFIG.with_changes({"alpha": 0.5}))
+        check_resumable(CONFIG, CONFIG.with_changes({"alpha": 0.5}))
     with pytest.raises(UsageError, match=r"--hidden 3,4: .* begun with 2$"):
-        runs.check_resumable(CONFIG, CONFIG.with_changes({"hidden": (3, 4)}))
+        check_resumable(CONFIG, CONFIG.with_changes({"hidden": (3, 4)}))
 
 
 def test_configuration_is_for_people(tmp_path):

@@ -2,17 +2,24 @@
 
 import numpy as np
 import pytest
-from tinymaml.harness.finetune import STEP_SIZES, remarks, tuned
 
 from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import evaluation, finetune, loop
+from tinymaml.harness import evaluation, loop
+from tinymaml.harness.checkpoints import Kept, size
+from tinymaml.harness.evaluation import STEP_SIZES, tuned, tuning_remarks
+from tinymaml.harness.results import judge
 from tinymaml.speed.workers import Here
 
 
 CONFIG = Sine(algorithm="pretrained", hidden=(8,), validation_tasks=4)
 THETA = np.zeros(1, np.float32)
+
+
+def with_alpha(config, alpha):
+    """The options after the choice of a step size, which is no option while it is tuned."""
+    return config.restored(config.values() | {"alpha": alpha})
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def scored(monkeypatch):
             seen.append((split, tasks, steps))
             return np.array(scores(config.alpha, split), np.float32)
 
-        monkeypatch.setattr(finetune, "evaluate", evaluate)
+        monkeypatch.setattr(evaluation, "evaluate", evaluate)
         return seen
 
     return use
@@ -39,7 +46,7 @@ def test_the_best_on_validation_tasks_is_chosen(scored):
     """Rejects tuning on test or training tasks: they would have chosen another."""
     best = {"train": 0.001, "val": 0.05, "test": 1.0}
     seen = scored(lambda alpha, split: [[9, 9], [far_from(best[split], alpha)] * 2])
-    assert tuned(CONFIG, THETA, 1, Here()) == CONFIG.with_changes({"alpha": 0.05})
+    assert tuned(CONFIG, THETA, 1, Here()) == with_alpha(CONFIG, 0.05)
     assert seen == [("val", 4, 1)] * len(STEP_SIZES)
 
 
@@ -86,10 +93,10 @@ def test_the_choice_on_real_tasks(algorithm, monkeypatch):
     validation tasks are drawn."""
     config = CONFIG.with_changes({"algorithm": algorithm, "validation_tasks": 30})
     rng = np.random.default_rng(0)
-    theta = 0.2 * rng.standard_normal(problem(config).size).astype("float32")
+    theta = 0.2 * rng.standard_normal(size(config)).astype("float32")
     costs = []
     for alpha in STEP_SIZES:
-        one = config.with_changes({"alpha": alpha})
+        one = with_alpha(config, alpha)
         last = evaluation.evaluate(one, theta, "val", 30, 3, Here())[-1]
         costs.append(np.mean(last, dtype=float))
     costs = np.where(np.isfinite(costs), costs, np.inf)
@@ -123,19 +130,24 @@ def test_step_sizes_are_a_grid():
 
 def test_the_tuned_step_size_is_told():
     """Rejects a table of a baseline that does not say how it was adapted."""
-    config = CONFIG.with_changes({"alpha": 0.02})
     expected = "step size 0.02, the best of 18 on 4 validation tasks"
-    assert remarks(config, THETA, 10) == [expected]
+    assert tuning_remarks(with_alpha(CONFIG, 0.02), 10) == [expected]
     for alpha in (1e-5, 5):
-        [told] = remarks(config.with_changes({"alpha": alpha}), THETA, 10)
-        assert told.endswith(", at an end of them")
-    assert remarks(config, THETA, 0) == []
-    assert remarks(Sine(), THETA, 10) == []
+        [remark] = tuning_remarks(with_alpha(CONFIG, alpha), 10)
+        assert remark.endswith(", at an end of the range")
+    assert tuning_remarks(CONFIG, 0) == []
+    assert tuning_remarks(Sine(), 10) == []
 
 
-def test_the_regressors_that_fit_are_told():
+def test_the_regressors_that_fit_are_counted():
     """Rejects a table of averaged regressors that were not trained to the end."""
-    config = Sine(algorithm="averaged", hidden=(3,), regressors=5, points=4, alpha=0.5)
-    theta = loop.initial_state(config).theta
-    last = remarks(config, theta, 1)[-1]
-    assert last == "0 of 5 regressors are below an MSE of 0.02 on their own curve"
+    config = Sine(
+        algorithm="averaged", tune=False, hidden=(3,), regressors=5, points=4, alpha=0.5
+    )
+    kept = Kept(0, loop.initial_state(config).theta, 0.0)
+    remarks = judge(config, kept, "val", 2, 1, [], Here()).remarks
+    last = "0 of 5 regressors have an MSE below 0.02 on their own curve"
+    assert remarks == (last,)
+    tuned_one = config.with_changes({"tune": True, "validation_tasks": 2})
+    remarks = judge(tuned_one, kept, "val", 2, 1, [], Here()).remarks
+    assert [remark.split()[0] for remark in remarks] == ["step", "0"]

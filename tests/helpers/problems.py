@@ -6,7 +6,7 @@ import autograd.numpy as anp
 import numpy as np
 from hypothesis import strategies as st
 
-from tinymaml import losses, models, ops
+from tinymaml import losses, maml, models, ops
 from tinymaml.fewshot import Episode, as_task
 from tinymaml.maml import Task
 
@@ -34,6 +34,12 @@ class Problem(NamedTuple):
     def args(self):
         """What the functions of maml take."""
         return self.theta, self.task, self.alpha, self.steps
+
+
+def query_after(theta, task: Task, alpha, steps: int):
+    """Return Q(theta_K): what the meta-gradient is the gradient of."""
+    theta_k = maml.adapt(theta, task, alpha, steps)
+    return anp.sum(task.query(theta_k)(theta_k))
 
 
 def make(

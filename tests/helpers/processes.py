@@ -93,6 +93,14 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.002)
 
 
+def gone(pid: int) -> bool:
+    """Return whether a process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the hashes of a run's results."""
     return {

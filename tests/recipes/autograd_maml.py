@@ -9,7 +9,7 @@ import numpy as np
 from autograd import grad
 
 from tinymaml import params
-from tinymaml.check.chain import classify
+from tinymaml.check import classify
 
 
 SHAPES = dict(w0=(1, 8), b0=(8,), w1=(8, 8), b1=(8,), w2=(8, 1), b2=(1,))  # noqa: C408

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tinymaml.check.chain import classify
+from tinymaml.check import classify
 
 
 SIZES = [(1, 8), (8,), (8, 8), (8,), (8, 1), (1,)]

@@ -334,3 +334,18 @@ def test_a_policy_that_diverges_is_told():
     state = state._replace(theta=np.full_like(state.theta, 1e300))
     with pytest.raises(WorldError, match="not finite: the policy has diverged"):
         policy_step.iterate(SMALL, state, Here())
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam"])
+def test_a_gradient_of_another_dtype_is_an_error(monkeypatch, outer):
+    """Rejects a line search that converts a float64 step to theta's dtype."""
+    collect = policy_step.collect
+
+    def wide(*arguments):
+        found = collect(*arguments)
+        return found._replace(gradient=found.gradient.astype("float64"))
+
+    monkeypatch.setattr(policy_step, "collect", wide)
+    config = SMALL.with_changes({"dtype": "float32", "outer": outer})
+    with pytest.raises(WorldError, match="gradient became float64 while theta is float32"):
+        policy_step.iterate(config, generic(config), Here())

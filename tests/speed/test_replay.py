@@ -1,5 +1,6 @@
 """A replay gives the bits of the function that was recorded, or says why it cannot."""
 
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -275,3 +276,10 @@ def test_outputs_that_are_inputs_or_constants():
     replay = record(lambda x, y: (x, 1.5, x + y, y), np.ones(2), np.zeros(2))
     x, constant, total, y = replay(np.full(2, 3.0), np.full(2, 4.0))
     assert (x[0], constant, total[0], y[0]) == (3.0, 1.5, 7.0, 4.0)
+
+
+def test_the_error_survives_the_way_from_a_worker():
+    """Rejects an advice that is added once more, or an error that cannot be unpickled."""
+    error = CannotRecordError("why")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(error).count("--no-replay") == 1

@@ -37,8 +37,9 @@ class Tasks(NamedTuple):
 
     draw(tasks) -> the episodes of a fixed list of training tasks, with the options that
         the algorithm's `task_options` changes
-    gradients(w (n, M), tasks) -> (loss, gradients (n, M)): the loss summed over those
-        tasks, and each one's gradient by its own w; computed by the workers in chunks
+    gradients(thetas (n, P), tasks) -> (loss, gradients (n, P)): the loss summed over those
+        tasks, and each one's gradient by its own theta; the workers compute it in chunks
+        with the algorithm's `gradient`
     """
 
     draw: Callable[[range], Episode]
@@ -83,8 +84,8 @@ class Algorithm(NamedTuple):
     first_order: the same gradient without Hessian products, for `check` to compare; None
 
     options: a frozen dataclass of `tinymaml.options.option` fields, all with defaults
-    defaults(values) -> the experiment's options that have other defaults here; values are
-        those that the user gave, over the usual defaults
+    defaults(given) -> the experiment's options that have other defaults here; given are
+        the options that the user chose
     ignores: options of the experiment that have no effect here, and are refused
     inner_loop: False when training takes no gradient steps. A held-out task is then adapted
         to with a step size that validation tasks choose (option `tune`)
@@ -123,7 +124,7 @@ class Algorithm(NamedTuple):
     first_order: Callable[[Array, Task, Problem], tuple[Array, Array]] | None = None
 
     options: type = NoOptions
-    defaults: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda values: {}
+    defaults: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda given: {}
     ignores: tuple[str, ...] = ()
     inner_loop: bool = True
     second_order: bool = True

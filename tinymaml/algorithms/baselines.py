@@ -33,9 +33,9 @@ def support_loss(w: Array, task: Task, problem: Problem) -> Array:
     return task.support(w)(w)
 
 
-def no_validation(values: Mapping[str, Any]) -> dict[str, Any]:
+def no_validation(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of training: each validation would tune the step size anew."""
-    return {"validate_every": 0} if values["tune"] else {}
+    return {"validate_every": 0} if given.get("tune", True) else {}
 
 
 PRETRAINED = Algorithm(
@@ -63,6 +63,6 @@ RANDOM = PRETRAINED._replace(
     learns="nothing",
     cost="0",
     source="Finn et al. 2017, section 5.3",
-    defaults=lambda values: no_validation(values) | {"iterations": 0},
+    defaults=lambda given: no_validation(given) | {"iterations": 0},
     ignores=("inner_steps", "iterations", "tasks", "beta", "outer"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import click
@@ -11,10 +12,11 @@ from tinymaml import algorithms
 from tinymaml.algorithms.algorithm import RL
 from tinymaml.check import chain, policy_gradients
 from tinymaml.check.chain import Report
-from tinymaml.cli.options import JSON, Value, option_of
+from tinymaml.cli.options import JSON, Command, Value, option_of
 from tinymaml.cli.train import chosen_algorithm
 from tinymaml.experiments import MODULES, glyphs, pointnav, problem, sine, stand_in
 from tinymaml.experiments.common import Config, algorithm_of
+from tinymaml.options import MOST
 
 
 STEPS = click.Option(
@@ -23,6 +25,13 @@ STEPS = click.Option(
     default=1,
     show_default=True,
     help="number of inner gradient steps, K",
+)
+TASKS = click.Option(
+    ["--tasks"],
+    type=Value(int, least=1, most=MOST),
+    default=2,
+    show_default=True,
+    help="number of tasks",
 )
 # Small nets that check in seconds what every experiment's does.
 EXAMPLES = (
@@ -68,39 +77,39 @@ def check_group(context: click.Context, as_json: bool) -> None:
     tinymaml check sine --algorithm context
     """
     if context.invoked_subcommand is None:
-        show([verify(config) for config in EXAMPLES], as_json)
+        show([verify(config, config.tasks) for config in EXAMPLES], as_json)
 
 
 def check_command(kind: type[Config], algorithm: str) -> click.Command:
     """Return the command that checks one experiment with an algorithm."""
     record = algorithm_of(kind, algorithm)
     choices = (*algorithms.available(kind.setting, kind.offers), "FILE.py:NAME")
-    checked = {
-        name: option_of(option, choices if name == "algorithm" else ())
-        for name, option in kind.options_for(record).items()
-        if option.role.checked and name != STEPS.name and name not in record.ignores
-    }
-    checked["tasks"].default = 2
+    usual = kind(algorithm=algorithm)
+    checked = [
+        STEPS if name == STEPS.name else option_of(option, choices * (name == "algorithm"))
+        for name, option in usual.options.items()
+        if option.role.checked and name != TASKS.name and usual.uses(name)
+    ]
 
-    def check(as_json: bool, **given: Any) -> None:
-        used = {k: x for k, x in given.items() if k not in record.ignores}
-        show([verify(kind(**used))], as_json)
+    def check(as_json: bool, tasks: int, **given: Any) -> None:
+        show([verify(kind(**given), tasks)], as_json)
 
-    return click.Command(
+    return Command(
         kind.name,
-        params=[*checked.values(), STEPS, JSON],
+        partial(kind.unknown, record),
+        params=[*checked, TASKS, JSON],
         callback=check,
         help=f"Verify the gradient.\n\nExample: tinymaml check {kind.name} --steps 3",
     )
 
 
-def verify(config: Config) -> Report:
-    """Verify the gradient of a configuration's algorithm, in float64."""
+def verify(config: Config, tasks: int) -> Report:
+    """Verify the gradient of a configuration's algorithm on some tasks, in float64."""
     rough, smooth = (
         stand_in(config.with_changes({"dtype": "float64", "activation": activation}))
         for activation in ("relu", "tanh")
     )
-    return chain.verify(config.name, config.method, rough, smooth, config.tasks)
+    return chain.verify(config.name, config.method, rough, smooth, tasks)
 
 
 @click.command(name="pointnav", params=[JSON])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tinymaml.errors import UsageError
-from tinymaml.options import MOST, Option, Values, check, shown, suggestion
+from tinymaml.options import MOST, Option, Values, check, flag, shown
 
 
 LARGEST_FILE = 2**20  # bytes of a configuration file
@@ -30,7 +30,36 @@ class Value(click.ParamType):
             read = self.values.parsed if isinstance(value, str) else self.values.checked
             return read(value)
         except ValueError as error:
-            self.fail(str(error), param, context)
+            raise _usage_error(param, str(error), context) from error
+
+
+def _usage_error(param: Any, message: str, context: Any) -> click.UsageError:
+    """Return the error about an option's value, in the words of `options.check`."""
+    return click.UsageError(f"{param.opts[0]}: {message}" if param else message, context)
+
+
+class Command(click.Command):
+    """A command that describes an unknown option in its own words.
+
+    unknown(name, names) -> the message, where the command has the options `names`
+    """
+
+    def __init__(
+        self, name: str, unknown: Callable[[str, list[str]], str], **more: Any
+    ) -> None:
+        super().__init__(name, **more)
+        self.unknown = unknown
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does."""
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            if not error.option_name.startswith("--"):
+                raise
+            name = error.option_name[2:].replace("-", "_")
+            names = [param.opts[0][2:].replace("-", "_") for param in self.params]
+            raise click.UsageError(self.unknown(name, names), context) from error
 
 
 class Workers(click.ParamType):
@@ -112,11 +141,13 @@ def check_file(
     found: Mapping[str, Any],
     options: Mapping[str, Option],
     others: Mapping[str, click.ParamType],
+    unknown: Callable[[str, list[str]], str],
 ) -> dict[str, Any]:
     """Return what a file has, in the types of its options.
 
     options: those of the configuration; others: those of the command
-    Raises UsageError naming the file and the key.
+    unknown(name, names) -> the message about a key that is none of them
+    Raises UsageError naming the file and the option.
     """
     checked = {}
     for name, value in found.items():
@@ -125,13 +156,13 @@ def check_file(
                 checked |= check(options, {name: value})
             elif name in others:
                 if isinstance(value, str) and not _is_text(others[name], value):
-                    raise click.BadParameter(f"{value!r} is text")
+                    raise click.UsageError(f"{value!r} is text")
                 checked[name] = others[name].convert(value, None, None)
             else:
-                hint = suggestion(name, [*options, *others])
-                raise UsageError(f"unknown key {name!r}{hint}")
-        except click.BadParameter as error:
-            raise UsageError(f"--config {file!r}: {name}: {error.message}") from error
+                raise UsageError(unknown(name, [*options, *others]))
+        except click.UsageError as error:
+            told = f"{flag(name)}: {error.message}"
+            raise UsageError(f"--config {file!r}: {told}") from error
         except UsageError as error:
             raise UsageError(f"--config {file!r}: {error}") from error
     return checked

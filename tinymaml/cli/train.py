@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import click
 from click.core import ParameterSource
 
 from tinymaml import algorithms, plots
+from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.cli.options import (
     QUIET,
     SEEDS,
     WORKERS,
+    Command,
     Value,
     check_file,
     option_of,
@@ -89,26 +92,27 @@ class TrainGroup(click.Group):
 
 
 def _argument(args: list[str], flag: str) -> str | None:
-    """Return the value that follows a flag among unparsed arguments."""
-    for name, value in zip(args, [*args[1:], None], strict=True):
+    """Return the value of a flag among unparsed arguments: the last, as click takes it."""
+    found = None
+    for name, value in zip(args, [*args, None][1:], strict=True):
         if name == flag:
-            return value
-        if name.startswith(f"{flag}="):
-            return name.partition("=")[2]
-    return None
+            found = value
+        elif name.startswith(f"{flag}="):
+            found = name.partition("=")[2]
+    return found
 
 
 def chosen_algorithm(kind: type[Config], args: list[str]) -> str:
     """Return the algorithm that the arguments, a file or a run to resume name."""
-    if (name := _argument(args, "--algorithm")) is not None:
-        return name
-    if (file := _argument(args, "--config")) is not None and Path(file).is_file():
-        name = read_file(file).get("algorithm", kind.algorithm)
-        return name if isinstance(name, str) else kind.algorithm
-    if (run := _argument(args, "--resume")) is not None:
-        first, *_ = runs.members(Path(run))
-        return runs.read_config(first).algorithm
-    return kind.algorithm
+    file = _argument(args, "--config")
+    found = read_file(file) if file is not None and Path(file).is_file() else {}
+    name = _argument(args, "--algorithm") or found.get("algorithm")
+    run = _argument(args, "--resume") or found.get("resume")
+    if name is None and isinstance(run, str):
+        with suppress(WorldError):  # about which the command has more to say
+            first, *_ = runs.members(Path(run))
+            name = runs.read_config(first).algorithm
+    return name if isinstance(name, str) else kind.algorithm
 
 
 @click.group(cls=TrainGroup)
@@ -133,25 +137,24 @@ def train_command(name: str, algorithm: str) -> click.Command:
         option_of(option, choices if option.name == "algorithm" else ())
         for option in kind.options_for(record).values()
     ]
-    return click.Command(
+    unknown = partial(kind.unknown, record)
+    return Command(
         name,
+        unknown,
         params=[*options, WORKERS, *TRAIN_ONLY, QUIET],
-        callback=lambda **given: run_training(kind, given),
+        callback=lambda **given: run_training(kind, record, given),
         help=f"{kind.__doc__.splitlines()[0]}\n\nExample: tinymaml train {name} --seed 1",
     )
 
 
-def run_training(kind: type[Config], given: dict[str, Any]) -> None:
+def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -> None:
     """Begin runs or resume them, then evaluate each and print its table."""
     source = click.get_current_context().get_parameter_source
     typed = {k: v for k, v in given.items() if source(k) is ParameterSource.COMMANDLINE}
     file = typed.pop("config_file", None)
     if file:
-        found = read_file(file)
-        record = algorithm_of(
-            kind, typed.get("algorithm", found.get("algorithm", kind.algorithm))
-        )
-        typed = check_file(file, found, kind.options_for(record), OTHERS) | typed
+        options, unknown = kind.options_for(record), partial(kind.unknown, record)
+        typed = check_file(file, read_file(file), options, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
     folder, planned = planned_runs(kind, typed, shared)
     for path, config in planned:  # all of them, so that the folder shows what it is for

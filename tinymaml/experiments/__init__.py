@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+
 from tinymaml.experiments import glyphs, miniimagenet, omniglot, pointnav, sine
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Problem
@@ -28,7 +30,10 @@ def problem(config: Config) -> Problem:
     Raises UsageError when options do not fit each other or the data, WorldError when
     the data cannot be read.
     """
-    return MODULES[config.name].setup(config)
+    found = MODULES[config.name].setup(config)
+    if np.ndim(found.alpha):  # so that an algorithm's own steps stay in its precision
+        found = found._replace(alpha=found.alpha.astype(config.dtype))
+    return found
 
 
 def stand_in(config: Config) -> Problem:

@@ -6,7 +6,7 @@ It is checked when it is made, so Python, the command line and a file raise the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +15,10 @@ from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.errors import UsageError
 from tinymaml.losses import Score
 from tinymaml.options import (
+    LENGTH,
     MANNER,
     MOST,
+    NET,
     SCHEDULE,
     SEED,
     TESTING,
@@ -27,7 +29,7 @@ from tinymaml.options import (
     option,
     options_of,
     shown,
-    suggestion,
+    unknown,
 )
 from tinymaml.published import presets
 
@@ -72,7 +74,7 @@ class Config:
         others=algorithms.OWN,
     )
     iterations: int = option(
-        1000, "number of outer steps", role=TESTING, least=0, most=10**8
+        1000, "number of outer steps", role=LENGTH, least=0, most=10**8
     )
     seed: int = option(
         0, "seed of the initial theta and of the tasks", role=SEED, least=0, most=2**64 - 1
@@ -106,7 +108,7 @@ class Config:
         "relu",
         "activation of the hidden layers",
         "section 5 of the paper",
-        role=TRAINING,
+        role=NET._replace(checked=False),  # a check has every activation
         choices=("relu", "tanh"),
     )
     dtype: str = option(
@@ -169,12 +171,20 @@ class Config:
         return config
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
-        """Return a copy with some options changed. Raises UsageError as the constructor."""
+        """Return a copy with some options changed. Raises UsageError as the constructor.
+
+        Another algorithm keeps what both have; not the options and defaults of the former.
+        """
         config = object.__new__(type(self))
         before = self.values()
-        if "algorithm" in changes:  # the other one has other options of its own
+        if changes.get("algorithm", self.algorithm) != self.algorithm:
             options = self.options_for(algorithm_of(type(self), changes["algorithm"]))
-            before = {name: x for name, x in before.items() if name in options}
+            former = self.method.defaults(before)
+            before = {
+                name: value
+                for name, value in before.items()
+                if name in options and self.uses(name) and former.get(name) != value
+            }
         config._fill(before, changes)
         return config
 
@@ -184,14 +194,19 @@ class Config:
         name = kind.algorithm if name is None else name
         record = algorithm_of(kind, name)
         options = self.options_for(record)
-        for unknown in given.keys() - options.keys():
-            raise UsageError(f"{flag(unknown)}: {_belongs(unknown, kind, record)}")
-        values = {key: one.default for key, one in options.items()}
-        values |= check(options, before)
+        for key in given:
+            if key not in options:
+                raise UsageError(self.unknown(record, key, options))
+        usual = {key: one.default for key, one in options.items()}
+        values = usual | check(options, before)
         given = check(options, given)
-        if not before:
-            values |= record.defaults(values | given)
-        if given.get("preset", "none") != "none":
+        if name != before.get("algorithm"):
+            values |= {
+                key: x
+                for key, x in record.defaults({**before, **given}).items()
+                if values[key] == usual[key] or not _uses(record, key, values)
+            }
+        if given.get("preset", "none") not in ("none", before.get("preset")):
             told = presets.values(kind.name, given["preset"], values | given)
             final = values | told | given
             values |= {k: x for k, x in told.items() if _uses(record, k, final)}
@@ -199,7 +214,8 @@ class Config:
         for key in given:
             if not _uses(record, key, values):
                 unless = " unless --no-tune" if key == "alpha" else ""
-                raise UsageError(f"{flag(key)} has no effect with {name}{unless}")
+                having = f"has no effect with --algorithm {name}{unless}"
+                raise UsageError(f"{flag(key)} {having}")
         own = {key: values.pop(key) for key in options_of(record.options)}
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -220,6 +236,19 @@ class Config:
     def options_for(cls, record: Algorithm) -> dict[str, Option]:
         """Return the experiment's options and an algorithm's own, by name."""
         return {**options_of(cls), **options_of(record.options)}
+
+    @classmethod
+    def unknown(cls, record: Algorithm, name: str, names: Iterable[str]) -> str:
+        """Return the message about an option that is none of `names`.
+
+        It says which algorithms have the option, or which name is close.
+        """
+        rows = map(algorithms.find, algorithms.available(cls.setting, cls.offers))
+        owners = [row.name for row in rows if name in options_of(row.options)]
+        if not owners:
+            return unknown(name, names)
+        having = " or ".join(owners)
+        return f"{flag(name)}: an option of --algorithm {having}, not of {record.name}"
 
     @property
     def options(self) -> dict[str, Option]:
@@ -242,8 +271,9 @@ class Config:
     def differences(self) -> dict[str, Any]:
         """Return the options in use that differ from the preset, or from the defaults."""
         usual = {name: one.default for name, one in self.options.items()}
+        usual |= self.method.defaults(self.values())
         if self.preset != "none":
-            usual |= presets.values(self.name, self.preset, self.values())
+            usual |= presets.column(self.name, self.preset, self.values())
         values = self.values()
         return {
             name: value
@@ -295,12 +325,3 @@ def _uses(record: Algorithm, name: str, values: Mapping[str, Any]) -> bool:
     if name == "alpha":
         return record.inner_loop or not values["tune"]
     return name not in record.ignores
-
-
-def _belongs(name: str, kind: type[Config], record: Algorithm) -> str:
-    """Say whose option an unknown name is."""
-    rows = (algorithms.find(row) for row in algorithms.available(kind.setting, kind.offers))
-    owners = [row.name for row in rows if name in options_of(row.options)]
-    if owners:
-        return f"an option of --algorithm {' or '.join(owners)}, not of {record.name}"
-    return f"no such option{suggestion(name, kind.options_for(record))}"

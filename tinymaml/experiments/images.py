@@ -14,7 +14,7 @@ from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.models import Model
-from tinymaml.options import MOST, TASK, TRAINING, option, redefault
+from tinymaml.options import DATA, MOST, NET, TASK, option, redefault
 
 
 Array = np.ndarray
@@ -44,7 +44,7 @@ class Images(Config):
         0,
         "queries per class at validation and test; 0: as in training, -1: as many as shots",
         "main.py:249: as many as shots, where mini-ImageNet's training has 15",
-        role=TRAINING,
+        role=DATA._replace(checked=False),
         least=-1,
         most=MOST,
     )
@@ -76,12 +76,15 @@ class Images(Config):
         "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
         choices=("conv", "pooled", "dense"),
     )
-    filters: int = option(64, "filters of a convolution", "section 5.2", least=1, most=4096)
+    filters: int = option(
+        64, "filters of a convolution", "section 5.2", role=NET, least=1, most=4096
+    )
     head: str = option(
         "glorot",
         "initial weights of a convolutional net's head: glorot (uniform), or normal,"
         " N(0, 1)",
         "maml.py: N(0, 1) on Omniglot, Glorot on mini-ImageNet",
+        role=NET,
         choices=tuple(models.HEADS),
     )
     norm_eps: float = option(
@@ -125,7 +128,6 @@ def build(
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
-    offsets = tuple(name for name in model.shapes if name.startswith("beta"))
 
     def draw(split: str, rng: Generator) -> Episode:
         if split not in classes:
@@ -133,6 +135,7 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
+    fixed = () if config.adapt_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)
@@ -140,7 +143,7 @@ def build(
 
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, () if config.adapt_norm else offsets),
+        alpha=method.step_sizes(model, config.alpha, fixed),
         options=config,
         sample=each(draw),
         task=lambda episode: as_task(episode, model.apply, inner, outer),

@@ -9,7 +9,7 @@ from tinymaml.experiments import glyphs, images
 from tinymaml.experiments.common import configuration
 from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Problem
-from tinymaml.options import PLACE, option, redefault
+from tinymaml.options import DATA, PLACE, option, redefault
 
 
 @configuration
@@ -25,12 +25,14 @@ class Omniglot(Images):
         "finn",
         "split of the characters into training, validation and test",
         "data_generator.py:46-54: 1100/100/423, shuffled; section 5.2: 1200 to train on",
+        role=DATA,
         choices=tuple(omniglot.PARTS),
     )
     rotate: bool = option(
         True,
         "rotate each class of a task by a random multiple of 90 degrees",
         "data_generator.py",
+        role=DATA,
     )
 
 

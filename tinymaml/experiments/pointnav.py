@@ -13,7 +13,7 @@ from tinymaml.algorithms.algorithm import RL
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Problem, each
 from tinymaml.losses import Score
-from tinymaml.options import MOST, option, redefault
+from tinymaml.options import DATA, MOST, NET, option, redefault
 from tinymaml.rl import pointnav, policy, rollout, surrogates
 from tinymaml.rl.rollout import Experience
 from tinymaml.rl.surrogates import PolicyLoss, Surrogate
@@ -67,7 +67,12 @@ class PointNav(Config):
         0.99, "discount of rewards per time step", "maml_trpo_point.py", least=0, most=1
     )
     hidden: tuple[int, ...] = option(
-        (100, 100), "widths of the hidden layers", "section 5.3", least=1, most=10**4
+        (100, 100),
+        "widths of the hidden layers",
+        "section 5.3",
+        role=NET,
+        least=1,
+        most=10**4,
     )
     outer: str = option("trpo", "outer optimiser", "section 5.3", choices=("trpo", "adam"))
     max_kl: float = option(
@@ -95,6 +100,7 @@ class PointNav(Config):
         40,
         "trajectories per task and step at test time",
         "test_maml_point.py: 4000 time steps",
+        role=DATA,
         least=1,
         most=MOST,
     )

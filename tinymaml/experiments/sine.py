@@ -9,7 +9,7 @@ from tinymaml.data import sine
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, Streams, as_task
 from tinymaml.losses import Score
-from tinymaml.options import MOST, TASK, option, redefault
+from tinymaml.options import MOST, NET, TASK, option, redefault
 
 
 @configuration
@@ -48,7 +48,12 @@ class Sine(Config):
         most=MOST,
     )
     hidden: tuple[int, ...] = option(
-        (40, 40), "widths of the hidden layers", "section 5.1", least=1, most=10**4
+        (40, 40),
+        "widths of the hidden layers",
+        "section 5.1",
+        role=NET,
+        least=1,
+        most=10**4,
     )
     chunk: int = redefault(Config, "chunk", 25)
 

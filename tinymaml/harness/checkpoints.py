@@ -64,9 +64,15 @@ def size(config: Config) -> int:
 
 
 def save(path: Path, config: Config, state: State) -> None:
-    """Write the checkpoint of a state; the one before it is kept."""
+    """Write the checkpoint of a state; the one before it is kept.
+
+    Raises WorldError, and writes nothing, when reading would refuse it.
+    """
     m, v = state.moments
-    data = _packed(config, state.iteration, {"theta": state.theta, "m": m, "v": v})
+    vectors = {"theta": state.theta, "m": m, "v": v}
+    for name, vector in vectors.items():
+        _check_vector(path / CHECKPOINT, name, vector, config.dtype, size(config))
+    data = _packed(config, state.iteration, vectors)
     runs.write(path / CHECKPOINT, data, previous=path / PREVIOUS)
 
 

@@ -22,7 +22,7 @@ from tinymaml.fewshot import stream
 from tinymaml.harness import checkpoints, policy_step, runs, step
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import evaluate, interval, tuned
-from tinymaml.optim import Moments, State
+from tinymaml.optim import Moments, State, check_dtype
 
 
 Progress = Callable[[int, dict], None]
@@ -33,7 +33,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
 
     progress(iteration, record) is called after every iteration.
     Raises Interrupted after Ctrl-C or SIGTERM, the run saved; WorldError when the loss
-    or the update is not finite, the last good checkpoint kept.
+    or the update is not finite or has another dtype, the last good checkpoint kept.
     """
     with signals() as asked:
         state, best = checkpoints.resumed(path, config)
@@ -43,7 +43,9 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
                 after, told = ITERATIONS[config.setting](config, state, engine)
-                numbers = told["loss"], after.theta, *after.moments
+                m, v = after.moments
+                check_dtype(state.theta, theta=after.theta, m=m, v=v)
+                numbers = told["loss"], after.theta, m, v
                 if not all(np.isfinite(x).all() for x in numbers):
                     raise WorldError(_diverged(path, config, state))
                 state = after
@@ -102,17 +104,24 @@ def _diverged(path: Path, config: Config, state: State) -> str:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of stopping; a second one stops."""
+    """Collect the first Ctrl-C or SIGTERM in a list instead of stopping.
+
+    A second one finds the handlers that were there before.
+    """
     asked: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
         asked.append(number)
+        put_back()
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
+    def put_back() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield asked
+    finally:
+        put_back()

@@ -16,7 +16,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Loss
-from tinymaml.optim import State, adam, clip
+from tinymaml.optim import State, adam, check_dtype, clip
 from tinymaml.rl import trpo
 from tinymaml.rl.rollout import Experience, surrogate_loss
 from tinymaml.rl.surrogates import SURROGATES
@@ -40,6 +40,7 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     loss, gradient, squares = (
         sum(parts) / config.tasks for parts in zip(*(c[:3] for c in chunks), strict=True)
     )
+    check_dtype(state.theta, gradient=gradient)  # the line search would convert its step
     gradient = clip(gradient, config.clip)
     paths = [chunk.path for chunk in chunks]
     state = state._replace(iteration=state.iteration + 1)

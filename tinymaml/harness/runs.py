@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from tinymaml import algorithms
+from tinymaml.algorithms import older
 from tinymaml.errors import DAMAGE, UsageError, WorldError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
-from tinymaml.options import options_of
 
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
@@ -149,28 +149,11 @@ def _read_config(path: Path) -> Config:
     try:
         told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind = MODULES[told["experiment"]].CONFIG
-        return kind.restored(_translated(told["options"]))
+        return kind.restored(older.translated(told["options"]))
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
-
-
-def _translated(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run in today's form.
-
-    Older runs list the options of every algorithm. In them a context vector is an option
-    beside the algorithm that trained it.
-    """
-    options = dict(options)
-    if options.get("context") and "order" not in options:
-        first = options["algorithm"] == "fomaml"
-        options |= {"algorithm": "context", "order": "first" if first else "exact"}
-    own = options_of(algorithms.find(options["algorithm"]).options)
-    for name in ("context", "regressors", "points", "pull", "wave"):
-        if name not in own:
-            options.pop(name, None)
-    return options
 
 
 def changed_algorithm(path: Path, config: Config) -> bool:

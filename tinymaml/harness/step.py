@@ -12,7 +12,7 @@ from tinymaml.algorithms.algorithm import Tasks
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
-from tinymaml.optim import State, adam, clip
+from tinymaml.optim import State, adam, check_dtype, clip
 from tinymaml.speed.replay import recorded
 from tinymaml.speed.workers import gather, spans
 
@@ -46,7 +46,9 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
     fixed = config, state.theta, state.iteration
     sums = gather(engine, chunk_gradient, fixed, chunks)
     losses, gradients = zip(*sums, strict=True)
-    return sum(losses) / config.tasks, sum(gradients) / config.tasks
+    gradient = sum(gradients) / config.tasks
+    check_dtype(state.theta, gradient=gradient)
+    return sum(losses) / config.tasks, gradient
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the loop checks what comes out

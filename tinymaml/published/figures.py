@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tinymaml.options import EVERY, OWN, options_of
 from tinymaml.published import presets
 
 
@@ -21,7 +22,7 @@ class Figure(NamedTuple):
     """What was published of a method on a problem.
 
     algorithm: the one of ours that it is, None where it is another
-    setting: the options of ours that make the problem, and those that its preset lacks
+    setting: the options of ours that make the problem, and those of the method itself
     values: (gradient steps at test, mean, half of the 95 % interval) each; None where the
         steps or the half are not told
     """
@@ -33,15 +34,6 @@ class Figure(NamedTuple):
     values: tuple[tuple[int | None, float, float | None], ...]
     source: str
 
-
-# Options that make the problem, and those that matter whatever the method is. Of one's own
-# method all that the preset has is compared, but for what changes no theta.
-PROBLEM = ("ways", "shots", "net", "reward", "horizon")
-DATA_AND_NET = (
-    *("split", "rotate", "test_queries", "test_trajectories"),
-    *("hidden", "filters", "activation", "head"),
-)
-NOT_COMPARED = ("test_tasks", "test_steps", "validate_every")
 
 Told = tuple[float, float] | float | None  # a mean with its half-width, or without, or none
 
@@ -85,11 +77,11 @@ def _figure(method, algorithm, experiment, setting, steps, value, source) -> Fig
     return Figure(method, algorithm, experiment, setting, ((steps, mean, half),), source)
 
 
-def _table_2(method: str, algorithm: str, *told: float, **more: Any) -> Figure:
+def _table_2(method: str, algorithm: str, *told: float, **own: Any) -> Figure:
     """Errors of 5-shot regression after 1, 5 and 10 steps."""
     values = tuple((k, value, None) for k, value in zip((1, 5, 10), told, strict=True))
     source = f"{PAPER}, table 2"
-    return Figure(method, algorithm, "sine", {"shots": 5, **more}, values, source)
+    return Figure(method, algorithm, "sine", {"shots": 5, **own}, values, source)
 
 
 def _walks(
@@ -179,9 +171,15 @@ def matching(config: Any, split: str) -> list[Figure]:
         figure
         for figure in FIGURES
         if figure.experiment == config.name
-        and all(getattr(config, k) == x for k, x in figure.setting.items() if k in PROBLEM)
+        and _problem(figure, config).items() <= config.values().items()
     ]
     return sorted(found, key=lambda figure: not is_method(figure, config))
+
+
+def _problem(figure: Figure, config: Any) -> dict[str, Any]:
+    """Return the options of a figure's setting that are the experiment's."""
+    options = options_of(type(config))
+    return {name: x for name, x in figure.setting.items() if name in options}
 
 
 def is_method(figure: Figure, config: Any) -> bool:
@@ -197,7 +195,8 @@ def differences(
     config, trained: the options at test time and in training
     iterations: those after which the theta was tested, if not all that were asked for
     None where the setting of a figure is not known: that of all works but the paper. A run
-    agrees when it has the value of the paper or that of its code.
+    agrees when it has the value of the paper or that of its code. The role of an option
+    says which figures it is compared with.
     """
     if not figure.source.startswith(PAPER):
         return None
@@ -207,7 +206,7 @@ def differences(
     if iterations is not None:
         ours["iterations"] = iterations
     names = [name for name in published[0] if _is_compared(name, figure, trained)]
-    names.sort(key=lambda name: name not in DATA_AND_NET)
+    names.sort(key=lambda name: trained.options[name].role.figures != EVERY)
     values = {name: [*dict.fromkeys(one[name] for one in published)] for name in names}
     return {
         name: {"ours": ours[name], "published": values[name]}
@@ -217,13 +216,14 @@ def differences(
 
 
 def _is_compared(name: str, figure: Figure, trained: Any) -> bool:
-    if not trained.uses(name) or name in NOT_COMPARED:
+    if name not in trained.options or not trained.uses(name):
         return False
+    if (compared := trained.options[name].role.figures) != OWN:
+        return compared == EVERY
     settings = presets.PUBLISHED[trained.name].settings
     whole = any(setting["algorithm"] == figure.algorithm for setting in settings)
-    own = is_method(figure, trained)
-    extra = name in figure.setting and name not in PROBLEM
-    return name in DATA_AND_NET or (own and (whole or extra))
+    own = figure.setting.keys() - _problem(figure, trained).keys()
+    return is_method(figure, trained) and (whole or name in own)
 
 
 def _counted(options: dict[str, Any], trained: Any) -> dict[str, Any]:

@@ -250,13 +250,22 @@ def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
     options: the values that decide which of the published settings it is
     Raises UsageError when that setting was not published.
     """
-    if experiment not in PUBLISHED:
-        having = ", ".join(PUBLISHED)
-        raise UsageError(f"--preset: {experiment} has none; there are: {having}")
+    found = column(experiment, preset, options)
     settings = PUBLISHED[experiment].settings
     if not any(_fits(options, setting) for setting in settings):
         having = "; ".join(map(flags, settings))
         raise UsageError(f"--preset {preset} has, for {experiment}: {having}")
+    return found
+
+
+def column(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a preset has where `options` hold, in a published setting or near one.
+
+    Raises UsageError when nothing was published for the experiment.
+    """
+    if experiment not in PUBLISHED:
+        having = ", ".join(PUBLISHED)
+        raise UsageError(f"--preset: {experiment} has none; there are: {having}")
     return columns(experiment, options)[preset.rpartition("-")[2]]
 
 

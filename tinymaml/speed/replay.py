@@ -24,6 +24,8 @@ from autograd.core import VSpace, sparse_add
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import Box, Node, isbox
 
+from tinymaml.errors import WorldError
+
 
 Array = np.ndarray
 Function = Callable[..., tuple[Array, ...]]
@@ -32,8 +34,11 @@ KEPT = 32  # sets of inputs that stay, when only some move
 ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # as autograd sums cotangents
 
 
-class CannotRecordError(RuntimeError):
+class CannotRecordError(WorldError):
     """The function decides by values, or gave other bits when it was replayed."""
+
+    def __str__(self) -> str:
+        return f"cannot replay: {super().__str__()}; train with --no-replay"
 
 
 class Call(NamedTuple):

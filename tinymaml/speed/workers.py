@@ -93,25 +93,36 @@ def engine(workers: int | str) -> Iterator[Executor]:
 
 @contextmanager
 def _processes(number: int) -> Iterator[Executor]:
+    others = multiprocessing.active_children()
     # Spawned, not forked: a forked child inherits BLAS's locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(number, context, initializer=_begin_worker) as pool:
-        try:
-            with machine.blas_for_children(), _signals_held():
-                started = pool.map(abs, range(number))
-            list(started)
-            yield pool
-        except BrokenProcessPool as error:
-            _kill_workers()  # one may wait for ever for a lock that the dead one held
-            raise WorldError("a worker process died (out of memory?)") from error
-        except (KeyboardInterrupt, SystemExit):
-            _kill_workers()  # the pool would wait for what they compute
-            raise
+    pool = ProcessPoolExecutor(number, context, initializer=_begin_worker)
+    try:
+        with machine.blas_for_children(), _signals_held():
+            started = pool.map(abs, range(number))
+        list(started)
+        yield pool
+    except (KeyboardInterrupt, SystemExit):
+        # A signal's exception can leave a lock of the pool held. A shutdown would wait
+        # for a thread that waits for this lock.
+        _kill_workers(others)
+        raise
+    except BrokenProcessPool as error:
+        _kill_workers(others)  # one may wait for ever for a lock that the dead one held
+        pool.shutdown()
+        raise WorldError("a worker process died (out of memory?)") from error
+    except BaseException:
+        pool.shutdown()
+        raise
+    else:
+        pool.shutdown()
 
 
-def _kill_workers() -> None:
+def _kill_workers(others: list[multiprocessing.Process]) -> None:
     for process in multiprocessing.active_children():
-        process.kill()
+        if process not in others:
+            process.kill()
+            process.join()
 
 
 @contextmanager
