@@ -18,7 +18,7 @@ from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, results, runs
-from tinymaml.plots import groups, walks
+from tinymaml.plots import groups
 from tinymaml.report import names, tables
 from tinymaml.speed.workers import Here
 
@@ -80,10 +80,13 @@ def test_pictures_of_navigation(tmp_path):
     other = config.with_changes({"seed": 1, "alpha": 0.2})
     first = evaluated(folder(tmp_path / "a", config, told))
     second = evaluated(folder(tmp_path / "b", other, told))
+    alone = evaluated(folder(tmp_path / "c", config, told))
+    plots.draw([alone])
     drawn = [picture.name for picture in plots.draw([first, second])]
     assert drawn == ["curve.png", "steps.png", "walks.png", "walks.gif"]
-    with Image.open(first / "walks.gif") as moving:
-        assert moving.size[1] == 2 * walks.PANEL + walks.MARGIN
+    with Image.open(first / "walks.gif") as both, Image.open(alone / "walks.gif") as one:
+        assert both.size[0] == one.size[0]
+        assert both.size[1] > 1.7 * one.size[1]
 
 
 def test_what_was_not_trained_has_no_learning_curve(tmp_path):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from PIL import Image
 
 from folders import evaluated, folder, judged_of, lines_of
@@ -10,6 +12,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.harness import evaluation
 from tinymaml.plots import groups, walks
+from tinymaml.plots.figures import BLACK
 from tinymaml.plots.walks import GOALS, STEPS, WALKS
 
 
@@ -75,11 +78,39 @@ def test_a_row_a_run_a_column_a_goal(walked):
 
 
 def test_the_animation_shows_all_runs_and_moves(walked, tmp_path):
-    """Rejects one frame only, and a second run that is not drawn."""
+    """Rejects one frame only, a second run that is not drawn, frames of one step that keep
+    the walks of another, and an end of a step that passes as quickly as the rest."""
     found, _ = walked
     with Image.open(walks.animate(found, tmp_path / "walks.gif")) as moving:
-        assert moving.n_frames >= 2 * len(STEPS)
-        assert moving.size[1] == 2 * walks.PANEL + walks.MARGIN
-        first = moving.convert("RGB").tobytes()
-        moving.seek(moving.n_frames - 1)
-        assert moving.convert("RGB").tobytes() != first
+        frames, durations = [], []
+        for number in range(moving.n_frames):
+            moving.seek(number)
+            frames.append(np.asarray(moving.convert("RGB")).astype(int))
+            durations.append(moving.info["duration"])
+    assert len(frames) == len(STEPS) * 3  # after 1, 5 and 8 time steps
+    for first in range(0, len(frames), 3):
+        assert durations[first : first + 3] == [walks.FRAME_MS] * 2 + [walks.PAUSE_MS]
+    moved = np.any([frame != frames[0] for frame in frames[1:]], axis=(0, 3))
+    middle = len(moved) // 2
+    assert moved[middle // 4 : middle].any()  # below the title
+    assert moved[middle:].any()
+    for (_, _, color, _), frame in zip(STEPS, frames[2::3], strict=True):
+        near = [
+            np.abs(frame - 255 * np.array(to_rgb(other))).max(axis=2) < 40
+            for _, _, other, _ in STEPS
+            if other not in (color, BLACK)  # ticks are black
+        ]
+        assert not np.any(near)
+
+
+def test_names_and_steps_are_whole_in_both_pictures(walked):
+    """Rejects a long name that is cut at an edge or runs into the panels above it."""
+    long = [run._replace(title="MAML" + 9 * ", an option 0.001") for run in walked[0]]
+    figure, panels = walks._panels(long)
+    figure.draw_without_rendering()
+    for axes, _ in panels[::GOALS]:
+        (name,) = (text for text in axes.findobj(Text) if len(text.get_text()) > 99)
+        box = name.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert axes.bbox.y1 <= box.y0 < box.y1 <= figure.bbox.y1
+    assert box.y1 < panels[0][0].bbox.y0  # the second row's name
