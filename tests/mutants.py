@@ -499,7 +499,7 @@ MUTATIONS = [
         "a preset wins over the command line",
         "experiments/common.py",
         "if _uses(record, k, final)}\n        values |= given\n",
-        "if _uses(record, k, final)}\n            given = given | told\n        values |= given\n",
+        "if _uses(record, k, final)}\n            given |= told\n        values |= given\n",
         "published/test_presets.py",
     ),
     Mutation(
