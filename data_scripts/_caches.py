@@ -6,51 +6,52 @@ cache : {"image_data": images, "class_dict": {class name: [index]}}, as
 labels: {"data": images, "labels": [label], "catname2label": {class name: label}}, as
         gidariss/FewShotWithoutForgetting reads it (dataloader.py)
 
-images is a NumPy array uint8 (number, 84, 84, 3). Nothing here runs a pickle (_pickles.py).
+images is a NumPy array uint8 (number, 84, 84, 3). No pickle is run (see _pickles.py).
 """
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from _files import failure, naming, reason
+from _files import failure, naming
 from _images import IMAGE, LABEL, SIDE, Array, Source, equal
-from _pickles import OPCODES, Call, Span, load, text
+from _pickles import OPCODES, Call, Global, Span, load, text
 
 
-PICKLES = {  # names that a split's pickle has
+PICKLES = {  # the names of a split's pickle
     "train": (
         "mini-imagenet-cache-train.pkl",
         "miniImageNet_category_split_train_phase_train.pickle",
     ),
     "val": (
         "mini-imagenet-cache-val.pkl",
-        "mini-imagenet-cache-validation.pkl",  # as learn2learn names it
+        "mini-imagenet-cache-validation.pkl",  # learn2learn's name
         "miniImageNet_category_split_val.pickle",
     ),
     "test": ("mini-imagenet-cache-test.pkl", "miniImageNet_category_split_test.pickle"),
 }
-PICKLE_BYTES = 1 << 31  # nearly twice the largest, as protocol 2 of Python 3 has it
+PICKLE_BYTES = 1 << 31  # nearly twice the largest: protocol 2, written by Python 3
 IMAGE_BYTES = SIDE * SIDE * 3
+WRONG = "not a readable pickle of mini-ImageNet"
 
-# As NumPy 1 and 2 name what makes an array, up to protocol 4 and in protocol 5.
+# The functions that make an array in NumPy 1 and 2: up to protocol 4, and in protocol 5.
 ARRAY = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
 BUFFER = {f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")}
-# What NumPy keeps about uint8: a version, the byte order, and nothing special.
+# The state of NumPy's uint8: a version, the byte order, and nothing special.
 UINT8_STATE = (3, "|", None, None, None, -1, -1, 0)
 
 Classes = dict[str, list[int]]
 
 
 class Pixels(NamedTuple):
-    """Images uint8 (84, 84, 3), left in a file as bytes, or as text (see _starts).
+    """Images uint8 (84, 84, 3) that stay in a file, as bytes or as text (see _starts).
 
-    starts: where each begins, and where the last one ends
+    starts: where each image begins, and where the last one ends
     """
 
     file: BinaryIO
@@ -70,7 +71,7 @@ class Pixels(NamedTuple):
 
 
 def find_pickles(folder: Path) -> dict[str, Path]:
-    """Return the pickle of each split, nothing when the folder has none of them."""
+    """Return the pickle of each split; {} when the folder has none of them."""
     found = {}
     for split, names in PICKLES.items():
         there = [name for name in names if (folder / name).is_file()]
@@ -83,62 +84,47 @@ def find_pickles(folder: Path) -> dict[str, Path]:
     return found
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file, read in pieces."""
-    with naming(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    with naming(path):
-        try:
-            yield
-        except (ValueError, MemoryError) as error:
-            told = f"not a pickle of mini-ImageNet: {reason(error)}"
-            raise failure(path, told) from error
-
-
 def from_pickles(
     paths: dict[str, Path], expected: tuple[str, ...], stack: ExitStack
 ) -> Source:
-    """Return the images in three pickles, whose hashes are looked at first.
+    """Return the images of three pickles, whose sha256 are checked before they are read.
 
-    stack: what closes them
+    expected: the allowed sha256; () allows any
+    stack: closes the files
     """
-    told, splits, where, sizes = [], {}, {}, {}
+    remarks, splits, where = [], {}, {}
     for path in paths.values():
-        with naming(path):
+        with naming(path), path.open("rb") as file:
             if path.stat().st_size > PICKLE_BYTES:
                 raise failure(path, f"more than {PICKLE_BYTES} bytes")
-        digest = sha256_of(path)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if expected and digest not in expected:
             raise failure(path, f"its sha256 is {digest}, not one of --sha256")
-        told.append(f"sha256 of {path.name}: {digest}")
+        remarks.append(f"sha256 of {path.name}: {digest}")
     for split, path in paths.items():
-        with _reading(path):
-            file = stack.enter_context(path.open("rb"))
-            classes, pixels = read_classes(file)
+        with naming(path, WRONG):
+            classes, pixels = read_classes(stack.enter_context(path.open("rb")))
         splits[split] = [*classes]
         for name, indices in classes.items():
             if not re.fullmatch(LABEL, name):
                 raise failure(path, f"{name!r:.99} is no class label")
             if name in where:
                 raise failure(path, f"{name!r} is in another split too")
-            where[name], sizes[name] = (path, pixels, indices), len(indices)
+            where[name] = path, pixels, indices
 
     def read(name: str) -> Array:
         path, pixels, indices = where[name]
-        with _reading(path):
+        with naming(path, WRONG):
             return pixels.read(indices)
 
-    return Source(splits, equal(paths["train"].parent, sizes), read, told)
+    sizes = {name: len(indices) for name, (_, _, indices) in where.items()}
+    return Source(splits, equal(paths["train"].parent, sizes), read, remarks)
 
 
 def read_classes(file: BinaryIO) -> tuple[Classes, Pixels]:
     """Return {class name: indices of its images}, and the images, of one pickle.
 
-    Raises ValueError when it is neither form, OSError when it cannot be read.
+    Raises ValueError when it has neither form, OSError when it cannot be read.
     """
     content = load(file)
     if type(content) is not dict:
@@ -152,9 +138,6 @@ def read_classes(file: BinaryIO) -> tuple[Classes, Pixels]:
         names = content.get("catname2label", {})
         return _by_label(content["labels"], names, len(pixels.starts) - 1), pixels
     raise ValueError("it holds neither image_data and class_dict nor data and labels")
-
-
-# ----- Classes -----
 
 
 def _by_text(named: dict) -> dict:
@@ -173,9 +156,9 @@ def _classes(class_dict: object, count: int) -> Classes:
         raise ValueError("class_dict is not a dict")
     classes = _by_text(class_dict)
     seen: set[int] = set()
-    for indices in classes.values():
+    for name, indices in classes.items():
         if type(indices) is not list or not all(_is_index(i, count) for i in indices):
-            raise ValueError(f"class_dict has what is not a list of indices below {count}")
+            raise ValueError(f"{name!r:.99} is not a list of indices below {count}")
         if len({*indices} - seen) < len(indices):
             raise ValueError("class_dict has an image twice")
         seen.update(indices)
@@ -188,65 +171,52 @@ def _by_label(labels: object, names: object, count: int) -> Classes:
     if type(labels) is not list or len(labels) != count:
         raise ValueError(f"labels is not a list of {count}, one for each image")
     if not all(_is_index(label, OPCODES) for label in labels):
-        raise ValueError("labels has what is not a small integer")
+        raise ValueError("labels has a value that is not a small integer")
     if type(names) is not dict or not all(type(x) is int for x in names.values()):
         raise ValueError("catname2label does not map names to labels")
-    found: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
-        found.setdefault(label, []).append(index)
     named = {label: name for name, label in _by_text(names).items()}
-    classes = {named.get(label, f"label{label:03}"): rows for label, rows in found.items()}
-    if len(classes) < len(found):
+    classes: Classes = {}
+    for index, label in enumerate(labels):
+        classes.setdefault(named.get(label, f"label{label:03}"), []).append(index)
+    if len(classes) < len({*labels}):
         raise ValueError("catname2label gives two labels one name")
     return classes
 
 
-# ----- Images -----
-
-
 def _pixels(file: BinaryIO, array: object) -> Pixels:
-    shape, dtype, is_fortran, data = _parts(array)
-    if not _is_uint8(dtype) or is_fortran:
-        raise ValueError("the images are not uint8 in C order")
+    match array:
+        case Call(Global(name), _, (_, shape, dtype, is_fortran, data)) if name in ARRAY:
+            pass
+        case Call(Global(name), (data, dtype, shape, order)) if name in BUFFER:
+            is_fortran = order != "C"
+        case _:
+            raise ValueError("the images are not a NumPy array")
+    match dtype:
+        case Call(Global("numpy.dtype"), ("u1", *_)) if dtype.state == UINT8_STATE:
+            pass
+        case _:
+            raise ValueError("the images are not uint8")
+    if is_fortran:
+        raise ValueError("the images are not in C order")
     if type(shape) is not tuple or shape[1:] != IMAGE or not _is_index(shape[0], OPCODES):
         raise ValueError(f"the images are not of shape (number, {SIDE}, {SIDE}, 3)")
-    is_text = isinstance(data, Call) and data.function.name == "_codecs.encode"
-    if is_text:
-        data = data.args[0] if data.args[1:] == ("latin1",) else None
-    starts: Sequence[int] = ()
-    if isinstance(data, Span) and data.is_text == is_text:
-        starts = _starts(file, data, shape[0])
-    if len(starts) != shape[0] + 1 or starts[-1] != data.start + data.size:
-        size = shape[0] * IMAGE_BYTES
-        raise ValueError(f"the images are not the {size} bytes that their shape wants")
-    return Pixels(file, starts, is_text)
-
-
-def _parts(array: object) -> tuple:
-    """Return an array's shape, dtype, whether it is in Fortran's order, and data."""
-    name = array.function.name if isinstance(array, Call) else ""
-    if name in ARRAY and type(array.state) is tuple and len(array.state) == 5:
-        return array.state[1:]
-    if name in BUFFER and len(array.args) == 4:
-        data, dtype, shape, order = array.args
-        return shape, dtype, order != "C", data
-    raise ValueError("the images are not a NumPy array")
-
-
-def _is_uint8(dtype: object) -> bool:
-    return (
-        isinstance(dtype, Call)
-        and dtype.function.name == "numpy.dtype"
-        and dtype.args[:1] == ("u1",)
-        and dtype.state == UINT8_STATE
-    )
+    match data:
+        case Call(Global("_codecs.encode"), (Span(is_text=True) as span, "latin1")) | (
+            Span(is_text=False) as span
+        ):
+            starts = _starts(file, span, shape[0])
+            if len(starts) == shape[0] + 1 and starts[-1] == span.start + span.size:
+                return Pixels(file, starts, span.is_text)
+    size = shape[0] * IMAGE_BYTES
+    raise ValueError(f"the images are not the {size} bytes that their shape needs")
 
 
 def _starts(file: BinaryIO, span: Span, count: int) -> Sequence[int]:
     """Return where the images of a string begin, and where the last one ends.
 
-    Others than `count` + 1 mean that the images are not whole. Protocol 2 of Python 3 keeps
-    bytes as characters of UTF-8: one or two bytes each, so they have to be counted.
+    The string is not `count` images when other than `count` + 1 places are returned.
+    Protocol 2 of Python 3 keeps bytes as characters of UTF-8. They take one or two bytes
+    each, so they have to be counted.
     """
     end = span.start + span.size
     if not span.is_text:

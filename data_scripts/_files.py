@@ -1,10 +1,12 @@
-"""What the scripts beside this one share: failures of one line, and safe writing."""
+"""What the scripts share: errors of one line, safe writing, and the frame of a command."""
 
+import csv
 import os
 import re
 import signal
 import struct
 import sys
+import tarfile
 import traceback
 import zipfile
 import zlib
@@ -14,55 +16,64 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-DATA_ERRORS = (  # what zipfile, tarfile and Pillow raise on damaged bytes
+DATA_ERRORS = (  # what csv, tarfile, zipfile and Pillow raise on damaged bytes
     *(OSError, EOFError, SyntaxError, ValueError, RuntimeError, LookupError, Warning),
-    *(zipfile.BadZipFile, zlib.error, struct.error, Image.DecompressionBombError),
+    *(MemoryError, OverflowError, csv.Error, tarfile.TarError, zipfile.BadZipFile),
+    *(zlib.error, struct.error, Image.DecompressionBombError),
 )
-SHOWN = 5  # how many are named when more are wrong
+SHOWN = 5  # number of faults that a message lists
 
 
 def failure(*parts: object) -> click.ClickException:
-    """Make the exception that click prints as one line before exit 1."""
-    return click.ClickException(" ".join(": ".join(map(str, parts)).split()))
+    """Return the error that click prints as one line before exit 1, without empty parts."""
+    return click.ClickException(" ".join(": ".join(filter(None, map(str, parts))).split()))
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a failure that names `path`."""
+def naming(path: Path | str, wrong: str = "") -> Iterator[None]:
+    """Turn an error into a failure that names `path`.
+
+    wrong: what a damaged file is called, as "not a readable zip"; without it, only errors
+        of the file system are turned
+    """
     try:
         yield
-    except BrokenPipeError:  # `| head` has had enough: click ends in silence
+    except BrokenPipeError:  # the reader of a pipe has left; click ends silently
         raise
-    except OSError as error:
-        raise failure(path, error.strerror or error) from error
+    except DATA_ERRORS as error:
+        if not wrong and not isinstance(error, OSError):
+            raise
+        raise failure(path, wrong, reason(error)) from error
 
 
 def reason(error: Exception) -> str:
-    """Say what went wrong, also where Python leaves that blank, as of a MemoryError."""
-    return str(error) or type(error).__name__
+    """Return an error's message, or its type where the message is empty (MemoryError)."""
+    if isinstance(error, UnidentifiedImageError):  # its message has a memory address
+        return "another format"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def refuse(path: Path, wrong: list[str]) -> None:
-    """Raise a failure that names the first of what is wrong; nothing when nothing is."""
+    """Raise a failure that lists the first faults in `wrong`, if there are any."""
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise failure(path, "; ".join(wrong[:SHOWN]) + more)
 
 
 def note(text: str) -> None:
-    """Tell a person at a terminal, and nobody else, what takes the time."""
+    """Report progress on stderr if it is a terminal."""
     if sys.stderr.isatty():
         click.echo(text, err=True)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path` when all went well; until then, the old one is."""
+    """Yield a file that replaces `path` once it is written; an error leaves the old one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming(path):
         _sweep(path)
@@ -81,7 +92,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove the temporaries of `path` whose writers were killed."""
+    """Remove temporary files of `path` whose writers were killed."""
     name = rf"\.{re.escape(path.name)}\.([1-9][0-9]{{0,8}})\.tmp"
     for other in path.parent.iterdir():
         writer = re.fullmatch(name, other.name)
@@ -91,10 +102,9 @@ def _sweep(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    if os.name != "posix":  # os.kill would end it there
-        return True
     try:
-        os.kill(process, 0)
+        if os.name == "posix":  # elsewhere os.kill would end it
+            os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's
@@ -102,20 +112,18 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def check_out(out: Path) -> None:
-    """Refuse an --out that does not name an .npz file."""
+@contextmanager
+def command(out: Path, debug: bool) -> Iterator[None]:
+    """Check --out; exit 130 after Ctrl-C and 143 after SIGTERM, without temporary files.
+
+    debug: print the traceback of a failure too
+    """
     if out.suffix != ".npz" or os.path.isdir(out):
         raise click.UsageError(f"--out {str(out)!r} does not name an .npz file")
-
-
-@contextmanager
-def ending(debug: bool) -> Iterator[None]:
-    """End as a command should: 130 after Ctrl-C, 143 after SIGTERM, nothing left behind.
-
-    debug: show the traceback of a failure too
-    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     try:
+        if not os.path.isdir(out.parent):
+            raise failure(out.parent, "no such folder")
         yield
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -126,7 +134,7 @@ def ending(debug: bool) -> Iterator[None]:
         raise
 
 
-def tell(lines: list[str]) -> None:
-    """Print the result."""
-    with naming(Path("standard output")):
-        click.echo("\n".join(lines))
+def report(out: Path, lines: list[str]) -> None:
+    """Print the name of the file that was written, and the lines about it."""
+    with naming("standard output"):
+        click.echo("\n".join([click.format_filename(out), *lines]))

@@ -2,13 +2,14 @@
 
 The csv files of Ravi & Larochelle (twitter-research/meta-learning-lstm) name an image by
 its class and a number: n0153282900000005.jpg. These are the names in their own archive of
-images. ImageNet's names are others, n01532829_28.JPEG, and the authors did not publish
-which is which. Tools that start from ImageNet take the number for a place, counted from 1,
+images. ImageNet's names differ, n01532829_28.JPEG, and the authors did not publish the
+mapping. Tools that start from ImageNet take the number as a position, counted from 1,
 among the files of the class, sorted by the number in ImageNet's name: yaoyao-liu/
 mini-imagenet-tools (mini_imagenet_generator.py, process_original_files), after
 gitabcworld/FewShotLearning (utils/create_miniImagenet.py), whose author asks in a comment
-whether this is the order. So do we. It is not verified against the authors' images
-(icoz69/CEC-CVPR2021#18 doubts it), and a class that lacks a file shifts all that follow.
+whether this is the order. This script does the same. The mapping is not verified against
+the authors' images (icoz69/CEC-CVPR2021#18 doubts it), and a class that lacks a file
+shifts all that follow.
 """
 
 import os
@@ -18,19 +19,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from _files import DATA_ERRORS, failure, naming, reason, refuse
+from _files import failure, naming, refuse
 
 
 MEMBERS = 10_000  # of one tar; the largest class has 1300 images, and there are 1000
-# Of headers that are for pax and long names, and of their bytes; paths have 4096 at most.
+# The types of extended headers (pax and long names), and their largest size in bytes; a
+# path has at most 4096.
 EXTENDED, EXTENDED_BYTES = b"xgXLK", 1 << 16
 PADDING = 1 << 20  # bytes of zeros that end a tar; most end with 10,240 or less
-# The folders where images lie by their csv names.
+# The folders where images lie under their csv names.
 LAYOUTS = "", "images", "{label}", "images/{label}", "{split}/{label}"
 
 
 class Place(NamedTuple):
-    """An image file, or the part of a tar that is one; `name` is for people."""
+    """An image file, or the part of a tar that is one; `name` is for messages."""
 
     path: Path
     start: int
@@ -38,21 +40,20 @@ class Place(NamedTuple):
     name: str
 
 
-Table = dict[str, list[str]]  # class label -> file names of its images, as a csv has them
+Table = dict[str, list[str]]  # class label -> the file names of its images in a csv file
 Places = dict[str, list[Place]]
 Numbered = dict[int, Place]  # by the number in ImageNet's name
 
 
 def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bool]:
-    """Return the place of every image of `table`, and whether by ImageNet's order.
+    """Return the place of every image of `table`, and whether ImageNet's order was used.
 
-    source: the tar of tars, or a folder with one of: the images by their csv names, as
-        they are, in images/, CLASS/, images/CLASS/ or SPLIT/CLASS/; the tars of the
-        classes; their folders
+    source: the tar of tars, or a folder with one of these: the images under their csv
+        names, directly or in images/, CLASS/, images/CLASS/ or SPLIT/CLASS/; the tars of
+        the classes; the folders of the classes
     splits: class label -> train, val or test
-    Raises click.ClickException, naming the first images that are missing.
+    Raises click.ClickException, which names the first images that are missing.
     """
-    wrong: list[str] = []
     if source.is_file():
         classes = _tar_of_tars(source, table)
     elif places := _by_name(source, table, splits):
@@ -69,19 +70,21 @@ def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bo
             f" no {label}/{label}_N.JPEG, no {label}.tar and no pickles either",
         )
     refuse(source, [f"no images of {label}" for label in table if not classes.get(label)])
-    places = {
-        label: _in_order(label, names, classes[label], wrong)
-        for label, names in table.items()
-    }
+    places, wrong = {}, []
+    for label, names in table.items():
+        found = _by_position(label, classes[label])
+        count = len(classes[label])
+        wrong += [f"no {x}: {label} has {count} images" for x in names if x not in found]
+        places[label] = [found[name] for name in names if name in found]
     refuse(source, wrong)
     return places, True
 
 
-# ----- By the names of the csv -----
+# ----- By the names in the csv files -----
 
 
 def _by_name(source: Path, table: Table, splits: dict[str, str]) -> Places | None:
-    """Return the places, None when there is no layout with a class's first image."""
+    """Return the places; None when no layout has the first image of any class."""
     for layout in LAYOUTS:
         folders = {x: source / layout.format(label=x, split=splits[x]) for x in table}
         if any((folders[x] / names[0]).is_file() for x, names in table.items()):
@@ -98,7 +101,7 @@ def _by_name(source: Path, table: Table, splits: dict[str, str]) -> Places | Non
 
 
 def _file(path: Path) -> Place | None:
-    """Return the place of a regular file, None where there is none."""
+    """Return the place of a regular file; None when there is none."""
     with naming(path):
         return Place(path, 0, path.stat().st_size, str(path)) if path.is_file() else None
 
@@ -106,43 +109,32 @@ def _file(path: Path) -> Place | None:
 # ----- By ImageNet's names -----
 
 
-def _in_order(
-    label: str, names: list[str], files: Numbered, wrong: list[str]
-) -> list[Place]:
-    """Return the places of a class's images, in the order of ImageNet's numbers."""
-    ordered = [files[number] for number in sorted(files)]
-    chosen = []
-    for name in names:
-        match = re.fullmatch(rf"{re.escape(label)}([0-9]{{8}})\.jpe?g", name)
-        place = int(match[1]) if match else 0
-        if 1 <= place <= len(ordered):
-            chosen.append(ordered[place - 1])
-        else:
-            wrong.append(f"no {name}: {label} has {len(ordered)} images")
-    return chosen
+def _by_position(label: str, files: Numbered) -> dict[str, Place]:
+    """Return {csv name: place}: position i, from 1, in the order of ImageNet's numbers."""
+    return {
+        f"{label}{position:08}.{extension}": files[number]
+        for position, number in enumerate(sorted(files), 1)
+        for extension in ("jpg", "jpeg")
+    }
 
 
-def _number(label: str, name: str) -> int | None:
+def _add(files: Numbered, label: str, name: str, place: Place) -> bool:
+    """Add a place by the number in `name`; return whether this is an ImageNet name."""
     match = re.fullmatch(rf"{re.escape(label)}_([0-9]{{1,9}})\.jpe?g", name, re.IGNORECASE)
-    return int(match[1]) if match else None
-
-
-def _add(files: Numbered, number: int, place: Place) -> None:
-    if number in files:
-        raise failure(place.name, f"the number {number} is there twice")
-    files[number] = place
+    if match and int(match[1]) in files:
+        raise failure(place.name, f"the number {int(match[1])} is there twice")
+    if match:
+        files[int(match[1])] = place
+    return bool(match)
 
 
 def _folder(folder: Path, label: str) -> Numbered:
+    """Return the images in a class's folder; other files do not count."""
     files: Numbered = {}
-    if not folder.is_dir():
-        return files
     with naming(folder):
-        names = sorted(os.listdir(folder))
-    for name in names:  # other files do not count
-        number = _number(label, name)
-        if number is not None and (place := _file(folder / name)):
-            _add(files, number, place)
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            if place := _file(folder / name):
+                _add(files, label, name, place)
     return files
 
 
@@ -154,7 +146,7 @@ def _tar(path: Path, label: str) -> Numbered:
 
 
 def _tar_of_tars(path: Path, table: Table) -> dict[str, Numbered]:
-    """Return the images of the classes in `table`; other classes are passed over."""
+    """Return the images of the classes in `table`; other classes are skipped."""
     classes: dict[str, Numbered] = {}
     with naming(path), path.open("rb") as file:
         for tar, member in _members(file, str(path)):
@@ -174,16 +166,15 @@ def _images_of(file: BinaryIO, tar: Place, label: str) -> Numbered:
     files: Numbered = {}
     for _, member in _members(file, tar.name):
         name = f"{tar.name}: {member.name!r:.99}"
-        number = _number(label, member.name.removeprefix("./").removeprefix(f"{label}/"))
-        if number is None:
+        place = Place(tar.path, tar.start + member.offset_data, member.size, name)
+        image = member.name.removeprefix("./").removeprefix(f"{label}/")
+        if not _add(files, label, image, place):
             raise failure(name, f"expected {label}_N.JPEG")
-        start = tar.start + member.offset_data
-        _add(files, number, Place(tar.path, start, member.size, name))
     return files
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar, which tarfile reads whole if it is an extended one."""
+    """A header of a tar; tarfile would read an extended one whatever its size."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
@@ -198,23 +189,23 @@ def _members(
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Yield an uncompressed tar with each of its regular files; folders are left out.
 
-    Refuses links and whatever else there is, and too many; `name` is for people.
+    Refuses links, special files, and too many members; `name` is for messages.
     """
-    try:
-        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
-            for count, member in enumerate(iter(tar.next, None)):
-                tar.members.clear()  # each has a copy of a global header
-                if count == MEMBERS:
-                    raise failure(name, f"more than {MEMBERS} members")
-                if member.isdir():
-                    continue
-                if not member.isreg() or member.issparse() or member.size < 0:
-                    raise failure(name, f"{member.name!r:.99}", "a link or special file")
-                yield tar, member
-            # What is no header ends tarfile's walk as the blocks of zeros do.
-            file.seek(tar.offset)
-            end = file.read(PADDING + 1)
-            if not tarfile.BLOCKSIZE <= len(end) <= PADDING or any(end):
-                raise tarfile.ReadError(f"damaged or cut off at byte {tar.offset}")
-    except (tarfile.TarError, MemoryError, OverflowError, *DATA_ERRORS) as error:
-        raise failure(name, f"not a readable tar: {reason(error)}") from error
+    with (
+        naming(name, "not a readable tar"),
+        tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar,
+    ):
+        for count, member in enumerate(iter(tar.next, None)):
+            tar.members.clear()  # each has a copy of a global header
+            if count == MEMBERS:
+                raise failure(name, f"more than {MEMBERS} members")
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse() or member.size < 0:
+                raise failure(name, f"{member.name!r:.99}", "a link or special file")
+            yield tar, member
+        # tarfile ends its walk at any block that is no header, as at the zeros of the end.
+        file.seek(tar.offset)
+        end = file.read(PADDING + 1)
+        if not tarfile.BLOCKSIZE <= len(end) <= PADDING or any(end):
+            raise tarfile.ReadError(f"damaged or cut off at byte {tar.offset}")

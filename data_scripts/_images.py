@@ -1,4 +1,4 @@
-"""What every form of mini-ImageNet becomes: classes of equal size, and the .npz."""
+"""Classes of equal size, which every form of mini-ImageNet gives, and their .npz."""
 
 import hashlib
 import zipfile
@@ -11,29 +11,30 @@ import numpy as np
 from _files import failure, note, refuse, replacing
 
 
-SPLITS = {"train": 64, "val": 16, "test": 20}  # classes of each, in the csv files
-IMAGES = 600  # of each class, likewise
+SPLITS = {"train": 64, "val": 16, "test": 20}  # classes per split in the csv files
+IMAGES = 600  # per class in the csv files
 SIDE = 84
 IMAGE = SIDE, SIDE, 3
-LABEL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"  # what a class or a file may be called
+LABEL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"  # allowed names of classes and files
 
 Array = np.ndarray
 
 
 class Source(NamedTuple):
-    """Class names by split, how many images each has, and what reads a class's.
+    """Class names by split, the images per class, and the function that reads a class.
 
     read(name) -> (images, 84, 84, 3) uint8
+    remarks: lines to print about the images
     """
 
     splits: dict[str, list[str]]
     images: int
     read: Callable[[str], Array]
-    told: list[str]  # what else there is to say
+    remarks: list[str]
 
 
 def equal(where: Path, sizes: dict[str, int]) -> int:
-    """Return how many images every class has; refuse classes that have another number."""
+    """Return the number of images that every class has; refuse classes with fewer."""
     images = max(sizes.values(), default=0)
     few = [f"{label} has {size}" for label, size in sizes.items() if size < images]
     refuse(where, few and [f"not all classes have {images} images: {few[0]}", *few[1:]])
@@ -41,14 +42,16 @@ def equal(where: Path, sizes: dict[str, int]) -> int:
 
 
 def check_sizes(where: Path, source: Source) -> None:
-    """Refuse what has not the classes and images of mini-ImageNet."""
-    has = {split: len(names) for split, names in source.splits.items()}
-    if has != SPLITS or source.images != IMAGES:
-        told = ", ".join(f"{number} {split}" for split, number in has.items())
-        expected = ", ".join(f"{number} {split}" for split, number in SPLITS.items())
+    """Refuse other numbers of classes and images than mini-ImageNet's."""
+    sizes = {split: len(names) for split, names in source.splits.items()}
+    if sizes != SPLITS or source.images != IMAGES:
+        found, expected = (
+            ", ".join(f"{number} {split}" for split, number in each.items())
+            for each in (sizes, SPLITS)
+        )
         raise failure(
             where,
-            f"{told} classes of {source.images} images; mini-ImageNet has {expected}"
+            f"{found} classes of {source.images} images; mini-ImageNet has {expected}"
             f" classes of {IMAGES}. For images of your own: --any-size",
         )
 
@@ -69,7 +72,7 @@ def write(path: Path, source: Source) -> tuple[dict[str, Array], str]:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
         info = zipfile.ZipInfo("images.npy")
-        info.file_size = int(np.prod(shape, dtype=object))  # so that it knows of 4 GB
+        info.file_size = int(np.prod(shape, dtype=object))  # zipfile needs it beyond 4 GB
         with archive.open(info, "w") as member:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)

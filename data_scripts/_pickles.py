@@ -1,11 +1,11 @@
 """Read the data in a pickle without running it.
 
-A pickle is a program for a stack machine, and may call anything. The machine here knows
-only the instructions that build data. A function's name stays a name (Global) and a call
-stays a record of what would be called with what (Call): nothing is imported, looked up or
-called. Long strings stay in the file (Span), so memory stays small.
+A pickle is a program for a stack machine, and it may call any function. The machine here
+knows only the instructions that build data. The name of a function stays a name (Global),
+and a call stays a record of its function and arguments (Call): nothing is imported, looked
+up or called. Long strings stay in the file (Span), so memory stays small.
 
-Python's Unpickler with a harmless find_class would call nothing either, but a dozen bytes
+Python's Unpickler with a harmless find_class would call nothing either. But a dozen bytes
 make its memo take all memory (python/cpython#115952), and it holds the strings in memory.
 
 Opcodes: CPython's Lib/pickletools.py. Protocols 2 to 5, from Python 2 and 3.
@@ -13,11 +13,29 @@ Opcodes: CPython's Lib/pickletools.py. Protocols 2 to 5, from Python 2 and 3.
 
 import pickle  # for the names of the opcodes
 import struct
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 
-OPCODES = 200_000  # the largest of the shared files has one for each of 38,400 images
-SHORT = 200  # bytes of the longest string that is read
+OPCODES = 200_000  # the largest shared file has one for each of its 38,400 images
+SHORT = 200  # bytes; longer strings stay in the file
+CONSTANTS = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False}
+EMPTY = {pickle.EMPTY_LIST: list, pickle.EMPTY_DICT: dict, pickle.EMPTY_TUPLE: tuple}
+INTEGERS = {pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H"}
+STRINGS = {  # the format of the size, and the encoding; bytes have none
+    pickle.SHORT_BINSTRING: ("<B", "latin-1"),  # Python 2: text or bytes
+    pickle.BINSTRING: ("<I", "latin-1"),
+    pickle.SHORT_BINBYTES: ("<B", ""),
+    pickle.BINBYTES: ("<I", ""),
+    pickle.BINBYTES8: ("<Q", ""),
+    pickle.BYTEARRAY8: ("<Q", ""),
+    pickle.SHORT_BINUNICODE: ("<B", "utf-8"),
+    pickle.BINUNICODE: ("<I", "utf-8"),
+    pickle.BINUNICODE8: ("<Q", "utf-8"),
+}
+# The number of items on the stack that an instruction takes; others take all above a mark.
+ITEMS = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
+ITEMS |= {pickle.APPEND: 1, pickle.SETITEM: 2}
 
 
 class Global(NamedTuple):
@@ -26,11 +44,13 @@ class Global(NamedTuple):
     name: str
 
 
+@dataclass(eq=False)
 class Call:
-    """What would be called with what, and the state that the result would be given."""
+    """A function, its arguments, and the state that the pickle gives to the result."""
 
-    def __init__(self, function: Global, args: tuple) -> None:
-        self.function, self.args, self.state = function, args, None
+    function: Global
+    args: tuple
+    state: object = None
 
 
 class Span(NamedTuple):
@@ -44,7 +64,7 @@ class Span(NamedTuple):
 def load(file: BinaryIO) -> object:
     """Return the data that a pickle describes; Global, Call and Span stand for the rest.
 
-    Raises ValueError when it is damaged, too long, or more than data.
+    Raises ValueError when the pickle is damaged, too long, or more than data.
     """
     file.seek(0)
     if (first := file.read(1)) != pickle.PROTO:
@@ -57,7 +77,7 @@ def load(file: BinaryIO) -> object:
 
 
 def text(value: object) -> str:
-    """Return a name, which may be bytes; raise ValueError when it is neither."""
+    """Return a name as text; raise ValueError when it is neither text nor ASCII bytes."""
     if isinstance(value, bytes):
         return value.decode("ascii")
     if not isinstance(value, str):
@@ -66,10 +86,7 @@ def text(value: object) -> str:
 
 
 class _Machine:
-    """The stack, the marks in it, and the memo.
-
-    Every kind of instruction has a method that runs it, or returns False.
-    """
+    """The stack, the marks in it, the memo, and the instructions that work on them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -79,126 +96,72 @@ class _Machine:
         self.memo: dict[int, object] = {}
 
     def run(self) -> object:
-        kinds = self.number, self.string, self.container, self.memorised, self.object
         self.file.seek(0)
         for _ in range(OPCODES):
             code = self.read(1)
             if code == pickle.STOP:
                 return self.stack.pop()
-            if not any(kind(code) for kind in kinds):
-                raise ValueError(f"it has the instruction {code!r}, which data need not")
+            if code in CONSTANTS:
+                self.stack.append(CONSTANTS[code])
+            elif code in EMPTY:
+                self.stack.append(EMPTY[code]())
+            elif code in INTEGERS:
+                self.stack.append(self.integer(INTEGERS[code]))
+            elif code in STRINGS:
+                self.stack.append(self.string(*STRINGS[code]))
+            else:
+                self.step(code)
         raise ValueError(f"it has more than {OPCODES} instructions")
 
-    def number(self, code: bytes) -> bool:
+    def step(self, code: bytes) -> None:
+        """Run an instruction that does more than to push a value."""
+        stack = self.stack
         match code:
-            case pickle.BININT:
-                value = self.integer("<i")
-            case pickle.BININT1:
-                value = self.integer("<B")
-            case pickle.BININT2:
-                value = self.integer("<H")
-            case pickle.LONG1:
-                value = int.from_bytes(self.read(self.integer("<B")), "little", signed=True)
-            case pickle.NONE:
-                value = None
-            case pickle.NEWTRUE | pickle.NEWFALSE:
-                value = code == pickle.NEWTRUE
-            case _:
-                return False
-        self.stack.append(value)
-        return True
-
-    def string(self, code: bytes) -> bool:
-        match code:
-            case pickle.SHORT_BINSTRING | pickle.SHORT_BINBYTES | pickle.SHORT_BINUNICODE:
-                size = self.integer("<B")
-            case pickle.BINSTRING | pickle.BINBYTES | pickle.BINUNICODE:
-                size = self.integer("<I")
-            case pickle.BINBYTES8 | pickle.BYTEARRAY8 | pickle.BINUNICODE8:
-                size = self.integer("<Q")
-            case _:
-                return False
-        is_text = code in pickle.SHORT_BINUNICODE + pickle.BINUNICODE + pickle.BINUNICODE8
-        if size > SHORT:
-            self.stack.append(self.span(size, is_text))
-        elif is_text:
-            self.stack.append(self.read(size).decode("utf-8"))
-        elif code in pickle.SHORT_BINSTRING + pickle.BINSTRING:  # Python 2: text or bytes
-            self.stack.append(self.read(size).decode("latin-1"))
-        else:
-            self.stack.append(self.read(size))
-        return True
-
-    def container(self, code: bytes) -> bool:
-        match code:
-            case pickle.MARK:
-                self.marks.append(len(self.stack))
-            case pickle.EMPTY_LIST:
-                self.stack.append([])
-            case pickle.EMPTY_DICT:
-                self.stack.append({})
-            case pickle.EMPTY_TUPLE:
-                self.stack.append(())
-            case pickle.TUPLE:
-                self.stack.append(tuple(self.since_mark()))
-            case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
-                size = 1 + (pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3).index(code)
-                items = [self.stack.pop() for _ in range(size)]
-                self.stack.append(tuple(items[::-1]))
-            case pickle.APPEND:
-                item = self.stack.pop()
-                self.top(list).append(item)
-            case pickle.APPENDS:
-                items = self.since_mark()
-                self.top(list).extend(items)
-            case pickle.SETITEM:
-                value, key = self.stack.pop(), self.stack.pop()
-                self.set_items([key, value])
-            case pickle.SETITEMS:
-                self.set_items(self.since_mark())
-            case _:
-                return False
-        return True
-
-    def memorised(self, code: bytes) -> bool:
-        match code:
-            case pickle.MEMOIZE:
-                self.memo[len(self.memo)] = self.stack[-1]
-            case pickle.BINPUT | pickle.LONG_BINPUT:
-                at = self.integer("<B" if code == pickle.BINPUT else "<I")
-                self.memo[at] = self.stack[-1]
-            case pickle.BINGET | pickle.LONG_BINGET:
-                at = self.integer("<B" if code == pickle.BINGET else "<I")
-                self.stack.append(self.memo[at])
             case pickle.PROTO:
                 if (version := self.integer("<B")) not in (2, 3, 4, 5):
                     raise ValueError(f"it is of protocol {version}, not 2 to 5")
             case pickle.FRAME:
                 self.read(8)
-            case _:
-                return False
-        return True
-
-    def object(self, code: bytes) -> bool:
-        match code:
+            case pickle.LONG1:
+                data = self.read(self.integer("<B"))
+                stack.append(int.from_bytes(data, "little", signed=True))
+            case pickle.MARK:
+                self.marks.append(len(stack))
+            case pickle.TUPLE | pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
+                stack.append(tuple(self.items(code)))
+            case pickle.APPEND | pickle.APPENDS:
+                items = self.items(code)
+                self.top(list).extend(items)
+            case pickle.SETITEM | pickle.SETITEMS:
+                items = self.items(code)
+                keys, values = items[::2], items[1::2]
+                # Other keys are of no use; hashing deep tuples may overflow the C stack.
+                if not all(type(key) in (str, bytes) for key in keys):
+                    raise ValueError("a dict has keys that are not names")
+                self.top(dict).update(zip(keys, values, strict=True))
+            case pickle.MEMOIZE:
+                self.memo[len(self.memo)] = stack[-1]
+            case pickle.BINPUT | pickle.LONG_BINPUT:
+                at = self.integer("<B" if code == pickle.BINPUT else "<I")
+                self.memo[at] = stack[-1]
+            case pickle.BINGET | pickle.LONG_BINGET:
+                at = self.integer("<B" if code == pickle.BINGET else "<I")
+                stack.append(self.memo[at])
             case pickle.GLOBAL:
-                module, name = self.line(), self.line()
-                self.stack.append(Global(f"{module}.{name}"))
+                lines = [self.file.readline(SHORT).decode("ascii") for _ in range(2)]
+                stack.append(Global(".".join(line.strip() for line in lines)))
             case pickle.STACK_GLOBAL:
-                name, module = text(self.stack.pop()), text(self.stack.pop())
-                self.stack.append(Global(f"{module}.{name}"))
+                name, module = text(stack.pop()), text(stack.pop())
+                stack.append(Global(f"{module}.{name}"))
             case pickle.REDUCE:
                 args = self.top(tuple)
-                self.stack.pop()
-                self.stack[-1] = Call(self.top(Global), args)
+                stack.pop()
+                stack[-1] = Call(self.top(Global), args)
             case pickle.BUILD:
-                state = self.stack.pop()
+                state = stack.pop()
                 self.top(Call).state = state
             case _:
-                return False
-        return True
-
-    # ----- What the instructions are made of -----
+                raise ValueError(f"it has the instruction {code!r}, which is not for data")
 
     def read(self, size: int) -> bytes:
         data = self.file.read(size)
@@ -209,30 +172,24 @@ class _Machine:
     def integer(self, form: str) -> int:
         return struct.unpack(form, self.read(struct.calcsize(form)))[0]
 
-    def line(self) -> str:
-        return self.file.readline(SHORT).decode("ascii").strip()
-
-    def span(self, size: int, is_text: bool) -> Span:
-        start = self.file.tell()
+    def string(self, form: str, encoding: str) -> str | bytes | Span:
+        size, start = self.integer(form), self.file.tell()
         if size > self.size - start:
             raise ValueError("it ends too early")
-        self.file.seek(size, 1)
-        return Span(start, size, is_text)
+        if size > SHORT:
+            self.file.seek(size, 1)
+            return Span(start, size, encoding == "utf-8")
+        return self.read(size).decode(encoding) if encoding else self.read(size)
 
-    def since_mark(self) -> list:
-        mark = self.marks.pop()
-        items = self.stack[mark:]
-        del self.stack[mark:]
+    def items(self, code: bytes) -> list:
+        first = len(self.stack) - ITEMS[code] if code in ITEMS else self.marks.pop()
+        if first < 0:
+            raise IndexError
+        items = self.stack[first:]
+        del self.stack[first:]
         return items
 
     def top(self, kind: type):
         if type(self.stack[-1]) is not kind:
-            raise ValueError(f"what should be a {kind.__name__} is none")
+            raise ValueError(f"it has something else in the place of a {kind.__name__}")
         return self.stack[-1]
-
-    def set_items(self, items: list) -> None:
-        keys, values = items[::2], items[1::2]
-        # Other keys are of no use; to hash tuples in tuples could overflow the C stack.
-        if len(keys) != len(values) or not all(type(k) in (str, bytes) for k in keys):
-            raise ValueError("a dict has keys that are not names")
-        self.top(dict).update(zip(keys, values, strict=True))

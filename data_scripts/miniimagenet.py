@@ -1,13 +1,13 @@
-"""Turn mini-ImageNet, in any of the forms in which it is had, into one miniimagenet.npz.
+"""Turn mini-ImageNet, in any of its usual forms, into one miniimagenet.npz.
 
     python data_scripts/miniimagenet.py --from SOURCE [--csv FOLDER] [--out FILE]
 
 SOURCE is one of
-- the images by the names in Ravi & Larochelle's csv files: a folder of them, or of a
+- the images under the names in Ravi & Larochelle's csv files: in one folder, or in a
   folder for each class
 - ImageNet's training images: a folder of class folders (n01532829/n01532829_28.JPEG), a
-  folder of class tars (n01532829.tar), or ILSVRC2012_img_train.tar itself. Which image a
-  csv name means is what other tools take it to mean: see _imagenet.py
+  folder of class tars (n01532829.tar), or ILSVRC2012_img_train.tar itself. The mapping
+  from csv names to images is the one that other tools use: see _imagenet.py
 - the shared pickles: a folder with mini-imagenet-cache-{train,val,test}.pkl, or with
   miniImageNet_category_split_{train_phase_train,val,test}.pickle. They are not run
 FOLDER has train.csv, val.csv and test.csv (filename,label); pickles need none.
@@ -16,13 +16,12 @@ images         : (100, 600, 84, 84, 3) uint8, uncompressed, to be mapped into me
 names          : (100,) class labels, sorted; row i of images is names[i]
 train, val, test: rows of names, ascending: 64, 16 and 20
 
-The images cannot be downloaded from here: ImageNet's terms forbid to pass them on.
+This script downloads no images: ImageNet's terms forbid their redistribution.
 Split: S. Ravi, H. Larochelle, Optimization as a Model for Few-Shot Learning, ICLR 2017.
 """
 
 import csv
 import io
-import os
 import re
 import warnings
 from contextlib import ExitStack
@@ -31,39 +30,37 @@ from pathlib import Path
 
 import click
 import numpy as np
-from click.core import ParameterSource
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from _caches import find_pickles, from_pickles
 from _files import (
     DATA_ERRORS,
     FILE,
     FOLDER,
-    check_out,
-    ending,
+    command,
     failure,
     naming,
     reason,
     refuse,
-    tell,
+    report,
 )
 from _imagenet import Place, find
 from _images import IMAGE, LABEL, SIDE, SPLITS, Array, Source, check_sizes, equal, write
 
 
-FILTERS = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bilinear": Image.Resampling.BILINEAR,
-    "box": Image.Resampling.BOX,
-}
+FILTERS = "lanczos", "bilinear", "box"  # the first is the default
 RESIZE_HELP = (
-    "How images of other sizes become 84 x 84. lanczos: cbfinn/maml, proc_images.py (which"
-    " then saves them as JPEG once more). bilinear: Ravi & Larochelle's loader, image.scale"
-    " of torch. box: near to the INTER_AREA of mini-imagenet-tools."
+    "Filter that resizes images to 84 x 84 pixels. lanczos: cbfinn/maml, proc_images.py"
+    " (which then saves them as JPEG again). bilinear: Ravi & Larochelle's loader,"
+    " image.scale of torch. box: close to the INTER_AREA of mini-imagenet-tools."
+    "  [default: lanczos]"
+)
+HASHES_HELP = (
+    "Allowed sha256 of a pickle, checked before it is read; give one for each pickle."
 )
 CSV_BYTES = 1 << 24  # ten times the largest
 IMAGE_BYTES, PIXELS = 1 << 26, 1 << 26  # of one image; ImageNet's have a few megabytes
-LONGEST = 65_535  # pixels of a side, as of a JPEG's; resizing takes memory by the side
+LONGEST = 65_535  # pixels of a side, JPEG's limit; resizing takes memory by the side
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 
 
@@ -88,29 +85,26 @@ def read_table(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 def read_csv(path: Path) -> list[list[str]]:
     """Return the rows filename, label of one csv file."""
-    with naming(path):
-        if not path.is_file():
-            raise failure(path, "no such file; --csv FOLDER says where the csv files are")
+    if not path.is_file():
+        raise failure(path, "no such file; --csv FOLDER names the folder of the csv files")
+    with naming(path, "not a readable csv file"):
         with path.open("rb") as file:
             data = file.read(CSV_BYTES + 1)
-    try:
         if len(data) > CSV_BYTES:
             raise ValueError(f"more than {CSV_BYTES} bytes")
         head, *rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    except (ValueError, csv.Error) as error:
-        raise failure(path, f"not a csv file: {error}") from error
     while rows and not rows[-1]:  # blank lines
         rows.pop()
     if head != ["filename", "label"]:
         raise failure(path, "its first line is not filename,label")
+    if not rows:
+        raise failure(path, "no images in line 2")
     wrong = [
         f"line {i}"
         for i, row in enumerate(rows, 2)
         if len(row) != 2 or not all(re.fullmatch(LABEL, word) for word in row)
     ]
-    if wrong or not rows:
-        told = "no images" if not rows else "not a file name and a label"
-        refuse(path, [f"{told} in {(wrong or ['line 2'])[0]}", *wrong[1:]])
+    refuse(path, wrong and [f"not a file name and a label in {wrong[0]}", *wrong[1:]])
     return rows
 
 
@@ -136,14 +130,13 @@ def decode(place: Place, resize: Image.Resampling) -> Array:
 def decode_class(
     places: dict[str, list[Place]], resize: Image.Resampling, label: str
 ) -> Array:
-    """Return the images of one class; name the first that cannot be read."""
+    """Return the images of one class; the failure names the first unreadable ones."""
     images, wrong = np.empty((len(places[label]), *IMAGE), np.uint8), []
     for image, place in zip(images, places[label], strict=True):
         try:
             image[...] = decode(place, resize)
-        except (*DATA_ERRORS, MemoryError) as error:
-            unknown = isinstance(error, UnidentifiedImageError)
-            wrong.append(f"{place.name}: {'no JPEG or PNG' if unknown else reason(error)}")
+        except DATA_ERRORS as error:
+            wrong.append(f"{place.name}: not a readable JPEG or PNG: {reason(error)}")
     refuse(Path(label), wrong)
     return images
 
@@ -153,64 +146,52 @@ def from_files(source: Path, folder: Path, resize: str) -> Source:
     table, splits = read_table(folder)
     images = equal(folder, {label: len(names) for label, names in table.items()})
     places, by_order = find(source, table, splits)
-    told = ["the csv names were counted in ImageNet's order: not verified"] * by_order
+    remarks = ["csv names mapped by ImageNet's order: not verified"] * by_order
+    read = partial(decode_class, places, Image.Resampling[resize.upper()])
     members = {split: [x for x in table if splits[x] == split] for split in SPLITS}
-    return Source(members, images, partial(decode_class, places, FILTERS[resize]), told)
+    return Source(members, images, read, remarks)
 
 
 # ----- Command line -----
 
 OPENED = click.Path(exists=True, path_type=Path)
+CHOICE = click.Choice(FILTERS)
 
 
 @click.command()
-@click.option("--from", "source", type=OPENED, required=True, help="Folder, or tar.")
-@click.option("--csv", "table", type=FOLDER, help="Folder of the csv files, else SOURCE's.")
-@click.option("--out", default="miniimagenet.npz", type=FILE, show_default=True)
+@click.option("--from", "source", type=OPENED, required=True, help="Folder or tar to read.")
 @click.option(
-    "--resize",
-    type=click.Choice([*FILTERS]),
-    default="lanczos",
-    show_default=True,
-    help=RESIZE_HELP,
+    "--csv", "table", type=FOLDER, help="Folder of the csv files [that of SOURCE]."
 )
 @click.option(
-    "--sha256",
-    "hashes",
-    multiple=True,
-    metavar="HEX",
-    help="Hash that a pickle must have, looked at first; once for each pickle.",
+    "--out", default="miniimagenet.npz", show_default=True, type=FILE, help="File to write."
 )
-@click.option("--any-size", is_flag=True, help="Take other numbers of classes and images.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
+@click.option("--resize", type=CHOICE, help=RESIZE_HELP)
+@click.option("--sha256", "hashes", multiple=True, metavar="HEX", help=HASHES_HELP)
+@click.option("--any-size", is_flag=True, help="Allow any number of classes and images.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def main(
-    context: click.Context,
     source: Path,
     table: Path | None,
     out: Path,
-    resize: str,
+    resize: str | None,
     hashes: tuple[str, ...],
     any_size: bool,
     debug: bool,
 ) -> None:
-    """Turn mini-ImageNet, in any of the forms in which it is had, into one .npz."""
-    check_out(out)
+    """Turn mini-ImageNet, in any of its usual forms, into one .npz."""
     hashes = tuple(value.lower() for value in hashes)
     if wrong := [value for value in hashes if not re.fullmatch("[0-9a-f]{64}", value)]:
         raise click.UsageError(f"--sha256 {wrong[0]!r} is not 64 hexadecimal digits")
-    with ending(debug), ExitStack() as stack, warnings.catch_warnings():
+    with command(out, debug), ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of EXIF data, which some of ImageNet's lack
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        if not os.path.isdir(out.parent):
-            raise failure(out.parent, "no such folder")
         with naming(source):
             if source.is_file() and source.suffix != ".tar":
-                told = "give the folder of pickles, or what other archives unpack to"
-                raise failure(source, f"neither a folder nor a .tar; {told}")
+                advice = "give the folder of the pickles, or unpack other archives"
+                raise failure(source, f"neither a folder nor a .tar; {advice}")
             pickles = find_pickles(source)
-            typed = context.get_parameter_source("resize") is ParameterSource.COMMANDLINE
-            if pickles and (table or typed):
+            if pickles and (table or resize):
                 raise click.UsageError("--csv and --resize are not for pickles")
             if hashes and not pickles:
                 raise click.UsageError("--sha256 is for pickles")
@@ -218,15 +199,14 @@ def main(
                 found = from_pickles(pickles, hashes, stack)
             else:
                 folder = source if source.is_dir() else source.parent
-                found = from_files(source, table or folder, resize)
+                found = from_files(source, table or folder, resize or FILTERS[0])
         if not any_size:
             check_sizes(source, found)
         arrays, digest = write(out, found)
     shape = len(arrays["names"]), found.images, *IMAGE
     rows = [f"{'images':<10}{shape} uint8"]
     rows += [f"{name:<10}{array.shape} {array.dtype}" for name, array in arrays.items()]
-    rows += [f"sha256 of the images: {digest}", *found.told]
-    tell([click.format_filename(out), *rows])
+    report(out, [*rows, f"sha256 of the images: {digest}", *found.remarks])
 
 
 if __name__ == "__main__":

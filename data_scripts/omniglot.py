@@ -1,4 +1,4 @@
-"""Turn the two Omniglot zips into one omniglot.npz, downloading them if needed.
+"""Turn the two Omniglot zips into one omniglot.npz; download them if needed.
 
     python data_scripts/omniglot.py [--from DIR] [--out FILE]
 
@@ -27,25 +27,13 @@ from urllib.request import Request, urlopen
 
 import click
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from _files import (
-    DATA_ERRORS,
-    FILE,
-    FOLDER,
-    check_out,
-    ending,
-    failure,
-    naming,
-    note,
-    reason,
-    replacing,
-    tell,
-)
+from _files import FILE, FOLDER, command, failure, naming, note, replacing, report
 
 
 class Counts(NamedTuple):
-    """How many characters, drawings of each and rows per part there must be."""
+    """The right numbers of characters, drawings of each, and rows per part."""
 
     background: int = 964  # this and the next two: counted in the archives
     evaluation: int = 659
@@ -56,20 +44,20 @@ class Counts(NamedTuple):
 
 OFFICIAL = Counts()
 URL = "https://github.com/brendenlake/omniglot/raw/master/python"
-MD5 = {  # as torchmeta's source lists them; not checked against the files
+MD5 = {  # from torchmeta's source; not checked against the files
     "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
     "images_evaluation.zip": "6b91aef0f799c5bb55b94e3f2daec811",
 }
-# sha256 that read_drawings gives for the real drawings
+# What read_drawings returns for the real drawings
 KNOWN_DRAWINGS = "08d5e37f3272ec2d604c75b995f9e602c3248315859c7977b703583f68b853bd"
-TIMEOUT, TRIES, PAUSE = 30.0, 3, 1.0  # seconds, -, seconds (more before each try)
+TIMEOUT, TRIES, PAUSE = 30.0, 3, 1.0  # seconds, -, seconds (longer before each try)
 ARCHIVE_BYTES = 1 << 24  # twice the larger archive packed without compression
 TOTAL_BYTES = 1 << 26  # thirteen times the drawings of the larger archive
 DRAWING_BYTES = 1 << 16  # the largest drawing has 522 bytes
 MEMBERS = 25_000  # the larger archive has 19 280 drawings in 995 folders
-SIDE, SMALL = 105, 28  # pixels: as drawn; as cbfinn/maml resizes them
+SIDE, SMALL = 105, 28  # pixels: of a drawing; after resizing, as in cbfinn/maml
 
-# Whole alphabets, but for four characters of one; all others are for training.
+# Whole alphabets, and four characters of another; the rest is for training.
 VINYALS_VAL = {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"}
 VINYALS_TEST = {
     *("Kannada", "Keble", "Malayalam", "Manipuri", "Mongolian", "Oriya", "Sylheti"),
@@ -80,17 +68,16 @@ VINYALS_TEST = {
 Arrays = dict[str, np.ndarray]
 Catalogue = dict[str, list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]]  # by character
 COMPRESSIONS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-NETWORK_ERRORS = (  # all but those of the disk
-    *(URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError),
-    ValueError,  # a URL that cannot be read
-)
+# The errors of the network, not of the disk; ValueError: urllib cannot parse the URL.
+NETWORK_ERRORS = URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError
+NETWORK_ERRORS = *NETWORK_ERRORS, ValueError
 
 
 # ----- Download -----
 
 
 def receive(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of the file at `url`, up to a little too much."""
+    """Append to `part` the bytes that it lacks of `url`; stop just above ARCHIVE_BYTES."""
     start = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urlopen(request, timeout=TIMEOUT) as response:
@@ -100,7 +87,7 @@ def receive(url: str, part: Path) -> None:
                 file.write(chunk)
                 if file.tell() > ARCHIVE_BYTES:
                     return
-        if response.length:  # to read(n), a broken connection is an end like another
+        if response.length:  # read(n) does not raise when the connection breaks
             raise IncompleteRead(b"", response.length)
 
 
@@ -113,23 +100,23 @@ def receive_patiently(url: str, part: Path, pause: float) -> None:
         except HTTPError as error:
             error.close()
             last = error
-            if error.code == 416:  # `part` is as long as the file, or longer
+            if error.code == 416:  # `part` is at least as long as the file
                 part.unlink(missing_ok=True)
             elif error.code < 500:
                 break
         except NETWORK_ERRORS as error:
             last = error
-    advice = f"to do without, put {' and '.join(MD5)} in DIR and use --from DIR"
+    advice = f"without a network, put {' and '.join(MD5)} in DIR and use --from DIR"
     raise failure(url, f"{str(last).strip('<>')}; {advice}") from last
 
 
 def md5_of(data: bytes) -> str:
-    """Hash what only has to be the expected file, not to withstand an attack."""
+    """Return the md5 of a file's bytes, which is no protection from an attack."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def download(url: str, path: Path, md5: str, pause: float = PAUSE) -> None:
-    """Bring the file with this `md5` to `path`; until then, what is there stays."""
+    """Download the file with this `md5` to `path`, which is replaced only by that file."""
     part = path.with_name(path.name + ".part")
     with naming(part):
         if path.is_file() and md5_of(path.read_bytes()) == md5:
@@ -142,29 +129,25 @@ def download(url: str, path: Path, md5: str, pause: float = PAUSE) -> None:
             return
         part.unlink()
     page = "looks like an HTML page, " if data.lstrip().startswith(b"<") else ""
-    has = f"{page}{len(data)} bytes with md5 {got}, expected md5 {md5}; removed"
-    raise failure(url, has)
+    raise failure(url, f"{page}{len(data)} bytes, md5 {got}, expected md5 {md5}; removed")
 
 
 # ----- Archives -----
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open one archive; anything wrong with it becomes one line that names it."""
-    with naming(path):
-        if not path.is_file():
-            raise failure(path, f"no such file; needed are {' and '.join(MD5)}")
+    """Open one archive after a check of its size."""
+    if not path.is_file():
+        raise failure(path, f"no such file; needed are {' and '.join(MD5)}")
+    with naming(path, "not a readable zip"):
         if path.stat().st_size > ARCHIVE_BYTES:
-            raise failure(path, f"more than {ARCHIVE_BYTES} bytes")
-    try:
+            raise ValueError(f"more than {ARCHIVE_BYTES} bytes")
         return zipfile.ZipFile(path)
-    except DATA_ERRORS as error:
-        raise failure(path, f"not a readable zip: {reason(error)}") from error
 
 
 def fault_of(member: zipfile.ZipInfo) -> str:
-    """Say what is wrong with a member whatever its name, "" if nothing is."""
-    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 when packed without one
+    """Return what is wrong with a member, whatever its name; "" if nothing is."""
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0: the packer gave none
     faults = {
         "encrypted": member.flag_bits & 1,
         "a link or special file": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
@@ -177,13 +160,13 @@ def fault_of(member: zipfile.ZipInfo) -> str:
 def find_drawings(
     archive: zipfile.ZipFile, half: str
 ) -> dict[str, dict[int, zipfile.ZipInfo]]:
-    """Sort the members by character and number; refuse any that is not a drawing."""
+    """Return {character: {number: drawing}}; refuse all other members but folders."""
     found, seen = {}, set()
     character = r"([A-Za-z_()-]+/character[0-9]{2})"
     drawing = re.compile(rf"images_{half}/{character}/[0-9]{{4}}_([0-9]{{2}})\.png")
     folder = re.compile(rf"images_{half}/([A-Za-z_()-]+/|{character}/)?")
     for member in archive.infolist():
-        # zipfile cuts `filename` at a NUL; `orig_filename` is what the archive says.
+        # zipfile cuts `filename` at a NUL; `orig_filename` is the name in the archive.
         name = member.orig_filename
         match = drawing.fullmatch(name)
         fault = fault_of(member)
@@ -201,7 +184,7 @@ def find_drawings(
 def catalogue(
     archive: zipfile.ZipFile, half: str, characters: int, drawings: int
 ) -> Catalogue:
-    """Check all that can be checked before a pixel is read."""
+    """Return the drawings of each character, checked as far as no pixel is needed."""
     members = archive.infolist()
     size = sum(member.file_size for member in members)
     if len(members) > MEMBERS or size > TOTAL_BYTES:
@@ -225,40 +208,36 @@ def catalogue(
 
 
 def decode(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Image:
-    """Read one drawing as a mode-"L" image of 105 x 105 pixels, paper 255."""
-    try:
+    """Return one drawing as a mode-"L" image of 105 x 105 pixels, paper 255."""
+    with naming(f"{archive.filename}: {member.filename!r}", "not a readable PNG"):
         with archive.open(member) as file:
             data = file.read(DRAWING_BYTES + 1)
         if len(data) > DRAWING_BYTES:
             raise ValueError("too large")
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if image.size != (SIDE, SIDE) or image.mode not in ("1", "L"):
-                has = f"{image.size} pixels of mode {image.mode!r}"
-                raise ValueError(f"{has}, expected {(SIDE, SIDE)} of '1' or 'L'")
+                found = f"{image.size} pixels of mode {image.mode!r}"
+                raise ValueError(f"{found}, expected {(SIDE, SIDE)} of '1' or 'L'")
             return image.convert("L")
-    except DATA_ERRORS as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        told = "not a PNG" if unknown else reason(error)
-        raise failure(archive.filename, repr(member.filename), told) from error
 
 
 def shrink(image: Image.Image) -> np.ndarray:
     """Return (28, 28) uint8 with ink 255 and paper 0, from a mode-"L" image."""
-    # Asked to resize mode "1", Pillow silently takes the nearest neighbour instead.
+    # Pillow would ignore the filter in mode "1" and take the nearest neighbour.
     small = image.resize((SMALL, SMALL), Image.Resampling.LANCZOS)
     return 255 - np.asarray(small)
 
 
 def read_drawings(characters: Catalogue, drawings: int) -> tuple[np.ndarray, str]:
-    """Return the images, (C, drawings, 28, 28), and the hash of what was drawn.
+    """Return the images, (C, drawings, 28, 28), and the hash of the original drawings.
 
-    The hash is a sha256 over each name, a newline and the original pixels of its
-    drawings: one byte per pixel, ink 0 and paper 255.
+    The hash is a sha256 over each name, a newline and the pixels of its drawings before
+    they are resized: one byte per pixel, ink 0 and paper 255.
     """
     images = np.zeros((len(characters), drawings, SMALL, SMALL), np.uint8)
     digest = hashlib.sha256()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of a 90-megapixel bomb Pillow only warns
+        warnings.simplefilter("error")  # Pillow only warns of a 90-megapixel bomb
         for row, (name, members) in enumerate(characters.items()):
             digest.update(name.encode() + b"\n")
             for column, (archive, member) in enumerate(members):
@@ -278,8 +257,8 @@ def make_splits(names: list[str], lake: list[int], counts: Counts) -> Arrays:
     if (sizes := tuple(map(vinyals.count, range(3)))) != counts.vinyals:
         has = f"{sizes} characters in the Vinyals split, expected {counts.vinyals}"
         raise failure("these are not Omniglot's alphabets", has)
-    # The official code shuffles os.listdir's order with random.seed(1), so its split
-    # depends on the file system and cannot be had again; this one has its sizes.
+    # The official code shuffles the order of os.listdir with random.seed(1). Its split
+    # depends on the file system and cannot be reproduced; this one has its sizes.
     finn = np.empty(len(names), int)
     shuffled = np.random.default_rng(1).permutation(len(names))
     finn[shuffled] = np.repeat(range(3), counts.finn)
@@ -320,19 +299,16 @@ SOURCE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--from", "source", type=SOURCE, help="Folder with both zips.")
-@click.option("--out", default="omniglot.npz", type=FILE)
-@click.option("--cache", type=FOLDER, help="Folder for downloads, else that of --out.")
-@click.option("--url", default=URL, help="Where the zips are.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(source: Path | None, out: Path, cache: Path | None, url: str, debug: bool):
-    """Turn the two Omniglot zips into one .npz, downloading them if needed."""
-    check_out(out)
+@click.option("--from", "source", type=SOURCE, help="Folder of both zips; no download.")
+@click.option("--out", default="omniglot.npz", show_default=True, type=FILE, help="Output.")
+@click.option("--cache", type=FOLDER, help="Folder for downloads [that of --out].")
+@click.option("--url", default=URL, show_default=True, help="Web address of the zips.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
+def main(source: Path | None, out: Path, cache: Path | None, url: str, debug: bool) -> None:
+    """Turn the two Omniglot zips into one .npz; download them if needed."""
     if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url {url!r} is not for http or https")
-    with ending(debug):
-        if not os.path.isdir(out.parent):
-            raise failure(out.parent, "no such folder")
+        raise click.UsageError(f"--url {url!r} does not begin with http:// or https://")
+    with command(out, debug):
         if source is None:
             source = cache or out.parent
             with naming(source):
@@ -342,8 +318,7 @@ def main(source: Path | None, out: Path, cache: Path | None, url: str, debug: bo
         arrays, digest = prepare(source)
         write(arrays, out)
     rows = [f"{name:<14}{array.shape} {array.dtype}" for name, array in arrays.items()]
-    rows = [click.format_filename(out), *rows, f"sha256 of the drawings: {digest}"]
-    tell(rows)
+    report(out, [*rows, f"sha256 of the drawings: {digest}"])
     if digest != KNOWN_DRAWINGS:
         click.echo("Warning: these drawings differ from the known ones", err=True)
 

@@ -731,6 +731,20 @@ MUTATIONS = [
     ),
     # ----- pictures -----
     Mutation(
+        "a chain drawn with one step too few on the way back",
+        "plots/chain.py",
+        "chain.back(steps[k:], last)",
+        "chain.back(steps[k + 1 :], last)",
+        "plots/test_chain.py",
+    ),
+    Mutation(
+        "a chain drawn with arrows uphill",
+        "plots/chain.py",
+        "axes.quiver(*found.thetas.T, *-vs.T,",
+        "axes.quiver(*found.thetas.T, *vs.T,",
+        "plots/test_chain.py",
+    ),
+    Mutation(
         "bands of one standard error",
         "plots/figures.py",
         "    low = np.maximum(mean - half, least)",
@@ -1550,7 +1564,7 @@ MUTATIONS = [
 
 def copy_of(mutation: Mutation, folder: Path) -> None:
     """Write the mutated package and the tests into `folder`."""
-    for name in ("tinymaml", "tests", "data_scripts"):
+    for name in ("tinymaml", "tests", "data_scripts", ".github"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
         )

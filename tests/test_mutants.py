@@ -28,13 +28,14 @@ def test_the_table_names_every_mutant_and_a_test_that_exists():
         assert f"def {function}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
-def test_the_readme_quotes_it():
-    """Rejects a README with rows or a count that the table does not have."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_of_the_tests_quotes_it():
+    """Rejects a README with rows that the table does not have, or too large a count."""
+    readme = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
     quoted = [line for line in readme.splitlines() if ".py::test_" in line]
-    assert len(quoted) >= 8
+    assert len(quoted) >= 4
     assert {*quoted} <= {*KEPT.splitlines()}
-    assert f"{len(ROWS)} wrong programs" in readme
+    (claimed,) = re.findall(r"more than (\d+)\s+wrong programs", readme)
+    assert len(ROWS) > int(claimed)
 
 
 @pytest.mark.slow

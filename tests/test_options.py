@@ -1,41 +1,60 @@
-"""Options made from fields: what a value may be, typed or in a file."""
+"""Options made from fields: what a value may be, in Python, typed or in a file."""
 
 import dataclasses
+import inspect
 import json
 import math
+from functools import partial
 
-import click
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymaml.cli.options import (
-    Flag,
-    Number,
-    Text,
-    Widths,
-    options_of,
-    read_file,
-    shown,
-    types_of,
-)
+from processes import here
+from tinymaml import algorithms
+from tinymaml.cli.options import check_file, read_file
+from tinymaml.cli.train import OTHERS
 from tinymaml.errors import UsageError
-from tinymaml.experiments import MODULES
+from tinymaml.experiments import MODULES, images
 from tinymaml.experiments.common import Config
+from tinymaml.options import (
+    Values,
+    check,
+    flag,
+    flags,
+    option,
+    options_of,
+    redefault,
+    shown,
+)
 
 
 KINDS = [module.CONFIG for module in MODULES.values()]
+PAIRS = [
+    pytest.param(kind, algorithms.find(name), id=f"{kind.name}-{name}")
+    for kind in KINDS
+    for name in algorithms.available(kind.setting, kind.offers)
+]
 SINE = MODULES["sine"].CONFIG
 GLYPHS = MODULES["glyphs"].CONFIG
-OTHERS = {"workers": Number(int, least=1, most=256), "out": Text(), "quiet": Flag()}
 
 
-def taken(kind: click.ParamType, value: object) -> object:
+def taken(values: Values, value: object) -> object:
     """Return the value as converted, "refused" when it is refused."""
     try:
-        return kind.convert(value, None, None)
-    except click.BadParameter:
+        return values.parsed(value) if isinstance(value, str) else values.checked(value)
+    except ValueError:
         return "refused"
+
+
+def refused(values: Values, value: object) -> bool:
+    """Return whether a value that stands in a file, or is given in Python, is refused."""
+    try:
+        values.checked(value)
+    except ValueError:
+        return True
+    return False
 
 
 # ----- Numbers -----
@@ -47,7 +66,7 @@ def taken(kind: click.ParamType, value: object) -> object:
 )
 def test_texts_that_are_no_finite_number(text):
     """Rejects float(text), which takes nan, inf, underscores and any script's digits."""
-    assert taken(Number(float), text) == "refused"
+    assert taken(Values(float), text) == "refused"
 
 
 @pytest.mark.parametrize(
@@ -55,20 +74,20 @@ def test_texts_that_are_no_finite_number(text):
 )
 def test_texts_that_are_no_integer(text):
     """Rejects int(text), which takes underscores and any script's digits."""
-    assert taken(Number(int), text) == "refused"
+    assert taken(Values(int), text) == "refused"
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_finite_float_comes_back(value):
     """Rejects a conversion that rounds."""
-    assert taken(Number(float), repr(value)) == value
+    assert taken(Values(float), repr(value)) == value
 
 
 @given(st.integers(), st.integers(0, 10), st.integers(10, 20))
 def test_integers_in_the_range_and_no_others(value, least, most):
     """Rejects a range that is off by one, or that huge integers overflow."""
     inside = least <= value <= most
-    number = Number(int, least=least, most=most)
+    number = Values(int, least=least, most=most)
     for given_as in (value, str(value)):
         assert taken(number, given_as) == (value if inside else "refused")
 
@@ -76,23 +95,23 @@ def test_integers_in_the_range_and_no_others(value, least, most):
 @pytest.mark.parametrize("value", [10**400, -(10**400), str(10**400)], ids=["+", "-", "s"])
 def test_integers_beyond_floats_are_refused(value):
     """Rejects math.isfinite of an integer that no float holds: OverflowError."""
-    assert taken(Number(int, least=0, most=9), value) == "refused"
-    assert taken(Number(float, least=0, most=9), value) == "refused"
+    assert taken(Values(int, least=0, most=9), value) == "refused"
+    assert taken(Values(float, least=0, most=9), value) == "refused"
 
 
 @pytest.mark.parametrize("value", [True, None, [], {}, 1.5, "1.5", math.nan, b"1"])
 def test_values_of_other_types_are_no_integers(value):
     """Rejects True for 1, and what only a file can hold."""
-    assert taken(Number(int), value) == "refused"
+    assert taken(Values(int), value) == "refused"
 
 
 def test_ends_of_ranges():
     """Rejects an open end that is closed, or the other way round; -0.0 is 0."""
-    assert taken(Number(float, above=0), "0") == "refused"
-    assert taken(Number(float, above=0), "5e-324") == 5e-324
-    assert taken(Number(float, least=0), "-0.0") == 0
-    assert taken(Number(float, least=0), "1e-400") == 0
-    assert taken(Number(float, least=0), "-5e-324") == "refused"
+    assert taken(Values(float, above=0), "0") == "refused"
+    assert taken(Values(float, above=0), "5e-324") == 5e-324
+    assert taken(Values(float, least=0), "-0.0") == 0
+    assert taken(Values(float, least=0), "1e-400") == 0
+    assert taken(Values(float, least=0), "-5e-324") == "refused"
 
 
 # ----- Widths, texts, flags -----
@@ -101,64 +120,169 @@ def test_ends_of_ranges():
 @pytest.mark.parametrize("text", ["40,,40", "40,x", "40,0", "", ",", "40,", "1e9", "4.0"])
 def test_widths_that_are_none(text):
     """Rejects leaving a bad element out."""
-    assert taken(Widths(Number(int, least=1, most=10**4)), text) == "refused"
+    assert taken(Values(tuple, least=1, most=10**4), text) == "refused"
 
 
 @pytest.mark.parametrize("value", [3, {"a": 1}, [1, "x"], [1.5], [True], None])
 def test_widths_in_a_file_are_lists_of_integers(value):
     """Rejects a width that is no integer."""
-    assert taken(Widths(Number(int)), value) == "refused"
+    assert taken(Values(tuple), value) == "refused"
 
 
 @given(st.lists(st.integers(1, 10**4), min_size=1))
 def test_widths_come_back(widths):
     """Rejects a value shown in a form that is not taken."""
-    kind = Widths(Number(int, least=1, most=10**4))
+    kind = Values(tuple, least=1, most=10**4)
     assert taken(kind, shown(tuple(widths))) == tuple(widths) == taken(kind, widths)
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\0b", "\udcff", "\x1b[31m", 3, None])
 def test_texts_that_cannot_be_shown(value):
     """Rejects an error message of two lines, and bytes that are no UTF-8."""
-    assert taken(Text(), value) == "refused"
+    assert refused(Values(str), value)
 
 
 @pytest.mark.parametrize("value", ["true", 1, 0, None])
 def test_flags_are_true_or_false(value):
     """Rejects "false", which is true."""
-    assert taken(Flag(), value) == "refused"
+    assert refused(Values(bool), value)
 
 
-# ----- Every experiment's fields -----
+def test_choices():
+    """Rejects a text that is none of the choices, and a pattern that takes too much."""
+    values = Values(str, choices=("mean", "sum"), others=r".+\.py:\w+")
+    for right in ("mean", "sum", "a/b.py:X"):
+        assert taken(values, right) == right
+    for wrong in ("Mean", "mea", "means", "", "a.py", ".py:X", "x a.py:X\n"):
+        assert taken(values, wrong) == "refused"
+    with pytest.raises(ValueError, match=r"'median' is not one of mean, sum$"):
+        values.checked("median")
+    assert taken(Values(str), "anything") == "anything"
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.float32(0.5), np.float64(2.0)])
+def test_numbers_of_numpy(number):
+    """Rejects `for seed in np.arange(3)`, and a NumPy scalar kept in a configuration."""
+    kind = int if isinstance(number, np.integer) else float
+    assert Values(kind, least=0, most=9).checked(number) == number
+    assert type(Values(kind, least=0, most=9).checked(number)) is kind
+    assert refused(Values(kind, least=4, most=9), number)
+    assert refused(Values(float, least=0), np.float32(math.nan))
+
+
+# ----- Declarations -----
+
+
+@dataclasses.dataclass
+class Parent:
+    """Options to override."""
+
+    size: int = option(3, "a size", "a source", least=1, most=9)
+    name: str = option("a", "a name", choices=("a", "b"))
+
+
+@dataclasses.dataclass
+class Child(Parent):
+    """Overrides both."""
+
+    size: int = redefault(Parent, "size", 5)
+    name: str = redefault(Parent, "name", "b", "another source", "another name")
+
+
+def test_another_default_keeps_the_rest():
+    """Rejects an override that loses the range or the help, or keeps a source that is of
+    the old default."""
+    before, after = (options_of(kind) for kind in (Parent, Child))
+    size, name = after["size"], after["name"]
+    assert size == before["size"]._replace(default=5, source="")
+    assert size.values == Values(int, least=1, most=9)
+    assert name.values == before["name"].values
+    assert (name.default, name.source, name.help) == ("b", "another source", "another name")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_default_passes_its_own_check(kind: type[Config]):
+def test_what_is_written_once_is_the_same_in_every_experiment(kind):
+    """Rejects an inherited option that is written again: its range, choices and role are
+    those of the class that has it first."""
+    for name, one in options_of(kind).items():
+        for base in kind.__mro__[1:]:
+            if dataclasses.is_dataclass(base) and name in options_of(base):
+                other = options_of(base)[name]
+                assert (one.values, one.role) == (other.values, other.role), name
+
+
+DECLARING = [Config, images.Images, *KINDS, *{row.options for row in algorithms.ROWS}]
+
+
+def test_every_help_is_written_once():
+    """Rejects a default that is overridden by writing the option anew, with its help."""
+    modules = {inspect.getmodule(kind) for kind in DECLARING}
+    text = "\n".join(map(inspect.getsource, modules))
+    text = text.replace('"\n        "', "").replace("'\n        '", "")
+    own = {(name, one.help) for kind in DECLARING for name, one in options_of(kind).items()}
+    for name, help in own:
+        written = text.count(json.dumps(help))
+        assert written <= 1, (name, help)
+
+
+# ----- Every experiment's options -----
+
+
+@pytest.mark.parametrize(("kind", "record"), PAIRS)
+def test_every_default_passes_its_own_check(kind, record):
     """Rejects a default outside of its range, and a field without help."""
-    types = types_of(kind)
-    for field in dataclasses.fields(kind):
-        assert taken(types[field.name], field.default) == field.default
-        assert field.metadata["help"]
-        if not isinstance(field.default, bool):
-            assert taken(types[field.name], shown(field.default)) == field.default
+    for one in kind.options_for(record).values():
+        assert one.help
+        assert one.values.checked(one.default) == one.default
+        if one.values.kind is not bool:
+            assert one.values.parsed(shown(one.default)) == one.default
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_field_is_an_option(kind):
-    """Rejects an option that the command line does not have."""
-    options = {option.name: option for option in options_of(kind)}
-    assert [*options] == [field.name for field in dataclasses.fields(kind)]
-    command = click.Command("train", params=[*options.values()], callback=kind)
-    assert command.main([], standalone_mode=False) == kind()
+@pytest.mark.parametrize(("kind", "record"), PAIRS)
+def test_every_field_is_an_option(kind, record):
+    """Rejects an option that the command line does not have, or not with that default."""
+    fields = [one.name for one in dataclasses.fields(kind)]
+    fields += [one.name for one in dataclasses.fields(record.options)]
+    assert {*kind.options_for(record)} == {*fields} - {"own"}
+    text = here("train", kind.name, "--algorithm", record.name, "--help").out
+    text = " ".join(text.split())
+    for one in kind.options_for(record).values():
+        assert f" {one.flag}" in text
+        if one.values.kind is not bool and one.default != "":
+            assert f"[default: {shown(one.default)}]" in text
+
+
+def test_checking_says_what_is_wrong():
+    """Rejects an unknown name that is passed over, and one without the name meant."""
+    options = options_of(Parent)
+    assert check(options, {"size": 4}) == {"size": 4}
+    for wrong, message in (
+        ({"size": 10}, "^--size: 10 is above 9$"),
+        ({"size": 0}, "^--size: 0 is below 1$"),
+        ({"name": "c"}, "^--name: 'c' is not one of a, b$"),
+        ({"sice": 4}, r"^--sice: no such option; did you mean --size\?$"),
+        ({"zzzz": 4}, "^--zzzz: no such option$"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            check(options, wrong)
+
+
+def test_flags_are_what_one_types():
+    """Rejects --tune True, a list in brackets, and underscores."""
+    values = {"inner_steps": 2, "tune": False, "adapt_norm": True, "hidden": (4, 4)}
+    assert flags(values) == "--inner-steps 2 --no-tune --adapt-norm --hidden 4,4"
+    assert flag("inner_steps") == "--inner-steps"
 
 
 # ----- Configuration files -----
 
 
-def read(tmp_path, text: str | bytes, kind: type[Config] = SINE) -> dict:
+def read(tmp_path, text: str | bytes, kind=SINE, algorithm="maml") -> dict:
     file = tmp_path / "c.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_file(str(file), kind, OTHERS)
+    record = algorithms.find(algorithm)
+    options, unknown = kind.options_for(record), partial(kind.unknown, record)
+    return check_file(str(file), read_file(str(file)), options, OTHERS, unknown)
 
 
 def test_a_file_has_the_names_of_the_command_line(tmp_path):
@@ -179,13 +303,21 @@ def test_a_file_has_the_names_of_the_command_line(tmp_path):
     assert read(tmp_path, 'adapt_norm = true\nnet = "dense"', GLYPHS)["adapt_norm"] is True
 
 
-@given(st.builds(SINE, seed=st.integers(0, 2**63), alpha=st.floats(0, 1e9)))
+@given(
+    st.builds(
+        SINE,
+        algorithm=st.sampled_from(["maml", "context"]),
+        seed=st.integers(0, 2**63),
+        alpha=st.floats(0, 1e9),
+    )
+)
 def test_a_configuration_written_is_the_one_read(tmp_path_factory, config):
     """Rejects an option that a file cannot hold."""
-    values = dataclasses.asdict(config)
+    values = {name: x for name, x in config.values().items() if config.uses(name)}
     # JSON writes these values as TOML does.
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-    assert SINE(**read(tmp_path_factory.getbasetemp(), "\n".join(lines))) == config
+    folder, text = tmp_path_factory.getbasetemp(), "\n".join(lines)
+    assert SINE(**read(folder, text, algorithm=config.algorithm)) == config
 
 
 BAD_FILES = {
@@ -195,13 +327,14 @@ BAD_FILES = {
     "not-utf8": (b"alpha = 1 # \xff", "utf-8"),
     "utf16": ("alpha = 1".encode("utf-16"), "utf-8"),
     "deep": ("alpha = " + "[" * 5000, "recursion|nest"),
-    "unknown": ("alhpa = 1", "unknown key 'alhpa'; did you mean 'alpha'"),
-    "far-off": ("zzzz = 1", "unknown key 'zzzz'$"),
-    "section": ("[sine]\nalpha = 1", "unknown key 'sine'"),
-    "options-of-others": ("ways = 5", "unknown key 'ways'"),
-    "itself": ('config = "x"', "unknown key 'config'"),
-    "text": ('alpha = "0.1"', r"alpha: '0\.1' is text, not number"),
-    "text-for-list": ('hidden = "4,4"', "hidden: '4,4' is text, not widths"),
+    "unknown": ("alhpa = 1", r"--alhpa: no such option; did you mean --alpha\?$"),
+    "far-off": ("zzzz = 1", "--zzzz: no such option$"),
+    "section": ("[sine]\nalpha = 1", "--sine: no such option"),
+    "options-of-others": ("ways = 5", "--ways: no such option"),
+    "of-an-algorithm": ("points = 5", "--points: an option of --algorithm averaged or"),
+    "itself": ('config = "x"', "--config: no such option"),
+    "text": ('alpha = "0.1"', r"alpha: '0\.1' is not a number"),
+    "text-for-list": ('hidden = "4,4"', "hidden: '4,4' is not a list of integers"),
     "true": ("tasks = true", "tasks: True is not an integer"),
     "float": ("tasks = 1.0", "tasks: 1.0 is not an integer"),
     "date": ("alpha = 1979-05-27", "alpha: .* is not a number"),

@@ -13,6 +13,7 @@ from tinymaml.algorithms import averaged as module
 from tinymaml.algorithms.averaged import FREE, TO_MEAN, TO_ZERO, doubling, fitted
 from tinymaml.algorithms.baselines import support_gradient
 from tinymaml.check.differences import directions, slopes_error
+from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, as_task, drawn
@@ -319,3 +320,13 @@ def test_a_state_of_one_net_starts_where_it_is():
     theta = np.random.default_rng(0).standard_normal(10).astype("float32")
     start = config.method.start(theta, problem(config))
     assert start.tobytes() == theta.tobytes()
+
+
+@pytest.mark.parametrize("algorithm", AVERAGES)
+def test_a_gradient_of_another_dtype_is_an_error(monkeypatch, algorithm):
+    """Rejects a conversion to theta's dtype that nobody asked for."""
+    config = of(algorithm, dtype="float32")
+    wide = lambda _, chunk: (0.0, chunk[1].astype("float64"))  # noqa: E731
+    monkeypatch.setattr(step, "chunk_gradients", wide)
+    with pytest.raises(WorldError, match="gradient became float64 while theta is float32"):
+        step.iterate(config, loop.initial_state(config), Here())

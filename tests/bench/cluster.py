@@ -23,13 +23,12 @@ import costs
 import measure
 import network
 import numpy as np
-from arithmetic import NETWORKS, SETTINGS, step
+from arithmetic import NETWORKS, SETTINGS
 from costs import BARE, CONFIGS, DASK, FREE, HERE, Job
 from network import Cluster, Engine
 
-from tinymaml.harness import loop
-from tinymaml.harness.runs import State
-from tinymaml.optim import Moments
+from tinymaml.harness import loop, step
+from tinymaml.optim import Moments, State
 from tinymaml.speed import machine, workers
 
 
@@ -90,8 +89,8 @@ def simulated(row: Try, job: Job, engine: Engine) -> dict[str, float]:
     with Cluster(row.workers, draws, answer, injected, net) as cluster:
         for _ in range(STEPS + 1):
             start = time.perf_counter(), time.process_time()
-            _, gradient = loop.average_gradient(config, state, cluster)
-            loop.update(config, state, gradient)
+            _, gradient = step.average_gradient(config, state, cluster)
+            step.update(config, state, gradient)
             taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     seconds, cpu = np.median(taken[1:], axis=0)
     return {"seconds": float(seconds), "cpu": float(cpu)}
@@ -109,8 +108,8 @@ def real_dask(pool: Executor, rounds: int = 7) -> dict[str, Any]:
         each = workers.gather(pool, costs.timed_chunk, fixed, [chunk, chunk])
         chunks.append(np.mean(each))
         start = time.perf_counter()
-        _, gradient = loop.average_gradient(config, state, pool)
-        state = loop.update(config, state, gradient)
+        _, gradient = step.average_gradient(config, state, pool)
+        state = step.update(config, state, gradient)
         steps.append(time.perf_counter() - start)
     calls = len(workers.spans(config.tasks, config.chunk))
     chunk, took = (float(np.median(each[2:])) for each in (chunks, steps))
@@ -261,14 +260,14 @@ def tried_row(
     """Return a line of the check: prediction, simulation, their ratio, CPU."""
     row = Try(**told)
     on = engines[row.engine], NETWORKS[row.network]
-    expected = step(jobs[row.job], row.calls, row.workers, *on)
+    expected = arithmetic.step(jobs[row.job], row.calls, row.workers, *on)
     where = f"{row.engine}, {row.network}"
     return [row.job, where, *row[3:], expected, seconds, seconds / expected, cpu]
 
 
 def real_row(job: Job, engine: Engine, calls: int, chunk: float, took: float) -> list[Any]:
     """Return the line of the real run."""
-    expected = step(job._replace(seconds=chunk), calls, 2, engine, HERE)
+    expected = arithmetic.step(job._replace(seconds=chunk), calls, 2, engine, HERE)
     return [str(calls), *ms(chunk, expected, took), took / expected]
 
 

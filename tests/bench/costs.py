@@ -25,9 +25,8 @@ from tinymaml.experiments.common import Config
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import loop, runs
-from tinymaml.harness.runs import State
-from tinymaml.optim import Moments
+from tinymaml.harness import checkpoints, loop, step
+from tinymaml.optim import Moments, State
 from tinymaml.speed import machine, workers
 
 
@@ -85,7 +84,7 @@ def one_chunk(name: str) -> Callable[[], tuple[Any, Array]]:
         theta, episode = works.parameters(POOLED), works.episodes(POOLED)
         return lambda: (np.float32(0), works.replayed_chunk(POOLED, theta, episode))
     theta = loop.initial_state(config).theta
-    return lambda: loop.chunk_gradient(config, theta, 0, range(config.chunk))
+    return lambda: step.chunk_gradient(config, theta, 0, range(config.chunk))
 
 
 def chunk_in_worker(name: str) -> tuple[float, tuple[Any, Array]]:
@@ -112,7 +111,7 @@ def sent(config: Config, theta: Array) -> int:
     """Return the bytes of the call that a meta-step sends for a chunk."""
     noting = Noting((np.float32(0), theta))
     state = State(10**4, theta, Moments(theta, theta))
-    loop.average_gradient(config.with_changes({"tasks": config.chunk}), state, noting)
+    step.average_gradient(config.with_changes({"tasks": config.chunk}), state, noting)
     [size] = noting.bytes
     return size
 
@@ -125,8 +124,10 @@ def measured_job(name: str) -> Job:
     theta = answer[1]
     state = State(0, theta, Moments(theta, theta))
     with tempfile.TemporaryDirectory() as folder:
-        saved = least(lambda: runs.save(Path(folder), config, state), time.perf_counter)
-    updated = least(lambda: loop.update(config, state, theta), time.process_time)
+        saved = least(
+            lambda: checkpoints.save(Path(folder), config, state), time.perf_counter
+        )
+    updated = least(lambda: step.update(config, state, theta), time.process_time)
     return Job(
         parameters=theta.size,
         tasks=config.chunk,
@@ -195,5 +196,5 @@ def dask_workers() -> Iterator[Executor]:
 def timed_chunk(config: Config, theta: Array, iteration: int, tasks: range) -> float:
     """Return the seconds of a chunk; called in a worker."""
     start = time.perf_counter()
-    loop.chunk_gradient(config, theta, iteration, tasks)
+    step.chunk_gradient(config, theta, iteration, tasks)
     return time.perf_counter() - start

@@ -27,9 +27,10 @@ import torch
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
+from tinymaml.harness import policy_step
 from tinymaml.harness.loop import initial_state
-from tinymaml.harness.runs import State
-from tinymaml.rl import rollout, trpo
+from tinymaml.optim import State
+from tinymaml.rl import rollout
 from tinymaml.speed import machine
 from tinymaml.speed.workers import Here, engine, spans
 
@@ -43,7 +44,7 @@ THREADS = sorted({1, os.cpu_count() or 1})
 
 def ours(config: PointNav, state: State, pool: Executor) -> Callable[[], object]:
     """Return one iteration of tinymaml's."""
-    return lambda: trpo.iterate(config, state, pool)
+    return lambda: policy_step.iterate(config, state, pool)
 
 
 def peer(
@@ -79,7 +80,9 @@ def difference(config: PointNav, state: State) -> float:
     config = config.with_changes({"dtype": "float64"})
     state = state._replace(theta=state.theta.astype(float))
     tasks = spans(config.tasks, config.chunk)
-    chunks = [trpo.collect(config, state.theta, state.iteration, some) for some in tasks]
+    chunks = [
+        policy_step.collect(config, state.theta, state.iteration, some) for some in tasks
+    ]
     g = sum(chunk.gradient for chunk in chunks) / config.tasks
     theirs = peer(config, state, config.tasks)()[1].numpy()
     return float(np.linalg.norm(g - theirs) / np.linalg.norm(g))
@@ -89,7 +92,7 @@ def warmed(config: PointNav, iterations: int) -> State:
     """Return the state after some iterations: trajectories that reach their goals."""
     state = initial_state(config)
     for _ in range(iterations):
-        state, _ = trpo.iterate(config, state, Here())
+        state, _ = policy_step.iterate(config, state, Here())
     return state
 
 

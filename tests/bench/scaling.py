@@ -44,6 +44,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import drawn
 from tinymaml.harness import loop
+from tinymaml.harness import step as training
 from tinymaml.speed import workers
 
 
@@ -99,7 +100,7 @@ def split(rounds: int) -> dict[int, dict[str, float]]:
     with ExitStack() as open_engines:
         engines = {n: open_engines.enter_context(workers.engine(n)) for n in WORKERS}
         calls = {
-            n: partial(loop.average_gradient, SPLIT, state, engine)
+            n: partial(training.average_gradient, SPLIT, state, engine)
             for n, engine in engines.items()
         }
         times = measure.interleaved(calls, rounds)
@@ -147,7 +148,7 @@ def bare_step(config: Config) -> Callable[[], Any]:
         drawn(family, config.seed, "train", 0, tasks)
         for tasks in workers.spans(config.tasks, config.chunk)
     ]
-    gradients = loop.sum_of_gradients(config)
+    gradients = training.gradient_of(config, True)
 
     def step() -> Any:
         thetas = (np.broadcast_to(theta, (len(p.x_support), *theta.shape)) for p in parts)

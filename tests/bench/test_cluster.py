@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from network import Call, Cluster, Engine, Network
 
 from tinymaml import params
-from tinymaml.harness import loop
+from tinymaml.harness import step
 from tinymaml.speed.workers import gather, spans
 
 
@@ -111,7 +111,7 @@ def test_a_simulated_step_takes_what_is_predicted(calls, workers, seconds, engin
         # Other work on the machine makes it late, never early.
         while len(took) < 8 and min(took, default=np.inf) > 1.05 * expected:
             start = time.perf_counter()
-            found = gather(pool, loop.chunk_gradient, fixed, chunks)
+            found = gather(pool, step.chunk_gradient, fixed, chunks)
             took.append(time.perf_counter() - start)
             assert len(found) == calls
             assert all((gradient == 1).all() for _, gradient in found)

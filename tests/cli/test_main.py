@@ -35,7 +35,6 @@ from processes import (
 from tinymaml.algorithms import ALGORITHMS
 from tinymaml.cli import list as list_
 from tinymaml.experiments import MODULES
-from tinymaml.harness import loop as loop
 from tinymaml.harness import runs
 from tinymaml.options import flag, options_of
 
@@ -273,16 +272,22 @@ def test_signals_at_random_moments(finished, number):
     assert [end(process) for process in together] == [Told(128 + number, "", "")] * 3
 
 
+DECIDING = """
+from tinymaml.algorithms.algorithm import Algorithm
+
+def gradient(w, task, problem):
+    return (0.0, w) if w.sum() > 0 else (1.0, -w)
+
+DECIDING = Algorithm(name="deciding", label="one that decides", gradient=gradient)
+"""
+
+
 def test_what_cannot_be_replayed_is_one_line(tmp_path, monkeypatch):
     """Rejects a traceback of CannotRecordError, and an error without advice."""
     monkeypatch.chdir(tmp_path)
 
-    def deciding(theta, task, alpha, steps):
-        return (0.0, theta) if theta.sum() > 0 else (1.0, -theta)
-
-    monkeypatch.setitem(loop.ALGORITHMS, "maml", deciding)
-    loop.sum_of_gradients.cache_clear()
-    told = here("train", "sine", *SMALL, "--seed", "77")
+    Path("own.py").write_text(DECIDING)
+    told = here("train", "sine", *SMALL, "--algorithm", "own.py:DECIDING", "--seed", "77")
     assert told.code == 1
     assert "--no-replay" in one_error(told)
 

@@ -85,7 +85,7 @@ def test_the_oracle_is_told_amplitude_and_phase(seed, tasks, dtype):
     """Rejects another curve's amplitude and phase, their order, other points than the
     others have, and the answer itself among the inputs."""
     plain = sine.sample(streams_of(seed), tasks, 10, 5, dtype)
-    told = sine.sample_told(streams_of(seed), tasks, 10, 5, dtype)
+    told = sine.show_task(plain, streams_of(seed), tasks)
     curves = np.array(sine.draw_curves(streams_of(seed), tasks), dtype)[..., 0, 0]
     pairs = plain[::2], plain[1::2], told[::2], told[1::2]
     for x, y, x_told, y_told in zip(*pairs, strict=True):

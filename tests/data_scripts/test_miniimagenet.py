@@ -258,7 +258,7 @@ def test_real_csv_files_are_the_published_split():
 
 CSV = {
     "html": (b"<html>", "first line"),
-    "empty": (b"", "not a csv file"),
+    "empty": (b"", "not a readable csv file"),
     "head": (b"filename,label\n", "no images"),
     "other head": (b"label,filename\nn1.jpg,n1\n", "first line"),
     "bytes": (b"filename,label\n\xff\xfe,n1\n", "utf-8"),
@@ -408,13 +408,13 @@ def png_header(width, height):
 
 JPEG = miniatures.encoded(photo("n00000001", 2))
 BAD_IMAGES = {
-    "empty": (b"", "no JPEG or PNG"),
-    "html": (b"<!DOCTYPE html>", "no JPEG or PNG"),
+    "empty": (b"", "readable JPEG or PNG: another format"),
+    "html": (b"<!DOCTYPE html>", "readable JPEG or PNG: another format"),
     "truncated": (JPEG[:-200], "truncated"),
     "head only": (JPEG[:400], ""),
-    "gif": (miniatures.encoded(photo("n00000001", 2), "GIF"), "no JPEG or PNG"),
-    "tiff": (miniatures.encoded(photo("n00000001", 2), "TIFF"), "no JPEG or PNG"),
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no JPEG or PNG"),
+    "gif": (miniatures.encoded(photo("n00000001", 2), "GIF"), "readable JPEG or PNG: another format"),
+    "tiff": (miniatures.encoded(photo("n00000001", 2), "TIFF"), "readable JPEG or PNG: another format"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "readable JPEG or PNG: another format"),
     "truncated png": (miniatures.encoded(photo("n00000001", 2), "PNG")[:-50], ""),
     "bomb": (png_header(60_000, 60_000), "decompression bomb"),
     "bomb that warns": (png_header(10_000, 9_000), "90000000 pixels"),
@@ -442,7 +442,7 @@ def test_blank_errors_are_named_by_their_kind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(miniimagenet, "decode", fill)
     folder = miniatures.plain(tmp_path / "set")
-    assert_refused(folder, f"{folder / FIRST}: MemoryError")
+    assert_refused(folder, f"{folder / FIRST}: not a readable JPEG or PNG: MemoryError")
 
 
 def test_bad_image_in_a_tar_is_named(tmp_path):
@@ -667,7 +667,7 @@ def test_file_that_is_no_tar_is_refused(tmp_path, name):
     (tmp_path / "set").mkdir()
     file = tmp_path / "set" / name
     file.write_bytes(b"x")
-    words = "neither a folder nor a .tar", "the folder of pickles", "unpack"
+    words = "neither a folder nor a .tar", "the folder of the pickles", "unpack"
     assert_refused(file, f"{file}: ", *words)
 
 
@@ -760,7 +760,7 @@ def test_damaged_pickle_is_named(tmp_path, data):
     """Rejects a traceback, and a line that does not name the file."""
     folder = miniatures.caches(tmp_path / "set")
     (folder / miniatures.CACHES["val"]).write_bytes(data)
-    assert_refused(folder, miniatures.CACHES["val"], "not a pickle of mini-ImageNet")
+    assert_refused(folder, miniatures.CACHES["val"], "not a readable pickle of mini-ImageNet")
 
 
 def test_large_pickle_is_refused(tmp_path, monkeypatch):

@@ -469,9 +469,9 @@ def late_profile():
         pytest.param(png(mode="RGB"), "mode 'RGB'", id="rgb"),
         pytest.param(png()[:-30], "", id="truncated"),
         pytest.param(png()[:60], "", id="cut before the pixels"),
-        pytest.param(b"", "not a PNG", id="empty"),
-        pytest.param(png(kind="GIF"), "not a PNG", id="gif"),
-        pytest.param(b"<!DOCTYPE html>", "not a PNG", id="html"),
+        pytest.param(b"", "not a readable PNG: another format", id="empty"),
+        pytest.param(png(kind="GIF"), "not a readable PNG: another format", id="gif"),
+        pytest.param(b"<!DOCTYPE html>", "not a readable PNG: another format", id="html"),
         pytest.param(png_header(10_000, 9_000), "", id="bomb that warns"),
         pytest.param(png_header(60_000, 60_000), "", id="bomb"),
         pytest.param(png_header(4_000, 4_000), "(4000, 4000)", id="small bomb"),
@@ -490,7 +490,7 @@ def test_blank_error_is_named_by_its_kind(source, monkeypatch):
         raise EOFError
 
     monkeypatch.setattr(zipfile.ZipFile, "open", end)
-    with pytest.raises(ClickException, match=r"\.png': EOFError$"):
+    with pytest.raises(ClickException, match=r"\.png': not a readable PNG: EOFError$"):
         omniglot.prepare(source, SMALL)
 
 

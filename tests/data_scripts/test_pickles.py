@@ -229,14 +229,14 @@ def test_length_of_the_images_is_checked(protocol, lost):
     wanted = pickletools.optimize(pickle.dumps(shape, 2))[2:-1]
     drawn, wanted = (part.rstrip(b"tq\x00\x94") for part in (drawn, wanted))
     assert data.count(drawn) == 1
-    assert "bytes that their shape wants" in refused(data.replace(drawn, wanted))
+    assert "bytes that their shape needs" in refused(data.replace(drawn, wanted))
 
 
 LETTERS = 6 * 84 * 84 * 3
 TEXT = {
-    "other-coding": ("\xe9" * LETTERS, "utf-8", "bytes that their shape wants"),
-    "short": ("\xe9" * (LETTERS - 1), "latin1", "bytes that their shape wants"),
-    "long": ("\xe9" * LETTERS + "a", "latin1", "bytes that their shape wants"),
+    "other-coding": ("\xe9" * LETTERS, "utf-8", "bytes that their shape needs"),
+    "short": ("\xe9" * (LETTERS - 1), "latin1", "bytes that their shape needs"),
+    "long": ("\xe9" * LETTERS + "a", "latin1", "bytes that their shape needs"),
     "no-byte": ("a" * (LETTERS - 1) + "\u20ac", "latin1", "latin-1"),
     "no-character": ("\xe9" * (LETTERS - 1) + "\xff", "latin1", "utf-8"),
 }

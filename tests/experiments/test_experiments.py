@@ -1,8 +1,9 @@
 """Experiments: their options, the problems they set up, and that they really learn."""
 
 import dataclasses
+import json
 import pickle
-import typing
+import re
 
 import autograd.numpy as anp
 import numpy as np
@@ -11,15 +12,15 @@ from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processes import here
-from tinymaml import experiments, maml, params
+from processes import here, one_error
+from tinymaml import algorithms, experiments, maml, params
 from tinymaml.check.differences import directions, slopes_error
 from tinymaml.data import glyphs as drawing
 from tinymaml.data import miniimagenet as photographs
 from tinymaml.data import omniglot as prepared
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, problem
-from tinymaml.experiments.common import FREE_TO_CHANGE
+from tinymaml.experiments.common import check_resumable
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
@@ -28,17 +29,25 @@ from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, drawn, stream
 from tinymaml.harness import evaluation, loop
 from tinymaml.harness.runs import read_metrics
+from tinymaml.losses import ACCURACY, MSE, RETURN
+from tinymaml.options import flags, options_of, shown
 from tinymaml.speed.workers import Here
 
 
 # Two exact ways to one result differ by rounding only: some hundred operations of 1e-16.
 ROUNDING = 1e-12
 KINDS = [module.CONFIG for module in MODULES.values()]
-FIELDS = [
-    pytest.param(kind, field, id=f"{kind.name}-{field.name}")
+PAIRS = [
+    pytest.param(kind, algorithms.find(name), id=f"{kind.name}-{name}")
     for kind in KINDS
-    for field in dataclasses.fields(kind)
+    for name in algorithms.available(kind.setting, kind.offers)
 ]
+
+
+def smallest(kind, record):
+    """Return the configuration of an algorithm, and what it needs to be one."""
+    needed = {"surrogate": "naive"} if record.name == "e-maml" else {}
+    return kind(algorithm=record.name, **needed)
 
 
 @pytest.fixture(scope="module")
@@ -73,51 +82,289 @@ def small_omniglot(monkeypatch):
 # ----- Options -----
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_config_is_frozen_hashable_and_picklable(kind):
+@pytest.mark.parametrize(("kind", "record"), PAIRS)
+def test_config_is_frozen_hashable_and_picklable(kind, record):
     """Rejects a list among the options: problem(config) is cached by it, and workers
     receive it pickled."""
-    config = kind(seed=3)
+    config = smallest(kind, record).with_changes({"seed": 3})
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 4
-    assert hash(config) == hash(kind(seed=3))
+    assert hash(config) == hash(smallest(kind, record).with_changes({"seed": 3}))
     copy = pickle.loads(pickle.dumps(config))
     assert copy == config
     assert type(copy) is kind
-    changed = config.with_changes({"alpha": 0.5})
-    assert (changed.alpha, changed.seed, config.alpha) == (0.5, 3, kind().alpha)
+    assert copy.values() == config.values()
+    changed = config.with_changes({"chunk": 9, "dtype": "float64"})
+    assert (changed.chunk, changed.seed, config.chunk) == (9, 3, kind.chunk)
     assert changed != config
+    assert {changed, config, copy} == {changed, config}
 
 
-@pytest.mark.parametrize(("kind", "field"), FIELDS)
-def test_every_option_has_help_and_a_range_that_holds_its_default(kind, field):
+def test_the_options_of_an_algorithm_tell_configurations_apart():
+    """Rejects a comparison, a hash or a pickle of the experiment's options alone."""
+    few, more = (Sine(algorithm="context", context=n) for n in (2, 3))
+    assert few != more
+    assert len({few, more, pickle.loads(pickle.dumps(more))}) == 2
+    assert pickle.loads(pickle.dumps(more)).context == 3
+    with pytest.raises(AttributeError):
+        few.regressors  # noqa: B018
+
+
+@pytest.mark.parametrize(("kind", "record"), PAIRS)
+def test_every_option_has_help_and_a_range_that_holds_its_default(kind, record):
     """Rejects an option without help, with an open end, or with a default outside."""
-    told = field.metadata
-    assert told["help"]
-    annotation = typing.get_type_hints(kind)[field.name]
-    values = field.default if isinstance(field.default, tuple) else (field.default,)
-    if annotation is str:
-        assert not told["choices"] or field.default in told["choices"]
-        assert told["choices"] or field.name == "data"
-    elif annotation is not bool:
-        assert told["most"] is not None
-        assert (told["least"] is None) != (told["above"] is None)
-        for value in values:
-            assert value <= told["most"]
-            assert told["least"] is None or value >= told["least"]
-            assert told["above"] is None or value > told["above"]
-    for value in values:
-        assert isinstance(value, int if annotation == tuple[int, ...] else annotation)
+    for name, one in kind.options_for(record).items():
+        assert one.help
+        values = one.values
+        defaults = one.default if values.kind is tuple else (one.default,)
+        if values.kind is str:
+            assert not values.choices or one.default in values.choices
+            assert values.choices or name == "data"
+        elif values.kind is not bool:
+            assert values.most is not None
+            assert (values.least is None) != (values.above is None)
+            for value in defaults:
+                assert value <= values.most
+                assert values.least is None or value >= values.least
+                assert values.above is None or value > values.above
+        item = int if values.kind is tuple else values.kind
+        assert all(isinstance(value, item) for value in defaults), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_experiment_is_named_and_says_what_it_is(kind):
-    """Rejects a name that is not its key, and options to keep that do not exist."""
+    """Rejects a name that is not its key, and a score that is written in its own way."""
     assert MODULES[kind.name].CONFIG is kind
     assert kind.__doc__.splitlines()[0].endswith(".")
-    assert kind.score in ("accuracy", "MSE", "return")
-    every = {field.name for one in KINDS for field in dataclasses.fields(one)}
-    assert set(FREE_TO_CHANGE) <= every
+    assert kind.score in (ACCURACY, MSE, RETURN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_may_change_when_a_run_is_resumed(kind):
+    """Rejects a run that is resumed on other tasks, and one that cannot be made longer."""
+    free = {"iterations", "test", "test_tasks", "test_steps", "data", "replay"}
+    config = kind()
+    others = {str: "other.npz", int: 7, float: 0.5, tuple: (7,)}
+    for name, one in config.options.items():
+        if name in ("algorithm", "preset", "tune"):
+            continue
+        other = others.get(one.values.kind, not one.default)
+        choices = *one.values.choices, other
+        value = next(x for x in choices if x != getattr(config, name))
+        changed = config.with_changes({name: value})
+        if name in free:
+            check_resumable(config, changed)
+        else:
+            begun = re.escape(f"{one.flag} {shown(value)}: the run was begun with ")
+            with pytest.raises(UsageError, match=begun):
+                check_resumable(config, changed)
+    with pytest.raises(UsageError, match="--algorithm fomaml: the run was begun with maml"):
+        check_resumable(Sine(), Sine(algorithm="fomaml"))
+    with pytest.raises(UsageError, match="--context 3: the run was begun with 2"):
+        check_resumable(*(Sine(algorithm="context", context=n) for n in (2, 3)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_runs_are_seeds_of_one_experiment(kind):
+    """Rejects runs that are pooled although they were trained or tested differently, and
+    runs that are not because their data moved."""
+    alike = {"seed", "data", "replay", "test"}
+    config = kind()
+    assert {n for n, one in config.options.items() if not one.role.compared} == (
+        alike & {*config.options}
+    )
+    seeds = (config.with_changes({"seed": n, "replay": n == 3}) for n in (3, 4))
+    assert len({one.but_for_its_seed() for one in seeds}) == 1
+    longer = config.with_changes({"iterations": 7})
+    assert longer.but_for_its_seed() != config.but_for_its_seed()
+
+
+# ----- How a configuration is made -----
+
+
+@st.composite
+def configurations(draw):
+    """A configuration of any experiment and algorithm, with values in their ranges."""
+    kind = draw(st.sampled_from(KINDS))
+    names = algorithms.available(kind.setting, kind.offers)
+    usual = smallest(kind, algorithms.find(draw(st.sampled_from(names))))
+    given = {}
+    for name, one in usual.options.items():
+        values, fixed = one.values, ("algorithm", "preset", "surrogate", "tune")
+        if name in fixed or not usual.uses(name) or not draw(st.booleans()):
+            continue
+        numbers = {"min_value": values.least, "max_value": values.most}
+        if values.kind is bool:
+            given[name] = draw(st.booleans())
+        elif values.kind is str:
+            given[name] = draw(st.sampled_from(values.choices or ("", "a.npz")))
+        elif values.kind is int:
+            given[name] = draw(st.integers(**numbers))
+        elif values.kind is tuple:
+            item = st.integers(**numbers)
+            given[name] = tuple(draw(st.lists(item, min_size=1, max_size=3)))
+        else:
+            numbers["min_value"] = values.least if values.above is None else 1e-9
+            given[name] = draw(st.floats(**numbers))
+    if usual.algorithm == "context":
+        given.pop("adapt_norm", None)
+    return usual.with_changes(given), given
+
+
+@given(configurations())
+def test_what_is_written_is_restored(made):
+    """Rejects an option that its own values do not hold, and one that restoring resolves
+    anew, as a default of the algorithm over what was given."""
+    config, given = made
+    assert type(config).restored(config.values()) == config
+    written = json.loads(json.dumps(config.values()))
+    assert type(config).restored(written) == config
+    assert [*config.values()] == [*config.options]
+    assert {name: getattr(config, name) for name in given} == given
+    assert {*config.differences()} <= {*given, "algorithm", "surrogate"}
+
+
+def test_a_configuration_is_made_by_names():
+    """Rejects Sine("maml"), of which nobody knows which option it is."""
+    with pytest.raises(TypeError):
+        Sine("maml")
+
+
+# What is given to an experiment, and what is wrong with it.
+WRONG = [
+    ("sine", {"alpha": -1}, "--alpha: -1 is below 0"),
+    ("sine", {"beta": 0}, "--beta: 0 is not above 0"),
+    ("sine", {"seed": 2**64}, f"--seed: {2**64} is above {2**64 - 1}"),
+    ("sine", {"hidden": (4, 0)}, "--hidden: 0 is below 1"),
+    ("sine", {"activation": "gelu"}, "--activation: 'gelu' is not one of relu, tanh"),
+    ("glyphs", {"net": "big"}, "--net: 'big' is not one of conv, pooled, dense"),
+    (
+        *("sine", {"algorithm": "bogus"}),
+        f"--algorithm: 'bogus' is not one of {', '.join(algorithms.ALGORITHMS)}",
+    ),
+    (
+        *("glyphs", {"algorithm": "oracle"}),
+        "--algorithm oracle: glyphs has maml, fomaml, maml-low-memory, context, pretrained,"
+        " random",
+    ),
+    ("sine", {"alhpa": 1}, "--alhpa: no such option; did you mean --alpha?"),
+    ("sine", {"ways": 5}, "--ways: no such option"),
+    (
+        *("sine", {"regressors": 5}),
+        "--regressors: an option of --algorithm averaged or averaged-l2 or averaged-mean,"
+        " not of maml",
+    ),
+    (
+        *("sine", {"algorithm": "averaged", "pull": 1.0}),
+        "--pull: an option of --algorithm averaged-l2 or averaged-mean, not of averaged",
+    ),
+    (
+        *("glyphs", {"algorithm": "pretrained", "context": 5}),
+        "--context: an option of --algorithm context, not of pretrained",
+    ),
+    ("sine", {"tune": False}, "--tune has no effect with --algorithm maml"),
+    (
+        *("sine", {"algorithm": "oracle", "alpha": 0.5}),
+        "--alpha has no effect with --algorithm oracle unless --no-tune",
+    ),
+    (
+        *("pointnav", {"algorithm": "random", "outer": "adam"}),
+        "--outer has no effect with --algorithm random",
+    ),
+    (
+        *("pointnav", {"algorithm": "e-maml"}),
+        "E-MAML is right with --surrogate naive only",
+    ),
+    (
+        *("glyphs", {"algorithm": "context", "adapt_norm": True}),
+        "with --algorithm context inner steps change z alone: no --adapt-norm",
+    ),
+    (
+        *("glyphs", {"preset": "finn2017-code"}),
+        "--preset: glyphs has none; there are: sine, omniglot, miniimagenet, pointnav",
+    ),
+    (
+        *("sine", {"preset": "finn2017-code", "algorithm": "fomaml"}),
+        "--preset finn2017-code has, for sine: --algorithm maml; --algorithm pretrained;"
+        " --algorithm oracle",
+    ),
+    (
+        *("sine", {"preset": "finn"}),
+        "--preset: 'finn' is not one of none, finn2017-paper, finn2017-code",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), WRONG)
+def test_python_and_the_command_line_refuse_alike(
+    tmp_path, monkeypatch, name, given, message
+):
+    """Rejects a library that accepts what the command line refuses, or in other words."""
+    monkeypatch.chdir(tmp_path)
+    kind = MODULES[name].CONFIG
+    with pytest.raises(UsageError) as refused:
+        kind(**given)
+    assert str(refused.value) == message
+    typed = [word for n, x in given.items() for word in flags({n: x}).split(" ")]
+    found = here("train", name, *typed)
+    assert (found.code, found.out) == (2, "")
+    assert one_error(found) == f"Error: {message}"
+    lines = "\n".join(f"{n} = {json.dumps(x)}" for n, x in given.items())
+    (tmp_path / "c.toml").write_text(lines)
+    found = here("train", name, "--config", "c.toml")
+    assert (found.code, found.out) == (2, "")
+    assert one_error(found).endswith(message)
+    assert [file.name for file in tmp_path.iterdir()] == ["c.toml"]
+
+
+def test_wrong_changes_are_refused():
+    """Rejects a copy, or a run that is read, with what the constructor refuses."""
+    for changes, message in (
+        ({"alpha": -1}, "--alpha: -1 is below 0"),
+        ({"alhpa": 1}, "did you mean --alpha"),
+        ({"tune": False}, "--tune has no effect"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Sine().with_changes(changes)
+    for name, value in (("alpha", -1), ("alhpa", 1), ("points", 9)):
+        with pytest.raises(UsageError, match=f"^--{name}: "):
+            Sine.restored({**Sine().values(), name: value})
+
+
+def test_the_algorithm_decides_some_defaults():
+    """Rejects a random net that is trained, and a validation that tunes anew each time;
+    what is given wins."""
+    assert Glyphs(validate_every=5, algorithm="pretrained").validate_every == 5
+    assert Glyphs(algorithm="pretrained").validate_every == 0
+    assert Glyphs(algorithm="pretrained", tune=False).validate_every == 250
+    assert Glyphs(algorithm="random").iterations == 0
+    assert Glyphs(algorithm="random").differences() == {"algorithm": "random"}
+
+
+@pytest.mark.parametrize(("kind", "record"), PAIRS)
+def test_another_algorithm_has_its_own_options_and_defaults(kind, record):
+    """Rejects options of the former that stay, a random net that is trained, and a MAML
+    that is not since the random net was not."""
+    if record.name == "e-maml":
+        pytest.skip("it needs another surrogate")
+    usual, config = kind(seed=3), kind(seed=3, algorithm=record.name)
+    assert usual.with_changes({"algorithm": record.name}) == config
+    assert config.with_changes({"algorithm": usual.algorithm}) == usual
+    own = {*options_of(record.options)}
+    assert {*config.options} - {*usual.options} == own
+
+
+def test_what_both_algorithms_have_is_kept():
+    """Rejects a change that begins anew from the defaults."""
+    free = Sine(algorithm="averaged-mean", regressors=9, pull=0.5, wave=3, shots=7)
+    pulled = free.with_changes({"algorithm": "averaged-l2"})
+    assert (pulled.regressors, pulled.pull, pulled.shots) == (9, 0.5, 7)
+    assert "wave" not in pulled.values()
+    maml = free.with_changes({"algorithm": "maml"})
+    assert {*maml.differences()} == {"shots"}
+
+
+# ----- Defaults -----
 
 
 @pytest.mark.parametrize(
@@ -155,10 +402,10 @@ OFFLINE = [
     Glyphs(filters=2),
     Glyphs(filters=2, ways=4, shots=2, queries=3, dtype="float64"),
     Glyphs(net="dense", adapt_norm=True),
-    Sine(hidden=(4, 3), context=5),
+    Sine(hidden=(4, 3), algorithm="context", context=5),
     Sine(hidden=(4, 3), algorithm="oracle"),
-    Glyphs(filters=2, context=2),
-    Glyphs(net="dense", context=1, dtype="float64"),
+    Glyphs(filters=2, algorithm="context", context=2),
+    Glyphs(net="dense", algorithm="context", context=1, dtype="float64"),
     Glyphs(net="pooled", filters=2),
 ]
 
@@ -242,8 +489,11 @@ def test_only_offsets_of_batch_norm_are_not_adapted(net):
 
 
 CONTEXTS = [
-    Sine(hidden=(8, 6), context=3, alpha=2.0, activation="tanh", dtype="float64"),
-    Glyphs(filters=3, ways=3, context=2, alpha=2.0, activation="tanh", dtype="float64"),
+    kind(algorithm="context", alpha=2.0, activation="tanh", dtype="float64", **sizes)
+    for kind, sizes in (
+        (Sine, {"hidden": (8, 6), "context": 3}),
+        (Glyphs, {"filters": 3, "ways": 3, "context": 2}),
+    )
 ]
 
 
@@ -279,7 +529,7 @@ def test_meta_gradient_of_the_context_is_that_of_differences(config):
 def test_context_and_adapted_offsets_do_not_go_together():
     """Rejects an option that is read but not used."""
     with pytest.raises(UsageError, match="no --adapt-norm"):
-        problem(Glyphs(filters=2, context=1, adapt_norm=True))
+        Glyphs(filters=2, algorithm="context", context=1, adapt_norm=True)
 
 
 LAKE = {"data": "some.npz", "split": "lake", "filters": 1, "validate_every": 0}
@@ -381,9 +631,10 @@ def test_split_without_validation_is_told(small_omniglot):
         problem(config.with_changes({"validate_every": 10}))
 
 
-def test_a_check_wants_no_validation_classes(small_omniglot):
+@pytest.mark.parametrize("algorithm", ["maml", "pretrained"])
+def test_a_check_wants_no_validation_classes(small_omniglot, algorithm):
     """Rejects a check that asks for an option that it does not have."""
-    few = ["--ways", "2", "--filters", "1", "--tasks", "1"]
+    few = ["--ways", "2", "--filters", "1", "--tasks", "1", "--algorithm", algorithm]
     told = here("check", "omniglot", "--data", "some.npz", "--split", "lake", *few)
     assert (told.code, told.err) == (0, "")
 
@@ -432,7 +683,11 @@ NETS = [
     Glyphs(net="pooled", filters=4, ways=3, shots=2, dtype="float64"),
     Glyphs(filters=3, ways=3, dtype="float64", adapt_norm=True),
     Glyphs(net="dense", ways=3, shots=2, dtype="float64"),
-    Glyphs(filters=4, ways=3, shots=2, context=2, alpha=4.0, dtype="float64"),
+    Glyphs(
+        algorithm="context",
+        **{"filters": 4, "ways": 3, "shots": 2, "context": 2, "alpha": 4.0},
+        dtype="float64",
+    ),
 ]
 
 

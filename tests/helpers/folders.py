@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from tinymaml.experiments.common import Config
-from tinymaml.harness import checkpoints, loop, runs
+from tinymaml.harness import checkpoints, loop, results, runs
+from tinymaml.plots import groups
+from tinymaml.plots.groups import Group, Judged
+from tinymaml.report import tables
+from tinymaml.speed.workers import Here
 
 
 # Half the interval that a written evaluation has at each step; the means stand beside it.
@@ -42,6 +46,20 @@ def folder(
         }
         (path / runs.EVALUATION).write_text(json.dumps(told | evaluation))
     return path
+
+
+def evaluated(path: Path) -> Path:
+    """Evaluate a run as `tinymaml evaluate RUN` does; return its folder."""
+    config = runs.read_config(path)
+    kept, steps = checkpoints.load(path, config), config.test_steps
+    tasks = config.test_tasks
+    tables.keep(path, results.judge(config, kept, "test", tasks, steps, [steps], Here()))
+    return path
+
+
+def judged_of(found: list[Group]) -> list[list[Judged]]:
+    """Return how the runs of every group do, from their evaluations."""
+    return [[groups.judged(run, fallback=False) for run in group.runs] for group in found]
 
 
 def lines_of(axes) -> dict[str, np.ndarray]:

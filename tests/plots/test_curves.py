@@ -8,13 +8,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from folders import HALF, bands_of, folder, legend_of, lines_of
+from folders import HALF, bands_of, folder, judged_of, legend_of, lines_of
+from tinymaml import losses
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.plots import curves, figures, groups
 from tinymaml.plots.curves import POINTS, SPAN, smoothed, validations
-from tinymaml.speed.workers import Here
+from tinymaml.report.tables import Evaluation
 
 
 SMALL = Sine(hidden=(3,), dtype="float64", inner_steps=1)
@@ -32,7 +33,7 @@ def ones(length, first=()):
 def stepped(*folders):
     """The figure of the score after each step."""
     found = groups.read(folders)
-    return curves.steps(found, [groups.judged(group, Here()) for group in found])
+    return curves.steps(found, judged_of(found))
 
 
 # ----- Learning -----
@@ -82,13 +83,13 @@ def test_validations_are_drawn_with_their_own_interval():
     told = records(np.ones(4))
     told[1] |= {"validation": 0.5, "validation_half_width_95": 0.1}
     told[3] |= {"validation": 0.75}
-    line = validations([told], "accuracy")
+    line = validations([told], losses.ACCURACY)
     assert (line.x.tolist(), line.mean.tolist()) == ([2, 4], [50, 75])
     assert line.half[0] == 10
     assert np.isnan(line.half[1])
     other = records(np.ones(2))
     other[1] |= {"validation": 0.7, "validation_half_width_95": 0.1}
-    both = validations([told, other], "MSE")
+    both = validations([told, other], losses.MSE)
     assert (both.x.tolist(), both.mean.tolist()) == ([2], [0.6])
     assert both.half == pytest.approx([12.706 * 0.1])
 
@@ -240,7 +241,8 @@ def test_accuracy_is_in_per_cent_beside_chance():
         config = Glyphs(ways=ways)
         found.append(groups.Group(f"{ways}", [groups.Run(Path(), config)]))
         half = np.full(2, HALF)
-        judged.append([groups.Judged(config, np.zeros(1), np.array(mean), half, 600)])
+        evaluation = Evaluation(0, 0.4, np.array(mean), half, 600)
+        judged.append([groups.Judged(config, np.zeros(1), evaluation)])
     (axes,) = curves.steps(found, judged).axes
     assert lines_of(axes)["4"].tolist() == [[0, 2], [1, 90]]
     assert bands_of(axes)[0][1].tolist() == [1, 65, 115]
@@ -359,7 +361,7 @@ def test_long_names_stay_within_the_figure(tmp_path, label):
         ]
     )
     found[0] = found[0]._replace(label=label or found[0].label)
-    figure = curves.steps(found, [groups.judged(group, Here()) for group in found])
+    figure = curves.steps(found, judged_of(found))
     figure.draw_without_rendering()
     (legend,) = figure.legends
     box = legend.get_window_extent()

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from matplotlib.text import Text
-from tinymaml.harness.finetune import tuned
 
-from folders import folder, lines_of
+from folders import evaluated, folder, judged_of, lines_of
 from tinymaml.data.sine import INPUTS
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import evaluation, loop, runs
+from tinymaml.harness.evaluation import tuned
 from tinymaml.plots import fits, groups
 from tinymaml.speed.workers import Here
 
@@ -21,13 +21,14 @@ SMALL = Sine(
     alpha=0.05,
     beta=0.1,
     dtype="float64",
-    regressors=3,
-    points=9,
-    wave=5,
     validation_tasks=9,
     test_tasks=5,
 )
-NETS = ("maml", "oracle", "averaged")
+NETS = {
+    "maml": {},
+    "oracle": {"algorithm": "oracle"},
+    "averaged": {"algorithm": "averaged", "regressors": 3, "points": 9},
+}
 NAMES = ("MAML, 2 inner steps", "oracle", "averaged regressors")
 LABELS = {0: "before", 1: "after 1 step", 10: "after 10 steps"}
 
@@ -38,20 +39,20 @@ def begun(path, **changes):
     path.mkdir()
     runs.write_config(path, config, {})
     loop.train(path, config, Here(), lambda *_: None)
-    return path
+    return evaluated(path)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folders of short runs of several algorithms."""
     folder = tmp_path_factory.mktemp("runs")
-    return [begun(folder / name, algorithm=name) for name in NETS]
+    return [begun(folder / name, **changes) for name, changes in NETS.items()]
 
 
 def drawn(*folders, task=0):
     """What was read of the runs, and the axes, a row a run."""
     found = groups.read(folders)
-    judged = [groups.judged(group, Here()) for group in found]
+    judged = judged_of(found)
     figure = fits.draw(found, judged, task)
     return judged, figure, np.reshape(figure.axes, (len(folders), 2))
 
@@ -92,7 +93,8 @@ def test_fits_have_the_errors_of_the_evaluation(trained, task):
     judged, _, rows = drawn(*trained, task=task)
     for (one,), row in zip(judged, rows, strict=True):
         lines = lines_of(row[0])
-        config = tuned(one.config.with_changes({"alpha": 0.05}), one.theta, 10, Here())
+        trained = one.config.restored(one.config.values() | {"alpha": 0.05})
+        config = tuned(trained, one.theta, 10, Here())
         scores = evaluation.evaluate(config, one.theta, "test", 5, 10, Here())
         assert scores[10, task] != pytest.approx(scores[0, task], rel=0.04)
         x, y = evaluation.held_out(one.config, "test", range(task, task + 1))[2:]
@@ -133,7 +135,7 @@ def test_the_second_task_s_net_learns_from_the_points_that_are_shown(trained):
         np.testing.assert_array_equal(
             episodes.y_support[1, :, 0], lines["support points"][:, 1]
         )
-        theta = groups.adapted(one, episodes, 10)[10]
+        theta = groups.adapted(one, episodes, 2, 10)[10]
         fit = problem(one.config).model.apply(theta, episodes.x_support)[1, :, 0]
         shown = np.interp(episodes.x_support[1, :, 0], *lines["after 10 steps"].T)
         np.testing.assert_allclose(shown, fit, atol=0.05)
@@ -144,7 +146,10 @@ def test_the_second_task_s_net_learns_from_the_points_that_are_shown(trained):
 
 def test_runs_of_other_shots_adapt_to_as_many_points_as_their_names_tell(tmp_path):
     """Rejects a row with the points of the first, and a title that is true of it only."""
-    told = [folder(tmp_path / f"{k}", SMALL.with_changes({"shots": k})) for k in (4, 9)]
+    told = [
+        evaluated(folder(tmp_path / f"{k}", SMALL.with_changes({"shots": k})))
+        for k in (4, 9)
+    ]
     judged, figure, rows = drawn(*told)
     assert figure.get_suptitle().startswith("Sine:")
     assert [name[-5:] for name in names_of(rows)] == ["K = 4", "K = 9"]
@@ -158,9 +163,10 @@ def test_runs_of_other_shots_adapt_to_as_many_points_as_their_names_tell(tmp_pat
 def test_a_row_of_several_seeds_tells_that_it_is_the_first(tmp_path):
     """Rejects the name of all for the net of one."""
     for seed in (0, 1):
-        folder(tmp_path / f"many/seed-{seed}", SMALL.with_changes({"seed": seed}))
+        config = SMALL.with_changes({"seed": seed})
+        folder(tmp_path / f"many/seed-{seed}", config, means=[1.0])
     found = groups.read([tmp_path / "many"])
-    figure = fits.draw(found, [groups.judged(group, Here()) for group in found], 0)
+    figure = fits.draw(found, judged_of(found), 0)
     assert names_of([figure.axes]) == ["MAML, 2 inner steps, first of 2 seeds"]
 
 
@@ -168,7 +174,7 @@ def test_long_names_have_room(trained):
     """Rejects names that run into the next row or off the figure."""
     found = groups.read(trained)
     long = [found[0].label + n * ", an option 0.001" for n in (2, 4, 12)]
-    judged = [groups.judged(group, Here()) for group in found]
+    judged = judged_of(found)
     named = [group._replace(label=x) for group, x in zip(found, long, strict=True)]
     figure = fits.draw(named, judged, 0)
     figure.draw_without_rendering()

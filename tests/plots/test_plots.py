@@ -1,15 +1,14 @@
 """Pictures: which there are, that they are valid PNG, what they are made from, and what
 is said when they fail."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from folders import HALF, folder
-from processes import here, one_error
+from folders import HALF, evaluated, folder
+from processes import here, one_error, tree
 from tinymaml import plots
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem
@@ -18,9 +17,9 @@ from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import results, runs, thetas
-from tinymaml.plots import groups, walks
-from tinymaml.report import tables
+from tinymaml.harness import checkpoints, results, runs
+from tinymaml.plots import groups
+from tinymaml.report import names, tables
 from tinymaml.speed.workers import Here
 
 
@@ -48,8 +47,8 @@ def pixels(file):
 def test_pictures_of_sine(tmp_path):
     """Rejects an empty canvas, a cut file, a file it does not name, and pictures in the
     second run's folder."""
-    first = folder(tmp_path / "a", SMALL, LEARNED)
-    second = folder(tmp_path / "b", PRETRAINED, LEARNED)
+    first = evaluated(folder(tmp_path / "a", SMALL, LEARNED))
+    second = evaluated(folder(tmp_path / "b", PRETRAINED, LEARNED))
     drawn = plots.draw([first, second])
     assert drawn == [first / name for name in ("curve.png", "steps.png", "fit.png")]
     for file in drawn:
@@ -66,10 +65,10 @@ def test_pictures_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(glyphs, "CLASSES", {"train": 5, "val": 5, "test": 5})
     problem.cache_clear()
     config = Glyphs(filters=2, test_tasks=2, test_steps=1)
-    path = folder(tmp_path / "a", config, LEARNED)
-    names = [picture.name for picture in plots.draw([path])]
+    path = evaluated(folder(tmp_path / "a", config, LEARNED))
+    drawn = [picture.name for picture in plots.draw([path])]
     problem.cache_clear()
-    assert names == ["curve.png", "steps.png", "sheet.png"]
+    assert drawn == ["curve.png", "steps.png", "sheet.png"]
     assert len(np.unique(pixels(path / "sheet.png"), axis=0)) > 50
 
 
@@ -78,17 +77,22 @@ def test_pictures_of_navigation(tmp_path):
     told = [r | {"return_before": -9.0, "return_after": -1.0} for r in LEARNED]
     small = {"horizon": 4, "hidden": (3,), "test_tasks": 4, "test_trajectories": 2}
     config = PointNav(**small, test_steps=3)
-    first = folder(tmp_path / "a", config, told)
-    second = folder(tmp_path / "b", config.with_changes({"seed": 1, "alpha": 0.2}), told)
-    names = [picture.name for picture in plots.draw([first, second])]
-    assert names == ["curve.png", "steps.png", "walks.png", "walks.gif"]
-    with Image.open(first / "walks.gif") as moving:
-        assert moving.size[1] == 2 * walks.PANEL + walks.MARGIN
+    other = config.with_changes({"seed": 1, "alpha": 0.2})
+    first = evaluated(folder(tmp_path / "a", config, told))
+    second = evaluated(folder(tmp_path / "b", other, told))
+    alone = evaluated(folder(tmp_path / "c", config, told))
+    plots.draw([alone])
+    drawn = [picture.name for picture in plots.draw([first, second])]
+    assert drawn == ["curve.png", "steps.png", "walks.png", "walks.gif"]
+    with Image.open(first / "walks.gif") as both, Image.open(alone / "walks.gif") as one:
+        assert both.size[0] == one.size[0]
+        assert both.size[1] > 1.7 * one.size[1]
 
 
 def test_what_was_not_trained_has_no_learning_curve(tmp_path):
     """Rejects an empty picture for random initial values, and none of the others."""
-    random = folder(tmp_path / "a", SMALL.with_changes({"algorithm": "random"}))
+    config = SMALL.with_changes({"algorithm": "random"})
+    random = evaluated(folder(tmp_path / "a", config))
     assert [file.name for file in plots.draw([random])] == ["steps.png", "fit.png"]
     assert not (random / "curve.png").exists()
 
@@ -110,26 +114,64 @@ def test_the_command_draws_runs_and_names_the_files(tmp_path, monkeypatch):
 
 
 def read(path):
+    """What is known of how a run does; None where it was not evaluated."""
     (group,) = groups.read([path])
-    (one,) = groups.judged(group, Here())
-    return one
+    (run,) = group.runs
+    return groups.judged(run, fallback=False)
 
 
-def test_an_evaluation_is_made_once(tmp_path):
-    """Rejects one that is not written, one as no training would write it, and one that is
-    made though it is there."""
+def pictures_of(path, capsys):
+    """The names of the pictures of a run and what is on stderr; nothing else may change."""
+    before = tree(path)
+    drawn = [file.name for file in plots.draw([path])]
+    after = tree(path)
+    assert {name: after[name] for name in before} == before
+    assert {*after} - {*before} == {*drawn}
+    return drawn, capsys.readouterr().err
+
+
+def test_a_run_that_was_not_evaluated_has_its_learning_curve_only(tmp_path, capsys):
+    """Rejects plotting that evaluates, that writes an evaluation, that fails, and that
+    leaves pictures out without naming the command that is missing."""
+    path = folder(tmp_path / "a", SMALL, LEARNED)
+    drawn, err = pictures_of(path, capsys)
+    assert drawn == ["curve.png"]
+    (line,) = err.splitlines()
+    assert f"tinymaml evaluate {path}" in line
+    (path / "curve.png").unlink()
+    evaluated(path)
+    assert pictures_of(path, capsys) == (["curve.png", "steps.png", "fit.png"], "")
+
+
+def test_every_run_without_an_evaluation_is_named(tmp_path, capsys):
+    """Rejects a picture of the others as if it were of all, and one line for two runs."""
+    plain = folder(tmp_path / "a", SMALL, LEARNED, means=[1.0, 0.5])
+    lacking = [
+        folder(tmp_path / "many" / f"seed-{seed}", PRETRAINED.with_changes({"seed": seed}))
+        for seed in (0, 1)
+    ]
+    drawn = plots.draw([plain, tmp_path / "many"])
+    assert [file.name for file in drawn] == ["curve.png"]
+    lines = capsys.readouterr().err.splitlines()
+    for path, line in zip(lacking, lines, strict=True):
+        assert f"tinymaml evaluate {path}" in line
+
+
+def test_the_evaluation_is_that_of_the_command(tmp_path, monkeypatch):
+    """Rejects other numbers than `tinymaml evaluate RUN` finds, a theta that is not the
+    run's, and a step size of the training where one was tuned."""
+    monkeypatch.chdir(tmp_path)
     path = folder(tmp_path / "a", PRETRAINED)
-    one = read(path)
-    kept = thetas.load(path, PRETRAINED)
+    kept = checkpoints.load(path, PRETRAINED)
     wanted = results.judge(PRETRAINED, kept, "test", 5, 3, [3], Here())
+    assert here("evaluate", "a").code == 0
     assert (path / runs.EVALUATION).read_text() == tables.as_json([wanted])
-    mean, half = results.over_tasks(wanted.scores)
-    assert (one.mean.tolist(), one.half.tolist()) == (mean.tolist(), half.tolist())
-    assert (one.tasks, one.config) == (5, wanted.config)
+    one, (mean, half) = read(path), results.over_tasks(wanted.scores)
+    assert one.found.mean.tolist() == mean.tolist()
+    assert one.found.half.tolist() == half.tolist()
+    assert (one.found.tasks, one.config) == (5, wanted.config)
+    assert one.theta.tobytes() == kept.theta.tobytes()
     assert one.config.alpha != PRETRAINED.alpha
-    written = (path / runs.EVALUATION).stat()
-    assert read(path).mean.tolist() == mean.tolist()
-    assert (path / runs.EVALUATION).stat().st_mtime_ns == written.st_mtime_ns
 
 
 def test_an_evaluation_that_is_there_is_used_as_it_is(tmp_path):
@@ -137,16 +179,17 @@ def test_an_evaluation_that_is_there_is_used_as_it_is(tmp_path):
     one that was tuned."""
     path = folder(tmp_path / "a", PRETRAINED, means=[3.5, None], alpha=0.125)
     one = read(path)
-    assert one.mean[0] == 3.5
-    assert np.isnan(one.mean[1])
-    assert one.half.tolist() == [HALF, HALF]
-    assert (one.tasks, one.config.alpha) == (600, 0.125)
+    assert one.found.mean[0] == 3.5
+    assert np.isnan(one.found.mean[1])
+    assert one.found.half.tolist() == [HALF, HALF]
+    assert (one.found.tasks, one.config.alpha) == (600, 0.125)
 
 
 @pytest.mark.parametrize(
     "told",
     [
         {"iterations": [7]},
+        {"iterations": [0, 0]},
         {"iterations": None},
         {"mean": "x"},
         {"mean": {}},
@@ -162,22 +205,26 @@ def test_an_evaluation_that_is_there_is_used_as_it_is(tmp_path):
         {"alpha": 10**400},
     ],
 )
-def test_an_evaluation_of_another_theta_is_made_again(tmp_path, told):
-    """Rejects what is told of a theta that the run no longer has, a traceback, intervals
-    that are not one each, and steps uphill."""
-    path = folder(tmp_path / "a", SMALL, means=[99.0], **told)
-    assert read(path).mean[0] < 99
-    assert json.loads((path / runs.EVALUATION).read_text())["tasks"] == 5
+def test_an_evaluation_of_another_theta_counts_as_none(tmp_path, capsys, told):
+    """Rejects numbers of a theta that the run no longer has, a traceback, intervals that
+    are not one each, steps uphill, and a file that plotting overwrites."""
+    path = folder(tmp_path / "a", SMALL, LEARNED, means=[99.0], **told)
+    assert read(path) is None
+    drawn, err = pictures_of(path, capsys)
+    assert drawn == ["curve.png"]
+    assert f"tinymaml evaluate {path}" in err
+    assert read(evaluated(path)).found.tasks == 5
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '"x"', "\ud800", pytest.param("[" * 10**5, id="deep")]
 )
-def test_a_damaged_evaluation_is_made_again(tmp_path, text):
+def test_a_damaged_evaluation_counts_as_none(tmp_path, capsys, text):
     """Rejects a traceback for a file that can be made again."""
-    path = folder(tmp_path / "a", SMALL)
+    path = folder(tmp_path / "a", SMALL, LEARNED)
     (path / runs.EVALUATION).write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert read(path).tasks == 5
+    assert pictures_of(path, capsys)[0] == ["curve.png"]
+    assert read(evaluated(path)).found.tasks == 5
 
 
 # ----- What runs are called -----
@@ -197,7 +244,7 @@ CALLED = {
         [
             SMALL,
             SMALL.with_changes({"alpha": 0.5, "test_tasks": 9}),
-            PRETRAINED.with_changes({"alpha": 0.7}),
+            PRETRAINED.restored(PRETRAINED.values() | {"alpha": 0.7}),  # as it was tuned
         ],
         [
             "MAML, 1 inner step, alpha 0.01, test-tasks 5",
@@ -215,7 +262,7 @@ CALLED = {
         "Sine, K = 10",
     ),
     "context": (
-        [SMALL.with_changes({"context": 20})],
+        [SMALL.with_changes({"algorithm": "context", "context": 20})],
         ["context vector of 20"],
         "Sine, K = 10",
     ),
@@ -231,7 +278,11 @@ CALLED = {
         "Images, 5-way 1-shot",  # no file says that they are mini-ImageNet's
     ),
     "navigation": (
-        [PointNav(), PointNav(algorithm="e-maml"), PointNav(algorithm="oracle")],
+        [
+            PointNav(),
+            PointNav(algorithm="e-maml", surrogate="naive"),
+            PointNav(algorithm="oracle"),
+        ],
         ["MAML, 1 inner step", "E-MAML, 1 inner step", "oracle"],
         "2D navigation",
     ),
@@ -243,7 +294,7 @@ def test_runs_are_called_by_what_sets_them_apart(case):
     """Rejects two runs of one name, steps that a baseline has not, and a title that is
     true of some of the runs only."""
     configs, labels, title = CALLED[case]
-    assert groups.labels(configs) == labels
+    assert names.labels(configs) == labels
     named = [groups.Group("x", [groups.Run(None, config)]) for config in configs]
     assert groups.title(named) == title
 
@@ -292,13 +343,11 @@ def test_no_checkpoint_is_told(tmp_path, monkeypatch):
     assert "has no data file" in one_error(here("plot", "a", "--data", "b"))
 
 
-def test_missing_matplotlib_is_told_before_anything_is_computed(tmp_path, monkeypatch):
-    """Rejects an ImportError, which does not say that the pictures are an extra, and a
-    long evaluation whose picture cannot be drawn."""
-    path = folder(
-        tmp_path / "a", SMALL
-    )  # no metrics: the evaluation is the first thing to do
+def test_missing_matplotlib_is_reported_first(tmp_path, monkeypatch, capsys):
+    """Rejects an ImportError, which does not say that the pictures are an extra, and lines
+    about evaluations that no picture would use."""
+    path = folder(tmp_path / "a", SMALL, LEARNED)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(WorldError, match=r"pip install '.\[plot\]'"):
         plots.draw([path])
-    assert not (path / runs.EVALUATION).exists()
+    assert capsys.readouterr().err == ""

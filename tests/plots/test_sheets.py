@@ -13,6 +13,7 @@ from tinymaml.harness.loop import initial_state
 from tinymaml.plots import sheets
 from tinymaml.plots.groups import Group, Judged, Run
 from tinymaml.plots.sheets import RIGHT, WRONG, Answers, Sheet
+from tinymaml.report.tables import Evaluation
 from tinymaml.speed.workers import Here
 
 
@@ -33,7 +34,7 @@ def few_glyphs():
 
 def judged(config, seed=0):
     theta = initial_state(config.with_changes({"seed": seed})).theta
-    return Judged(config, theta, np.zeros(3), np.zeros(3), 600)
+    return Judged(config, theta, Evaluation(0, 2.0, np.zeros(3), np.zeros(3), 600))
 
 
 def group(label, config):

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from PIL import Image
 
-from folders import folder, lines_of
+from folders import evaluated, folder, judged_of, lines_of
 from tinymaml import maml
-from tinymaml.experiments import pointnav, problem
+from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.harness import evaluation
 from tinymaml.plots import groups, walks
+from tinymaml.plots.figures import BLACK
 from tinymaml.plots.walks import GOALS, STEPS, WALKS
-from tinymaml.speed.workers import Here
 
 
 SMALL = PointNav(
@@ -25,9 +27,9 @@ def walked(tmp_path_factory):
     """What two policies have walked, and what was read of the first."""
     into = tmp_path_factory.mktemp("runs")
     more = SMALL.with_changes({"algorithm": "fomaml", "seed": 1})
-    paths = [folder(into / "a", SMALL), folder(into / "b", more)]
+    paths = [evaluated(folder(into / "a", SMALL)), evaluated(folder(into / "b", more))]
     found = groups.read(paths)
-    judged = [groups.judged(group, Here()) for group in found]
+    judged = judged_of(found)
     pairs = zip(found, judged, strict=True)
     return [walks.walks(group, one, TASK) for group, (one, *_) in pairs], judged[0][0]
 
@@ -38,10 +40,12 @@ def test_walks_are_the_adapted_policies(walked):
     family = problem(SMALL)
     draws = evaluation.held_out(SMALL, "test", range(TASK, TASK + GOALS))
     assert found.goals.tolist() == draws.goals.tolist()
-    path = []
     theta = np.tile(one.theta, (GOALS, 1))
-    task = family.task(draws, path)
-    task.support(maml.adapt(theta, task, pointnav.halved(SMALL.alpha, 3), 3))
+    task = family.task(draws)
+    # The first step is whole, the others are halved (appendix A.2 of the paper).
+    alphas = SMALL.alpha * np.array([1, 0.5, 0.5])[:, None, None]
+    task.support(maml.adapt(theta, task, alphas, 3))
+    path = task.path
     for step, met in enumerate(path):
         for goal in range(GOALS):
             for n in range(WALKS):
@@ -74,11 +78,39 @@ def test_a_row_a_run_a_column_a_goal(walked):
 
 
 def test_the_animation_shows_all_runs_and_moves(walked, tmp_path):
-    """Rejects one frame only, and a second run that is not drawn."""
+    """Rejects one frame only, a second run that is not drawn, frames of one step that keep
+    the walks of another, and an end of a step that passes as quickly as the rest."""
     found, _ = walked
     with Image.open(walks.animate(found, tmp_path / "walks.gif")) as moving:
-        assert moving.n_frames >= 2 * len(STEPS)
-        assert moving.size[1] == 2 * walks.PANEL + walks.MARGIN
-        first = moving.convert("RGB").tobytes()
-        moving.seek(moving.n_frames - 1)
-        assert moving.convert("RGB").tobytes() != first
+        frames, durations = [], []
+        for number in range(moving.n_frames):
+            moving.seek(number)
+            frames.append(np.asarray(moving.convert("RGB")).astype(int))
+            durations.append(moving.info["duration"])
+    assert len(frames) == len(STEPS) * 3  # after 1, 5 and 8 time steps
+    for first in range(0, len(frames), 3):
+        assert durations[first : first + 3] == [walks.FRAME_MS] * 2 + [walks.PAUSE_MS]
+    moved = np.any([frame != frames[0] for frame in frames[1:]], axis=(0, 3))
+    middle = len(moved) // 2
+    assert moved[middle // 4 : middle].any()  # below the title
+    assert moved[middle:].any()
+    for (_, _, color, _), frame in zip(STEPS, frames[2::3], strict=True):
+        near = [
+            np.abs(frame - 255 * np.array(to_rgb(other))).max(axis=2) < 40
+            for _, _, other, _ in STEPS
+            if other not in (color, BLACK)  # ticks are black
+        ]
+        assert not np.any(near)
+
+
+def test_names_and_steps_are_whole_in_both_pictures(walked):
+    """Rejects a long name that is cut at an edge or runs into the panels above it."""
+    long = [run._replace(title="MAML" + 9 * ", an option 0.001") for run in walked[0]]
+    figure, panels = walks._panels(long)
+    figure.draw_without_rendering()
+    for axes, _ in panels[::GOALS]:
+        (name,) = (text for text in axes.findobj(Text) if len(text.get_text()) > 99)
+        box = name.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert axes.bbox.y1 <= box.y0 < box.y1 <= figure.bbox.y1
+    assert box.y1 < panels[0][0].bbox.y0  # the second row's name

@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 
 from processes import here, one_error
 from tinymaml import losses, maml, params
-from tinymaml.cli.options import types_of
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES, images, problem
-from tinymaml.experiments.common import PRESETS
 from tinymaml.fewshot import drawn, stream
 from tinymaml.harness import runs
+from tinymaml.options import options_of
 from tinymaml.published import presets
 
 
-PAPER, CODE = PRESETS
+PAPER, CODE = presets.NAMES
 KINDS = {name: MODULES[name].CONFIG for name in presets.PUBLISHED}
 
 # The published protocols, one line of their tables after the other, typed again: what is
@@ -124,11 +123,10 @@ PROTOCOL = [
 ]
 
 
-def config_of(name, preset, **setting):
-    """The configuration that the command line makes of a preset and a setting."""
-    kind = KINDS[name]
-    published = presets.values(kind(preset=preset, **setting))
-    return kind(**{**published, "preset": preset, **setting})
+def published(name, preset, **setting):
+    """What a preset has of a setting; typed values win over our defaults only."""
+    usual = KINDS[name](**setting).values()
+    return presets.values(name, preset, usual)
 
 
 # ----- Against the protocols -----
@@ -139,8 +137,10 @@ def test_preset_has_the_published_value(which, option, paper, code):
     """Rejects a slip in any value, and a value that only happens to be our default."""
     name, setting = which
     for preset, expected in ((PAPER, paper), (CODE, code)):
-        told = presets.values(KINDS[name](preset=preset, **setting))
-        assert told[option] == expected, preset
+        assert published(name, preset, **setting)[option] == expected, preset
+        config = KINDS[name](preset=preset, **setting)
+        if config.uses(option):
+            assert getattr(config, option) == expected, preset
 
 
 def test_every_published_value_was_compared():
@@ -164,11 +164,11 @@ def rows():
 def test_every_value_has_a_source_and_is_a_value_of_its_option():
     """Rejects a misspelt option, a value out of its range, and a number from nowhere."""
     for name, when, row in rows():
-        types = types_of(KINDS[name])
+        options = options_of(KINDS[name])
         for value in (row.paper, row.code):
-            assert types[row.option].convert(value, None, None) == value
+            assert options[row.option].values.checked(value) == value
         for option, value in when.items():
-            assert types[option].convert(value, None, None) == value
+            assert options[option].values.checked(value) == value
         assert row.paper_source.startswith(
             ("section", "appendix", "equation", "not in the", "as in")
         )
@@ -190,9 +190,10 @@ def test_a_setting_has_every_option_once(name):
         ]
         assert len(told) == len(set(told))
         assert not set(told) & set(setting)
-        found = presets.values(KINDS[name](preset=CODE, **setting))
-        config = KINDS[name](**setting, **found)
-        assert {*told} - {*found} == {x for x in told if not config.uses(x)}
+        config = KINDS[name](preset=CODE, **setting)
+        code = published(name, CODE, **setting)
+        for option in told:
+            assert not config.uses(option) or getattr(config, option) == code[option]
 
 
 # ----- Settings that were not published -----
@@ -214,32 +215,74 @@ def test_a_setting_has_every_option_once(name):
 )
 def test_other_settings_are_refused(name, setting, having):
     """Rejects a preset that is a guess, and a refusal that does not say what there is."""
-    for preset in PRESETS:
+    for preset in presets.NAMES:
         with pytest.raises(UsageError, match=having):
-            presets.values(KINDS[name](preset=preset, **setting))
+            KINDS[name](preset=preset, **setting)
 
 
 def test_a_preset_has_nothing_that_an_algorithm_does_not_use():
     """Rejects a step size for the pretrained net, whose own is tuned, and none for that of
     the code, which is not."""
-    told = presets.values(KINDS["sine"](preset=PAPER, algorithm="pretrained"))
-    assert told["iterations"] == 70000
-    assert not {"alpha", "inner_steps"} & {*told}
-    told = presets.values(KINDS["sine"](preset=CODE, algorithm="oracle"))
-    assert (told["alpha"], told["tune"]) == (0.001, False)
-    assert "inner_steps" not in told
+    usual, paper = KINDS["sine"](), KINDS["sine"](preset=PAPER, algorithm="pretrained")
+    assert paper.iterations == 70000
+    assert (paper.alpha, paper.inner_steps) == (usual.alpha, usual.inner_steps)
+    assert {*paper.differences()} == {"preset", "algorithm"}
+    code = KINDS["sine"](preset=CODE, algorithm="oracle")
+    assert (code.alpha, code.tune) == (0.001, False)
+    assert code.inner_steps == usual.inner_steps
 
 
 def test_a_typed_no_tune_takes_the_presets_step_size():
     """Rejects our default where the code's step size was asked for."""
-    kind, typed = KINDS["pointnav"], {"algorithm": "oracle", "tune": False}
-    told = presets.values(kind(preset=CODE, **typed), typed)
-    assert told["alpha"] == 0.5
+    kind = KINDS["pointnav"]
+    assert kind(preset=CODE, algorithm="oracle", tune=False).alpha == 0.5
+    assert kind(preset=CODE, algorithm="oracle").alpha == kind.alpha
 
 
 def test_no_preset_changes_nothing():
     """Rejects a preset that nobody asked for."""
-    assert presets.values(KINDS["sine"](shots=7)) == {}
+    config = KINDS["sine"](shots=7)
+    assert config.differences() == {"shots": 7}
+    assert config == KINDS["sine"](shots=7, preset="none")
+
+
+# ----- In Python -----
+
+
+def test_a_preset_in_python_has_the_values_of_the_code():
+    """Rejects Sine(preset="finn2017-code") that keeps our defaults."""
+    config = KINDS["sine"](preset=CODE)
+    assert (config.iterations, config.alpha, config.inner_steps) == (70000, 0.001, 1)
+    assert (config.tasks, config.beta, config.test_steps) == (25, 0.001, 10)
+    assert config.differences() == {"preset": CODE}
+
+
+def test_what_is_given_wins_over_the_preset():
+    """Rejects a preset that overrules an explicit option, one with our default included."""
+    usual = KINDS["sine"]()
+    config = KINDS["sine"](preset=CODE, alpha=usual.alpha, inner_steps=3, tasks=9)
+    assert (config.alpha, config.inner_steps, config.tasks) == (0.01, 3, 9)
+    assert config.iterations == 70000
+    assert {*config.differences()} == {"preset", "alpha", "inner_steps", "tasks"}
+
+
+def test_a_preset_is_resolved_once():
+    """Rejects a copy or a restored run in which the preset overrules what was given."""
+    config = KINDS["sine"](preset=CODE, alpha=0.5)
+    for copy in (
+        config.with_changes({"seed": 1}),
+        config.with_changes({"preset": CODE}),
+        KINDS["sine"].restored(config.values()),
+    ):
+        assert (copy.alpha, copy.inner_steps) == (0.5, 1)
+    changed = KINDS["sine"](alpha=0.5).with_changes({"preset": CODE, "tasks": 9})
+    assert (changed.alpha, changed.tasks, changed.iterations) == (0.001, 9, 70000)
+
+
+def test_a_setting_near_a_published_one_can_be_described():
+    """Rejects an evaluation with other shots that fails at its title."""
+    config = KINDS["omniglot"](preset=CODE, ways=5, shots=1)
+    assert config.with_changes({"shots": 3}).differences() == {"preset": CODE, "shots": 3}
 
 
 # ----- What the numbers do -----
@@ -292,7 +335,7 @@ def one_step(config):
 )
 def test_effective_inner_rate(loaded_noise, preset, name, setting, rate):
     """Rejects 0.4 on the mean where the code's is 2.0, and offsets that are adapted."""
-    theta, after, slope = one_step(config_of(name, preset, data="drawn", **setting))
+    theta, after, slope = one_step(KINDS[name](preset=preset, data="drawn", **setting))
     np.testing.assert_allclose(after, theta - rate * slope, rtol=0, atol=1e-14)
     assert np.abs(after - theta).max() > 1e-4
 
@@ -392,7 +435,7 @@ def test_a_run_keeps_its_preset(monkeypatch, tmp_path):
         (("sine", "--preset", CODE, "--algorithm", "fomaml"), "--algorithm oracle"),
         (("omniglot", "--preset", PAPER, "--net", "dense", "--ways", "20"), "--ways 5"),
         (("glyphs", "--preset", CODE), "glyphs has none"),
-        (("sine", "--preset", "finn"), "'finn2017-paper', 'finn2017-code'"),
+        (("sine", "--preset", "finn"), "not one of none, finn2017-paper, finn2017-code"),
     ],
 )
 def test_what_was_not_published_is_a_wrong_option(tmp_path, monkeypatch, arguments, words):

@@ -1,4 +1,4 @@
-"""The world of 2D navigation, and its view as a Gymnasium environment."""
+"""The world of 2D navigation: its steps, its goals and its anchors."""
 
 import numpy as np
 import pytest
@@ -96,32 +96,3 @@ def test_anchors_are_what_standing_still_and_knowing_the_goal_bring():
     assert not Options(horizon=99).anchors
     assert not Options(reward="negative_squared_distance").anchors
     assert known == pytest.approx(Options().anchors["clairvoyant"], abs=0.03)
-
-
-@pytest.mark.parametrize("oracle", [False, True])
-def test_gymnasium_accepts_the_view(oracle):
-    """Rejects spaces that do not hold what is seen, and resets that a seed does not fix."""
-    pytest.importorskip("gymnasium")
-    from gymnasium.utils.env_checker import check_env
-
-    from tinymaml.rl.gym import PointNavEnv
-
-    check_env(PointNavEnv(PointNav(oracle=oracle)), skip_render_check=True)
-
-
-def test_the_view_is_the_world():
-    """Rejects a view with a world of its own: other steps, goal, end or horizon."""
-    pytest.importorskip("gymnasium")
-    from tinymaml.rl.gym import PointNavEnv
-
-    env, rng = PointNavEnv(horizon=7), np.random.default_rng(0)
-    seen, told = env.reset(options={"goal": (0.2, 0.1)})
-    assert tuple(told["goal"]) == (0.2, 0.1)
-    for t in range(7):
-        action = rng.standard_normal(2).astype(np.float32)
-        expected = step(seen, (0.2, 0.1), action)
-        seen, reward, done, over, _ = env.step(action)
-        np.testing.assert_allclose(seen, expected[0], atol=1e-6)
-        assert reward == pytest.approx(expected[1], abs=1e-6)
-        assert (done, over) == (expected[2], t == 6)
-    assert env.reset(seed=3)[1]["goal"].tolist() == env.reset(seed=3)[1]["goal"].tolist()

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -14,14 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from in_workers import aligned, iterations, slow_square
 from processes import digests, run
 from tinymaml.data import omniglot as prepared
-from tinymaml.experiments.common import INNER_LOOP, Config
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness.loop import average_gradient, initial_state
-from tinymaml.harness.runs import State
-from tinymaml.speed.workers import Here, engine
+from tinymaml.harness.loop import initial_state
+from tinymaml.speed.workers import engine
 
 
 pytestmark = pytest.mark.filterwarnings("default")  # Dask's own are not ours to mend
@@ -73,18 +71,11 @@ def noise(tmp_path_factory):
     return str(path)
 
 
-def iterations(config: Config, state: State, pool=None) -> list[tuple[bytes, bytes]]:
-    """Return the losses and meta-gradients: recorded, proved and replayed."""
-    states = [state._replace(iteration=i) for i in range(3)]
-    found = [average_gradient(config, at, pool or Here()) for at in states]
-    return [(loss.tobytes(), gradient.tobytes()) for loss, gradient in found]
-
-
 COMMON = {
     "seed": st.integers(0, 2**32),
     "tasks": st.integers(1, 9),
     "chunk": st.integers(1, 4),
-    "algorithm": st.sampled_from(INNER_LOOP),
+    "algorithm": st.sampled_from(["maml", "fomaml", "maml-low-memory", "context"]),
     "inner_steps": st.integers(0, 2),
     "replay": st.booleans(),
 }
@@ -112,11 +103,6 @@ def test_every_engine_gives_the_same_bits(pools, noise, config):
         assert iterations(config, state, pool) == alone
 
 
-def aligned(*arrays: np.ndarray) -> bool:
-    """Return whether all arrays lie where NumPy's own would."""
-    return all(array.flags.aligned for array in arrays)
-
-
 def test_arrays_arrive_aligned(pools):
     """Rejects Dask's own messages, in which arrays lie at any address."""
     for pool in pools:
@@ -138,12 +124,6 @@ def test_same_bytes_as_without_dask(tmp_path, cluster):
     assert (straight.code, told.code) == (0, 0), told
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert straight.out == told.out
-
-
-def slow_square(x: int) -> int:
-    """Take a while, so that a worker dies in the middle."""
-    time.sleep(0.2)
-    return x * x
 
 
 def test_a_killed_worker_is_survived(cluster):

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from tinymaml import plots
+from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
@@ -48,6 +49,7 @@ def main(debug: bool) -> None:
 
 
 main.add_command(train)
+main.add_command(chain_command)
 main.add_command(check_group)
 main.add_command(evaluate)
 main.add_command(export)

@@ -155,9 +155,7 @@ def check_file(
             if name in options:
                 checked |= check(options, {name: value})
             elif name in others:
-                if isinstance(value, str) and not _is_text(others[name], value):
-                    raise click.UsageError(f"{value!r} is text")
-                checked[name] = others[name].convert(value, None, None)
+                checked[name] = _from_file(others[name], value)
             else:
                 raise UsageError(unknown(name, [*options, *others]))
         except click.UsageError as error:
@@ -168,8 +166,13 @@ def check_file(
     return checked
 
 
-def _is_text(kind: click.ParamType, value: str) -> bool:
-    """Whether a text is a value as it stands, and not a number in quotation marks."""
+def _from_file(kind: click.ParamType, value: Any) -> Any:
+    """Return a value as it stands in a file, where numbers have no quotation marks."""
     if isinstance(kind, Workers):
-        return not value.isdigit()
-    return kind.values.kind is str
+        if isinstance(value, str) and value.isdigit():
+            raise click.UsageError(f"{value!r} is text")
+        return kind.convert(value, None, None)
+    try:
+        return kind.values.checked(value)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

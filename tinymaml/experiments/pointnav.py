@@ -68,7 +68,7 @@ class PointNav(Config):
     )
     hidden: tuple[int, ...] = option(
         (100, 100),
-        "widths of the hidden layers",
+        "widths of the policy's hidden layers",
         "section 5.3",
         role=NET,
         least=1,

@@ -1,7 +1,6 @@
 """Pictures of trajectories: how a policy walks before and after its gradient steps.
 
-As figure 4 of the paper: held-out goals, a row for each run. Needs matplotlib; the
-animation needs Pillow only.
+As figure 4 of the paper: held-out goals, a row for each run.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from tinymaml.experiments import problem
 from tinymaml.harness.evaluation import held_out
@@ -77,83 +76,67 @@ def walks(group: Group, judged: Judged, task: int) -> Walks:
 
 def draw(found: Sequence[Walks]):
     """Draw the walks of one run a row, one goal a column."""
+    figure, panels = _panels(found)
+    for axes, paths in panels:
+        for (_, dashes, color, label), walks in zip(STEPS, paths, strict=True):
+            for i, walk in enumerate(walks):
+                name = label if i == 0 else "_"
+                axes.plot(*walk.T, dashes, color=color, linewidth=0.9, label=name)
+    figures.legend(figure, panels[0][0])
+    return figure
+
+
+def _panels(found: Sequence[Walks]):
+    """An empty figure, and its panels: axes, and the walks there after each step."""
     figure = figures.new_figure(8, 2 * len(found) + 0.6)
     grid = figure.subplots(len(found), GOALS, squeeze=False, sharex=True, sharey=True)
+    panels = []
     for row, run in zip(grid, found, strict=True):
-        row[0].set_title(run.title, loc="left", fontsize="medium")
+        name = figures.wrapped(run.title, figure.get_figwidth() - 0.6)
+        row[0].set_title(name, loc="left", fontsize="medium")
         for goal, axes in enumerate(row):
-            for step, dashes, color, label in STEPS:
-                for i, walk in enumerate(run.paths[step][goal]):
-                    name = label if i == 0 else "_"
-                    axes.plot(*walk.T, dashes, color=color, linewidth=0.9, label=name)
-            axes.plot(*run.goals[goal], "*", color=VERMILLION, markersize=9, label="goal")
-            axes.plot(0, 0, "o", color=BLACK, markersize=4, label="start")
+            axes.plot(*run.goals[goal], "*", color=VERMILLION, ms=9, zorder=3, label="goal")
+            axes.plot(0, 0, "o", color=BLACK, ms=4, zorder=3, label="start")
             axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal")
             axes.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
-    figures.legend(figure, grid[0, 0])
-    return figure
+            panels.append((axes, [paths[goal] for paths in run.paths]))
+    return figure, panels
 
 
 # ----- The animation -----
 
-PANEL, MARGIN = 140, 24  # pixels
-SHARP = 2  # drawn so many times larger, then made smaller: smooth lines
 STRIDE = 4  # time steps a frame
 FRAME_MS, PAUSE_MS = 80, 900  # how long a frame stands, and the last one of a step
+SMALL = 75  # dots per inch
 
 
 def animate(found: Sequence[Walks], file: Path) -> Path:
     """Draw the same over time, one gradient step after the other, as an animated GIF."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure, panels = _panels(found)
+    figure.set_dpi(SMALL)
+    above = figure.suptitle(" ")  # its room is kept free
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    empty = canvas.copy_from_bbox(figure.bbox)  # only what moves is drawn again
     frames, durations = [], []
     for step, _, color, label in STEPS:
-        longest = max(len(w) for run in found for g in run.paths[step] for w in g)
+        above.set(text=label if step == 0 else f"after {label}", color=color)
+        walks = [(axes, walk) for axes, paths in panels for walk in paths[step]]
+        how = {"color": color, "linewidth": 0.9, "marker": ".", "markevery": [-1]}
+        lines = [axes.plot([], [], **how)[0] for axes, _ in walks]
+        longest = max(len(walk) for _, walk in walks)
         times = [*range(1, longest, STRIDE), longest]
-        frames += [_frame(found, step, time, color, label) for time in times]
+        for time in times:
+            canvas.restore_region(empty)
+            figure.draw_artist(above)
+            for line, (axes, walk) in zip(lines, walks, strict=True):
+                line.set_data(*walk[:time].T)
+                axes.draw_artist(line)
+            shown = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+            frames.append(shown.convert("RGB").quantize())
         durations += [FRAME_MS] * (len(times) - 1) + [PAUSE_MS]
     first, *others = frames
     first.save(file, save_all=True, append_images=others, duration=durations, loop=0)
     return file
-
-
-def _frame(
-    found: Sequence[Walks], step: int, time: int, color: str, label: str
-) -> Image.Image:
-    panel, margin = PANEL * SHARP, MARGIN * SHARP
-    size = GOALS * panel + margin, len(found) * panel + margin
-    image = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(image)
-    font = ImageFont.load_default(13 * SHARP)
-    told = label if step == 0 else f"after {label}"
-    pen.text((margin, SHARP * 4), told, fill=color, font=font)
-    for row, run in enumerate(found):
-        for goal in range(GOALS):
-            left, top = margin + goal * panel, margin + row * panel
-            box = (left, top, left + panel - 4 * SHARP, top + panel - 4 * SHARP)
-            pen.rectangle(box, outline="#BBBBBB", width=SHARP)
-            _draw_walks(pen, run, step, goal, time, color, box)
-        side = Image.new("RGB", (panel, margin), "white")
-        ImageDraw.Draw(side).text((0, 4 * SHARP), run.title, fill=BLACK, font=font)
-        image.paste(side.rotate(90, expand=True), (0, margin + row * panel))
-    small = image.resize((size[0] // SHARP, size[1] // SHARP), Image.Resampling.LANCZOS)
-    return small.quantize(64)
-
-
-def _draw_walks(pen, run: Walks, step: int, goal: int, time: int, color: str, box) -> None:
-    left, top, right, bottom = box
-
-    def spot(place: Array) -> tuple[float, float]:
-        x, y = np.clip(place, -EDGE, EDGE) / (2 * EDGE) + 0.5
-        return left + x * (right - left), bottom - y * (bottom - top)
-
-    def dot(place: Array, radius: float, **how) -> None:
-        x, y = spot(place)
-        r = radius * SHARP
-        pen.ellipse((x - r, y - r, x + r, y + r), **how)
-
-    for walk in run.paths[step][goal]:
-        seen = walk[:time]
-        if len(seen) > 1:
-            pen.line([spot(p) for p in seen], fill=color, width=SHARP, joint="curve")
-        dot(seen[-1], 2.5, fill=color)
-    dot(np.zeros(2), 2, fill=BLACK)
-    dot(run.goals[goal], 5, outline=VERMILLION, width=2 * SHARP)

@@ -71,7 +71,7 @@ def as_markdown(results: Sequence[Result]) -> str:
 def title(result: Result) -> str:
     """Return one line: what was evaluated, of which runs, on which tasks."""
     config, tasks = result.config, result.scores.shape[-1]
-    roles = {name: option.role for name, option in config.options.items()}
+    roles = {name: option.role for name, option in result.trained.options.items()}
     options = result.trained.differences()
     options = {name: x for name, x in options.items() if roles[name].titled}
     name = " ".join(filter(None, [config.name, flags(options)]))
@@ -196,7 +196,7 @@ def as_json(results: Sequence[Result]) -> str:
 
 def _as_dict(result: Result) -> dict[str, Any]:
     config, trained = result.config, result.trained.values()
-    roles = {name: option.role for name, option in config.options.items()}
+    roles = {name: option.role for name, option in result.trained.options.items()}
     told = {
         "experiment": config.name,
         "algorithm": config.algorithm,
