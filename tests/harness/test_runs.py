@@ -110,7 +110,7 @@ def test_a_state_that_would_be_refused_is_not_saved(tmp_path, part, wrong, messa
     """Rejects writing a checkpoint that the next command does not take."""
     save(tmp_path, CONFIG, state(1))
     before = tree(tmp_path)
-    vectors = {name: GOOD[name] for name in runs.VECTORS} | {part: wrong}
+    vectors = {name: GOOD[name] for name in ("theta", "m", "v")} | {part: wrong}
     bad = State(2, vectors["theta"], Moments(vectors["m"], vectors["v"]))
     with pytest.raises(WorldError, match=f"{part} {message}"):
         save(tmp_path, CONFIG, bad)
