@@ -651,8 +651,8 @@ MUTATIONS = [
     Mutation(
         "the oracle told another curve's amplitude",
         "data/sine.py",
-        "    curves = draw_curves(streams, tasks)\n    x_support",
-        "    curves = draw_curves(lambda _: streams(1), tasks)\n    x_support",
+        "    curves = draw_curves(streams, tasks)\n    support",
+        "    curves = draw_curves(lambda _: streams(1), tasks)\n    support",
         "data/test_sine.py",
     ),
     Mutation(
@@ -932,8 +932,8 @@ MUTATIONS = [
     Mutation(
         "test classes that are trained on",
         "data/prepared.py",
-        "if sorted(rows.tolist()) != list(range(total))",
-        "if not set(rows.tolist()) <= set(range(total))",
+        "if sorted(rows.tolist()) != list(range(len(images)))",
+        "if not set(rows.tolist()) <= set(range(len(images)))",
         "data/test_miniimagenet.py",
     ),
     Mutation(
@@ -1688,6 +1688,7 @@ MUTATIONS = [
         "if not method.inner_loop:",
         "if False:",
         f"{GOLDEN}[pointnav]",
+    ),
     Mutation(
         "glyphs that depend on the number of drawings",
         "data/glyphs.py",
