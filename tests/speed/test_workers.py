@@ -59,7 +59,7 @@ def test_a_worker_that_dies_is_told():
     """Rejects waiting for ever, and BrokenProcessPool for the user."""
     with pytest.raises(WorldError, match="a worker process died"), engine(2) as pool:
         pool.submit(signal.raise_signal, signal.SIGKILL).result()
-    assert not multiprocessing.active_children()
+    wait_for(lambda: not multiprocessing.active_children(), 10)
 
 
 def test_an_exception_keeps_its_type():

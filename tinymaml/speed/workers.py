@@ -120,7 +120,6 @@ def _kill_workers(others: list[multiprocessing.Process]) -> None:
     for process in multiprocessing.active_children():
         if process not in others:
             process.kill()
-            process.join()
 
 
 @contextmanager
