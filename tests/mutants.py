@@ -722,22 +722,22 @@ MUTATIONS = [
     Mutation(
         "regressors trained on their average",
         "algorithms/averaged.py",
-        "tasks.gradients(thetas[some], wave)",
-        "tasks.gradients(0 * thetas[some] + thetas.mean(axis=0), wave)",
+        "tasks.gradients(thetas[some], nets)",
+        "tasks.gradients(0 * thetas[some] + thetas.mean(axis=0), nets)",
         "algorithms/test_averaged.py",
     ),
     Mutation(
         "half of the pull's gradient",
         "algorithms/averaged.py",
-        "2 * pull * apart",
-        "pull * apart",
+        "2 * pull * away",
+        "pull * away",
         "algorithms/test_averaged.py",
     ),
     Mutation(
         "l2 pulls to the mean",
         "algorithms/averaged.py",
-        "TO_ZERO = Average(all_at_once, lambda thetas, _: np.zeros_like(thetas))",
-        "TO_ZERO = Average(all_at_once, lambda thetas, _: thetas.mean(axis=0))",
+        "pulled_to(lambda thetas, _: np.zeros_like(thetas))",
+        "pulled_to(lambda thetas, _: thetas.mean(axis=0))",
         "algorithms/test_averaged.py",
     ),
     Mutation(
@@ -750,8 +750,8 @@ MUTATIONS = [
     Mutation(
         "regressors pulled to the mean of all",
         "algorithms/averaged.py",
-        "average.center(thetas[some], thetas[: wave.start])",
-        "average.center(thetas[some], thetas)",
+        "center(thetas[some], thetas[: nets.start])",
+        "center(thetas[some], thetas)",
         "algorithms/test_averaged.py",
     ),
     Mutation(

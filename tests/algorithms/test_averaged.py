@@ -10,7 +10,7 @@ from autograd import grad
 from tinymaml import losses, models, params
 from tinymaml.algorithms import ALGORITHMS
 from tinymaml.algorithms import averaged as module
-from tinymaml.algorithms.averaged import FREE, TO_MEAN, TO_ZERO, doubling, fitted
+from tinymaml.algorithms.averaged import fitted, training
 from tinymaml.algorithms.baselines import support_gradient
 from tinymaml.check.differences import directions, slopes_error
 from tinymaml.errors import WorldError
@@ -24,7 +24,7 @@ from tinymaml.speed.workers import Here, engine
 from trainings import results_of, train
 
 
-AVERAGES = {"averaged": FREE, "averaged-l2": TO_ZERO, "averaged-mean": TO_MEAN}
+AVERAGES = ("averaged", "averaged-l2", "averaged-mean")
 UNPULLED = ("averaged", "averaged-l2")  # by each other
 # Ten parameters; chunks of unequal size.
 SMALL = {"hidden": (3,), "chunk": 2, "dtype": "float64"}
@@ -153,11 +153,11 @@ def test_waves_double_what_there_is():
     """Rejects a wave that is left out or comes twice, and 500 regressors in more than
     the ten waves that the default of 12,000 iterations has."""
     config = Sine(algorithm="averaged-mean")
-    waves = [doubling(config, i)[0] for i in range(0, 12000, config.wave)]
+    waves = [training(config, i)[0] for i in range(0, 12000, config.wave)]
     assert [len(wave) for wave in waves] == [1, 1, 2, 4, 8, 16, 32, 64, 128, 244]
     assert [i for wave in waves for i in wave] == [*range(500)]
-    assert doubling(config, config.wave - 1) == (range(1), 0)
-    assert doubling(config, 10**8) == (waves[-1], 9 * config.wave)
+    assert training(config, config.wave - 1) == (range(1), 0)
+    assert training(config, 10**8) == (waves[-1], 9 * config.wave)
 
 
 @pytest.mark.parametrize("algorithm", [*AVERAGES])
@@ -171,7 +171,7 @@ def test_a_wave_has_an_adam_of_its_own(algorithm):
     for iteration in range(10):
         _, gradient = own_gradients(config, state.theta, iteration)
         state, _ = step.iterate(config, state, Here())
-        wave, _ = AVERAGES[algorithm].wave(config, iteration)
+        wave, _ = training(config, iteration)
         for i in wave:
             updates[i] += 1
             own = Moments(*moments[:, i])

@@ -4,19 +4,19 @@ R nets train independently. With L_i the loss of net i on its own task, it minim
 
     L_i(theta_i) + pull * |theta_i - c|^2
 
-where c is theta_i itself (no pull), 0 (l2) or the mean of the nets trained before. Held-out
-tasks are adapted to from the mean of all.
+where the centre c is theta_i itself (no pull), 0 (l2) or the mean of the nets trained
+before. Adaptation to a held-out task starts from the mean of all nets.
 
 The paper trains one net after another. Here nets that do not depend on each other train
-together. With the mean as c they train in waves of 1, 1, 2, 4, 8, ... nets: trained all at
-once, the pull to the mean acts as a pull to zero.
+together. With the mean as centre they train in waves of 1, 1, 2, 4, 8, ... nets: trained
+all at once, the pull to the mean acts as a pull to zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -31,10 +31,7 @@ from tinymaml.options import MOST, option
 
 Array = np.ndarray
 
-FITTED = 0.02  # appendix C.1: the MSE that each net is below
-
-
-# ----- Options -----
+FITTED = 0.02  # a net whose MSE is below it fits its task (appendix C.1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Options:
     )
     points: int = option(
         100,
-        "points that each net is trained on; as many again measure its fit",
+        "training points of each net; as many others measure its fit",
         'appendix C.1: "a large amount"',
         least=1,
         most=MOST,
@@ -55,13 +52,12 @@ class Options:
 
 @dataclass(frozen=True)
 class PullOptions(Options):
-    """Options of nets that are pulled together."""
+    """Options of nets that are pulled to a centre."""
 
     pull: float = option(
         3e-3,
         "strength of the pull on every net",
-        "appendix C.1: the strongest at which every net still fits its task; 0.01 is too"
-        " strong",
+        "appendix C.1: the strongest at which every net fits its task; 0.01 is too strong",
         least=0,
         most=1e9,
     )
@@ -80,62 +76,39 @@ class WaveOptions(PullOptions):
     )
 
 
-# ----- Which nets train, and what pulls them -----
+def training(options: Any, iteration: int) -> tuple[range, int]:
+    """Return the nets that train in an iteration, and the iteration that they began in.
 
-
-class Average(NamedTuple):
-    """One way to train the nets.
-
-    wave(options, iteration) -> the nets that train, and the iteration that they began in
-    center(thetas (n, P) of those, thetas (m, P) of earlier waves) -> c
+    Without the option `wave` these are all nets, and 0. With it they are net 0, then 1,
+    then 2 and 3, ...: each wave for options.wave iterations, the last until the run ends.
     """
-
-    wave: Callable[[Any, int], tuple[range, int]]
-    center: Callable[[Array, Array], Array]
-
-
-def all_at_once(options: Any, iteration: int) -> tuple[range, int]:
-    """Return all nets; they train from the first iteration on."""
-    return range(options.regressors), 0
+    nets, length = options.regressors, getattr(options, "wave", None)
+    if length is None:
+        return range(nets), 0
+    wave = min(iteration // length, (nets - 1).bit_length())
+    return range(2**wave // 2, min(2**wave, nets)), wave * length
 
 
-def doubling(options: Any, iteration: int) -> tuple[range, int]:
-    """Return net 0, then 1, then 2 and 3, ...; each for options.wave iterations.
+def pulled_to(
+    center: Callable[[Array, Array], Array],
+) -> Callable[[State, Problem, Tasks], tuple[State, dict]]:
+    """Return the iteration of nets that are pulled to a centre.
 
-    The last wave trains until the run ends.
+    center(thetas (n, P) that train, thetas (m, P) of earlier waves) -> c
     """
-    last = (options.regressors - 1).bit_length()
-    wave = min(iteration // options.wave, last)
-    trained = range(2**wave // 2, min(2**wave, options.regressors))
-    return trained, wave * options.wave
-
-
-FREE = Average(all_at_once, lambda thetas, _: thetas)
-TO_ZERO = Average(all_at_once, lambda thetas, _: np.zeros_like(thetas))
-TO_MEAN = Average(
-    doubling, lambda thetas, earlier: earlier.mean(axis=0) if len(earlier) else thetas
-)
-
-
-# ----- Training -----
-
-
-def trained_by(average: Average) -> Callable[[State, Problem, Tasks], tuple[State, dict]]:
-    """Return the iteration of nets that train in this way."""
 
     def iterate(state: State, problem: Problem, tasks: Tasks) -> tuple[State, dict]:
         options = problem.options
         thetas = state.theta.reshape(options.regressors, -1)
-        wave, begun = average.wave(options, state.iteration)
-        some = slice(wave.start, wave.stop)
-        loss, gradients = tasks.gradients(thetas[some], wave)
-        apart = thetas[some] - average.center(thetas[some], thetas[: wave.start])
+        nets, begun = training(options, state.iteration)
+        some = slice(nets.start, nets.stop)
+        loss, gradients = tasks.gradients(thetas[some], nets)
+        away = thetas[some] - center(thetas[some], thetas[: nets.start])
         pull = getattr(options, "pull", 0.0)
-        objective = loss + pull * np.sum(apart**2)
-        gradient = (gradients + 2 * pull * apart).ravel()
+        gradient = (gradients + 2 * pull * away).ravel()
         check_dtype(state.theta, gradient=gradient)
         after = step(state, problem, some, gradient, state.iteration - begun + 1)
-        record = {"loss": float(objective / len(wave))}
+        record = {"loss": float((loss + pull * np.sum(away**2)) / len(nets))}
         if after.iteration % options.checkpoint_every == 0:
             record["fitted"] = fitted(after.theta, problem, tasks)
         return after, record
@@ -150,19 +123,14 @@ def step(
 
     Adam's moments of a net begin with its wave and end with it.
     """
-    size = len(state.theta) // problem.options.regressors
-    part = slice(some.start * size, some.stop * size)
-    own = Moments(*(moment[part] for moment in state.moments))
-    gradient = clip(gradient, problem.options.clip)
-    theta, own = adam(state.theta[part], gradient, own, number, problem.options.beta)
-    moments = (_put(x, part, y) for x, y in zip(state.moments, own, strict=True))
-    return State(state.iteration + 1, _put(state.theta, part, theta), Moments(*moments))
-
-
-def _put(vector: Array, some: slice, part: Array) -> Array:
-    vector = vector.copy()
-    vector[some] = part
-    return vector
+    options = problem.options
+    whole = np.stack([state.theta, *state.moments])
+    size = len(state.theta) // options.regressors
+    own = whole[:, some.start * size : some.stop * size]
+    gradient = clip(gradient, options.clip)
+    theta, moments = adam(own[0], gradient, Moments(*own[1:]), number, options.beta)
+    own[:] = theta, *moments
+    return State(state.iteration + 1, whole[0], Moments(*whole[1:]))
 
 
 def fitted(w: Array, problem: Problem, tasks: Tasks) -> int:
@@ -173,35 +141,26 @@ def fitted(w: Array, problem: Problem, tasks: Tasks) -> int:
     return int(np.sum(scores < FITTED))
 
 
-# ----- The records -----
-
-
 def _init(rng: Generator, problem: Problem) -> Array:
-    nets = [problem.model.init(rng) for _ in range(problem.options.regressors)]
-    return np.concatenate(nets)
+    return np.concatenate(
+        [problem.model.init(rng) for _ in range(problem.options.regressors)]
+    )
 
 
 def _shapes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    size = params.count(problem.model.shapes)
-    return {"regressors": (problem.options.regressors, size)}
-
-
-def _mean(w: Array, problem: Problem) -> Array:
-    return w.reshape(problem.options.regressors, -1).mean(axis=0)
+    nets = problem.options.regressors, params.count(problem.model.shapes)
+    return {"regressors": nets}
 
 
 def _remarks(w: Array, problem: Problem, tasks: Tasks) -> list[str]:
-    number, regressors = fitted(w, problem, tasks), problem.options.regressors
-    return [
-        f"{number} of {regressors} regressors have an MSE below {FITTED} on their own curve"
-    ]
+    number = f"{fitted(w, problem, tasks)} of {problem.options.regressors} regressors"
+    return [f"{number} have an MSE below {FITTED} on their own curve"]
 
 
 AVERAGED = Algorithm(
     name="averaged",
     label="averaged regressors",
     gradient=support_gradient,
-    objective=None,
     learns="one theta for each of 500 tasks",
     adapts="their mean",
     cost="18, on sine with 500 nets",
@@ -213,8 +172,8 @@ AVERAGED = Algorithm(
     needs=("regression",),
     shapes=_shapes,
     init=_init,
-    start=_mean,
-    iterate=trained_by(FREE),
+    start=lambda w, problem: w.reshape(problem.options.regressors, -1).mean(axis=0),
+    iterate=pulled_to(lambda thetas, _: thetas),
     task_options=lambda options: {"shots": options.points, "queries": options.points},
     remarks=_remarks,
 )
@@ -222,11 +181,13 @@ AVERAGED_L2 = AVERAGED._replace(
     name="averaged-l2",
     label="averaged, pulled to zero",
     options=PullOptions,
-    iterate=trained_by(TO_ZERO),
+    iterate=pulled_to(lambda thetas, _: np.zeros_like(thetas)),
 )
 AVERAGED_MEAN = AVERAGED._replace(
     name="averaged-mean",
     label="averaged, pulled to their mean",
     options=WaveOptions,
-    iterate=trained_by(TO_MEAN),
+    iterate=pulled_to(
+        lambda thetas, earlier: earlier.mean(axis=0) if len(earlier) else thetas
+    ),
 )
