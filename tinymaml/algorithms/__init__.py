@@ -1,6 +1,6 @@
 """The algorithms: one file each, and one row here.
 
-A user's own is a record in a file: --algorithm FILE.py:NAME.
+A user's own algorithm is a record in a file: --algorithm FILE.py:NAME.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import importlib.util
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.algorithms.averaged import AVERAGED, AVERAGED_L2, AVERAGED_MEAN
@@ -28,20 +27,20 @@ ROWS = (
     *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
 )
 ALGORITHMS: dict[str, Algorithm] = {row.name: row for row in ROWS}
-OWN = r".+\.py:\w+"  # a record in a file
+OWN = r".+\.py:\w+"  # a record in a file, as a pattern
 
 
 def find(name: str) -> Algorithm:
     """Return the algorithm of that name, or the record that FILE.py:NAME names.
 
-    Raises UsageError when there is none.
+    Raises UsageError when there is none, WorldError when the file cannot be used.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
-    file, colon, attribute = name.rpartition(":")
-    if not (colon and file.endswith(".py")):
-        having = ", ".join(ALGORITHMS)
-        raise UsageError(f"no algorithm {name!r}; there are {having}, and FILE.py:NAME")
+    file, _, attribute = name.rpartition(":")
+    if not file.endswith(".py"):
+        names = ", ".join(ALGORITHMS)
+        raise UsageError(f"no algorithm {name!r}; there are {names}, and FILE.py:NAME")
     return _loaded(str(Path(file).resolve()), attribute)._replace(name=name)
 
 
@@ -70,7 +69,7 @@ def _loaded(file: str, attribute: str) -> Algorithm:
 
 
 def fingerprint(name: str) -> str:
-    """Return the sha256 of the file of a user's own algorithm; "" for one of ours.
+    """Return the sha256 of the file of a user's own algorithm, "" for a built-in one.
 
     Raises WorldError when the file cannot be read.
     """
@@ -84,13 +83,13 @@ def fingerprint(name: str) -> str:
 
 
 def available(setting: str, offers: tuple[str, ...]) -> list[str]:
-    """Return the names of the algorithms that an experiment can train with.
-
-    setting: "few-shot" or "rl"; offers: what `Algorithm.needs` may name
-    """
+    """Return the names of the built-in algorithms that fit an experiment."""
     return [row.name for row in ROWS if fits(row, setting, offers)]
 
 
-def fits(row: Any, setting: str, offers: tuple[str, ...]) -> bool:
-    """Return whether an experiment has what an algorithm needs."""
+def fits(row: Algorithm, setting: str, offers: tuple[str, ...]) -> bool:
+    """Return whether an experiment has what an algorithm needs.
+
+    setting: "few-shot" or "rl"; offers: what `Algorithm.needs` may name
+    """
     return setting in row.settings and set(row.needs) <= set(offers)

@@ -1,7 +1,6 @@
 """The paper's baselines with one theta for all tasks: sections 5.1 and 5.3.
 
-They train without an inner loop. A held-out task is adapted to by gradient steps whose
-size validation tasks choose.
+They train without an inner loop. Validation tasks choose the step size for held-out tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Array = np.ndarray
 
 
 def support_gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the support loss at w itself and its gradient (T, M).
+    """Return the support loss at w and its gradient (T, M).
 
     Source: maml.py:142 of the official code, whose pretraining sees support points only.
     """
@@ -29,12 +28,12 @@ def support_gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Arr
 
 
 def support_loss(w: Array, task: Task, problem: Problem) -> Array:
-    """Return the support loss at w itself."""
+    """Return the support loss at w."""
     return task.support(w)(w)
 
 
 def no_validation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults of training: each validation would tune the step size anew."""
+    """Return defaults without validation where each would tune the step size again."""
     return {"validate_every": 0} if given.get("tune", True) else {}
 
 

@@ -1,6 +1,6 @@
-"""A context vector: free inputs z beside every example, which inner steps change alone.
+"""A context vector z: free inputs beside every example. Inner steps change z only.
 
-The net is meta-learned, and so is the first z. Source: appendix C.2 of the paper.
+The net and the initial z are meta-learned. Source: appendix C.2 of the paper.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Options:
 
 
 def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the meta-gradient by z and by the net."""
+    """Return the query loss after adaptation and its gradient by z and the net (T, M)."""
     by_order = {"exact": mamls.exact, "first": mamls.first_order}
     return by_order[problem.options.order](w, task, problem)
 

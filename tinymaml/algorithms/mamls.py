@@ -1,4 +1,4 @@
-"""MAML: exact, exact with less memory, of first order, and with E-MAML's score term."""
+"""MAML: exact, exact with less memory, first-order, and with E-MAML's score term."""
 
 from __future__ import annotations
 
@@ -53,16 +53,14 @@ LOW_MEMORY = MAML._replace(
     cost="1.3; memory of one step",
     twin=exact,
 )
-FIRST_ORDER = MAML._replace(
+FIRST_ORDER = Algorithm(
     name="fomaml",
     label="first-order MAML",
     gradient=first_order,
     cost="0.65",
     source="Finn et al. 2017, section 5.2",
-    objective=None,
-    twin=None,
-    first_order=None,
     second_order=False,
+    settings=(FEW_SHOT, RL),
 )
 E_MAML = Algorithm(
     name="e-maml",
