@@ -846,7 +846,7 @@ MUTATIONS = [
         "a scale that starts at zero",
         "models.py",
         "gamma: lambda _, shape: np.ones(shape)",
-        "gamma: zeros",
+        "gamma: lambda _, shape: np.zeros(shape)",
         "test_models.py",
     ),
     Mutation(

@@ -3,9 +3,9 @@
     blocks   context? flatten?  conv0 conv1 ... | dense0 dense1 ...  mean? flatten?  head
     theta    [z, w0, gamma0?, beta0, w1, ..., w, b]: the blocks' arrays, in their order
 
-A model sees theta (..., P) and inputs whose leading axes are theta's. It has no state.
-Batch normalisation always uses the statistics of the batch it is given, as the official
-code does (utils.py:41), so support and query sets are normalised separately.
+A model takes theta (..., P) and inputs with theta's leading axes. It has no state. Batch
+normalisation uses the statistics of the batch, as the official code does (utils.py:41), so
+support and query sets are normalised separately.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ Product = Callable[[Array, Array], Array]
 
 
 def mean_pool(x: Array) -> Array:
-    """2x2 means: (..., h, w, c) -> (..., h//2, w//2, c); an odd last row or column goes."""
+    """2x2 means (..., h//2, w//2, c) of (..., h, w, c); drops an odd last row or column."""
     *lead, h, w, c = x.shape
     x = x[..., : h // 2 * 2, : w // 2 * 2, :]
     x = anp.reshape(x, (*lead, h // 2, 2, w // 2, 2, c))
     return anp.sum(x, axis=(-4, -2)) * 0.25
 
 
-# The paper's nets have relu and maxima; tanh and means are smooth, as some checks need.
+# The paper's nets have relu and maxima. Some checks need tanh and means: they are smooth.
 ACTIVATIONS: dict[str, Map] = {"relu": relu, "tanh": anp.tanh}
 POOLS: dict[str, Map] = {"relu": max_pool, "tanh": mean_pool}
 
 
 class Block(NamedTuple):
-    """One step of a net: (its arrays by name, among others; input) -> output."""
+    """One step of a net. apply(arrays by name, input) -> output."""
 
     name: str
-    shapes: Shapes  # in theta's order; a net uses a name once
-    draws: Mapping[str, Draw]  # arrays without an entry start at zero
+    shapes: Shapes  # in theta's order; no two blocks of a net share a name
+    draws: Mapping[str, Draw]  # initial values; zeros for arrays without an entry
     apply: Callable[[Arrays, Array], Array]
-    norm: tuple[str, ...] = ()  # the arrays that belong to batch norm
+    norm: tuple[str, ...] = ()  # the arrays of batch norm
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,13 @@ class Model:
 
     @property
     def norm(self) -> tuple[str, ...]:
-        """Names of batch norm's arrays: offsets, and scales where they are learned."""
+        """Names of batch norm's arrays: offsets, and learned scales."""
         return tuple(n for block in self.blocks for n in block.norm)
 
     def init(self, rng: Generator) -> Array:
         """Draw theta (P,) in float64."""
         draws = {n: draw for block in self.blocks for n, draw in block.draws.items()}
+        zeros = lambda _, shape: np.zeros(shape)  # noqa: E731
         arrays = {n: draws.get(n, zeros)(rng, shape) for n, shape in self.shapes.items()}
         return params.pack(arrays, self.shapes)
 
@@ -104,7 +105,7 @@ class Model:
         return found
 
     def split(self, name: str) -> tuple[Model, Model]:
-        """Return the net below the named block and the rest; theta is theirs end to end."""
+        """Return the net below the named block, and the rest. They cut theta in two."""
         at = [block.name for block in self.blocks].index(name)
         return Model(self.blocks[:at]), Model(self.blocks[at:])
 
@@ -112,13 +113,8 @@ class Model:
 # ----- Initial values -----
 
 
-def zeros(rng: Generator, shape: tuple[int, ...]) -> Array:
-    """Zeros: biases and batch-norm offsets."""
-    return np.zeros(shape)
-
-
 def truncated_normal(rng: Generator, shape: tuple[int, ...]) -> Array:
-    """Normal draws with scale 0.01, redrawn beyond two scales (maml.py:168-177)."""
+    """Draw from N(0, 0.01^2), redrawn beyond two deviations (maml.py:168-177)."""
     draws = rng.standard_normal(shape)
     while (outside := np.abs(draws) > 2).any():
         draws[outside] = rng.standard_normal(outside.sum())
@@ -126,26 +122,22 @@ def truncated_normal(rng: Generator, shape: tuple[int, ...]) -> Array:
 
 
 def glorot_uniform(rng: Generator, shape: tuple[int, ...]) -> Array:
-    """Uniform on +-sqrt(6 / (fan in + fan out)), as the official convolutions.
+    """Draw the weights (9 c, f) of a 3x3 convolution as the official code does.
 
-    A shape is (kernel^2 * c, f) for them; TensorFlow counts the kernel in both fans.
+    They are uniform on +-sqrt(6 / (fan in + fan out)), and both fans count the kernel.
     """
     rows, f = shape
     return rng.uniform(-1, 1, shape) * np.sqrt(6 / (rows + 9 * f))
 
 
 def glorot_dense(rng: Generator, shape: tuple[int, ...]) -> Array:
-    """Uniform on +-sqrt(6 / (rows + columns)): heads."""
+    """Draw uniformly on +-sqrt(6 / (rows + columns)): heads."""
     return rng.uniform(-1, 1, shape) * np.sqrt(6 / sum(shape))
 
 
-def standard_normal(rng: Generator, shape: tuple[int, ...]) -> Array:
-    """N(0, 1): the head of the official Omniglot net (maml.py, construct_conv_weights)."""
-    return rng.standard_normal(shape)
-
-
-# How the linear head of a convolutional net is drawn.
-HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": standard_normal}
+# Heads of convolutional nets. N(0, 1) is the official Omniglot net's (maml.py,
+# construct_conv_weights).
+HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": Generator.standard_normal}
 
 
 # ----- Blocks -----
@@ -163,10 +155,10 @@ def linear(
 def normed(
     name: str, i: int, shape: Matrix, draw: Draw, then: Map, product: Product, norm: Norm
 ) -> Block:
-    """then(batch norm of product(x, w{i})), each channel over examples and positions.
+    """then(gamma{i} * batch norm of product(x, w{i}) + beta{i}), a statistic per channel.
 
-    A bias would be normalised away. norm: eps, and whether to learn a scale: gamma{i},
-    ones at first. Then beta{i} is added. theta has w, gamma, beta in this order.
+    norm: eps, and whether there is a gamma, which starts at 1. There is no bias: it would
+    be normalised away. theta has w, gamma, beta in this order.
     """
     eps, scale = norm
     w, gamma, beta = f"w{i}", f"gamma{i}", f"beta{i}"
@@ -207,9 +199,8 @@ def mlp(
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
 
     batch_norm: normalise each hidden layer over the examples, in place of a bias
-    draw: how to draw the weights; eps, scale: options of batch norm, as in `normed`
-    Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64, both drawn
-    by `truncated_normal` (maml.py:168-177).
+    draw: initial weights; eps, scale: options of batch norm, as in `normed`
+    Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64 (maml.py:168-177)
     """
     layer = partial(normed, product=matmul, norm=(eps, scale)) if batch_norm else linear
     *hidden, last = itertools.pairwise(widths)
@@ -218,10 +209,10 @@ def mlp(
 
 
 def with_context(model: Model, shape: tuple[int, ...]) -> Model:
-    """Give a net free parameters z beside every input: (..., n, *x) -> what model gives.
+    """Return the model with free parameters z behind every input: (..., n, *x) -> outputs.
 
-    shape: of z, which all examples share; the model's inputs have shape[-1] entries more
-    Source: appendix C.2, where gradient steps move z alone; for images it is channels.
+    shape: of z, which all examples share. The model's inputs have shape[-1] more entries;
+    for images these are channels. Source: appendix C.2
     """
 
     def apply(p: Arrays, x: Array) -> Array:
@@ -233,7 +224,7 @@ def with_context(model: Model, shape: tuple[int, ...]) -> Model:
 
 
 def flat_images(model: Model) -> Model:
-    """Let a model of vectors take images: (..., n, h, w, c) -> (..., n, h * w * c)."""
+    """Return a model of vectors (..., n, h w c) as one of images (..., n, h, w, c)."""
     return Model((FLATTEN, *model.blocks))
 
 
@@ -252,12 +243,12 @@ def conv_net(
     mean over positions, then linear: (..., n, h, w, c) -> (..., n, ways).
 
     eps, scale: options of batch norm, as in `normed`; pool: see `pooled_conv_net`
-    Source: section 5.2 of the paper, 64 filters. The official head is drawn N(0, 1),
-    with which the first thousand iterations learn about half as fast as with Glorot's.
+    Source: section 5.2 of the paper, 64 filters. The official head is drawn from N(0, 1);
+    it learns about half as fast as Glorot's in the first thousand iterations.
     """
     then, product, last, features = activation, partial(conv, stride=2), MEAN, filters
     if pool:
-        # The paper pools last. For relu and maxima this gives the same numbers sooner.
+        # The paper pools last. For relu and maxima this gives the same numbers faster.
         then, product, last = lambda x: activation(pool(x)), conv, FLATTEN
         features *= (image[0] >> layers) * (image[1] >> layers)
     layer = partial(normed, draw=glorot_uniform, then=then, product=product)
@@ -268,9 +259,9 @@ def conv_net(
 
 def pooled_conv_net(*net: Any, pool: Map = max_pool, **options: Any) -> Model:
     """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
-    linear on all that is left. Other arguments are those of `conv_net`.
+    linear. Other arguments are those of `conv_net`.
 
-    Source: section 5.2 of the paper and Ravi & Larochelle 2017, 32 filters, 84x84x3
+    Source: section 5.2 of the paper and Ravi & Larochelle 2017: 32 filters, 84x84x3
     images, of which 5x5x32 = 800 features are left.
     """
     return conv_net(*net, pool=pool, **options)
