@@ -1,7 +1,7 @@
 """The verifier: is an algorithm's gradient exact, and how much of it is second order?
 
-`verify` compares it, in float64, with ways that share less and less with it. `classify`,
-in its own file, judges anybody's meta-gradient.
+`verify` compares it in float64 with other ways to compute it. They share less and less
+code with it. `classify`, in its own file, takes the meta-gradient of any framework.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tinymaml.maml import Task
 Array = np.ndarray
 
 DIRECTIONS = 8
-# Two exact ways differ by rounding: some thousand operations of 1e-16 each.
+# Exact ways differ by rounding only: some thousand operations of 1e-16 each.
 ROUNDING = 1e-12
 FIRST_RATE, SECOND_RATE = (1.9, 2.1), (2.8, 3.2)
 
 
 class Row(NamedTuple):
-    """One check: what was measured, the figure, and the range that it must lie in."""
+    """One check: what was measured, the figure, and the range it must lie in."""
 
     check: str
     figure: float
@@ -74,10 +74,9 @@ class Report(NamedTuple):
     def __str__(self) -> str:
         lines = [f"{self.title:<44} figure     allowed"]
         for row in self.rows:
-            allowed = (
-                f"<= {row.high:.0e}" if not row.low else f"{row.low:g} to {row.high:g}"
-            )
-            figure = f"{row.figure:.1e}" if not row.low else f"{row.figure:.2f}"
+            figure, allowed = f"{row.figure:.1e}", f"<= {row.high:.0e}"
+            if row.low:
+                figure, allowed = f"{row.figure:.2f}", f"{row.low:g} to {row.high:g}"
             verdict = "ok" if row.passed else "WRONG"
             lines.append(f"  {row.check:<42} {figure:<9}  {allowed:<13} {verdict}")
         if self.layers:
@@ -88,23 +87,19 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
     def as_dict(self) -> dict:
-        """Return the same for machines; a figure that is not a number is null."""
-        rows = [
-            {**row._asdict(), "figure": _number(row.figure), "passed": row.passed}
-            for row in self.rows
-        ]
-        layers = [
-            {**layer._asdict(), "cosine": _number(layer.cosine)} for layer in self.layers
-        ]
+        """Return the report for JSON. Figures that are not finite become None."""
+        rows = [_finite(row._asdict() | {"passed": row.passed}) for row in self.rows]
+        layers = [_finite(layer._asdict()) for layer in self.layers]
         return {"title": self.title, "passed": self.passed, "rows": rows, "layers": layers}
 
 
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _finite(row: dict) -> dict:
+    bad = [k for k, x in row.items() if isinstance(x, float) and not np.isfinite(x)]
+    return row | dict.fromkeys(bad)
 
 
 class Case(NamedTuple):
-    """What to check: an algorithm at w (T, M), on T tasks of a problem side by side."""
+    """An algorithm to check at w (T, M), on T tasks of a problem side by side."""
 
     method: Algorithm
     problem: Problem
@@ -113,16 +108,16 @@ class Case(NamedTuple):
 
     @property
     def args(self) -> tuple[Array, Task, Problem]:
-        """What the functions of an algorithm take."""
+        """The arguments of the algorithm's functions."""
         return self.w, self.task, self.problem
 
     @property
     def gradient(self) -> Array:
-        """The gradient by w (T, M) that the algorithm returns."""
+        """The algorithm's gradient by w (T, M)."""
         return self.method.gradient(*self.args)[1]
 
     def objective(self, w: Array) -> Array:
-        """Return the loss that it should be the gradient of, summed over the tasks."""
+        """Return the algorithm's objective, summed over the tasks."""
         return anp.sum(self.method.objective(w, self.task, self.problem))
 
 
@@ -131,7 +126,7 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     episodes = drawn(problem, 0, "train", 0, range(tasks))
     rng = stream(0, "init", 0, 0)
     w = np.stack([method.init(rng, problem) for _ in range(tasks)])
-    # Off the zeros, where mistakes could hide. Step sizes and the like keep their size.
+    # Mistakes could hide at zeros. Step sizes and the like keep their size.
     noise, size = 0.1 * rng.standard_normal(w.shape), params.count(problem.model.shapes)
     w[:, :size] += noise[:, :size]
     w[:, size:] *= 1 + noise[:, size:]
@@ -143,8 +138,8 @@ def verify(
 ) -> Report:
     """Verify the gradient of an algorithm on a problem in float64.
 
-    smooth: the same with a smooth activation, for the Taylor remainders: with relu the
-        inner gradient jumps at a kink, so that the objective is not even continuous there
+    smooth: the problem with a smooth activation, for the Taylor remainders. With relu the
+        inner gradient jumps at a kink, and so does the objective
     Raises UsageError when the algorithm has no objective.
     """
     if method.objective is None:
@@ -162,9 +157,8 @@ def _gradient_rows(case: Case) -> list[Row]:
     exact, unrolled = case.gradient, grad(case.objective)(case.w)
     ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
     slopes = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
-    rows = [
-        Row("autodiff through the unrolled loop", difference(exact, unrolled), 0, ROUNDING)
-    ]
+    unrolled_error = difference(exact, unrolled)
+    rows = [Row("autodiff through the unrolled loop", unrolled_error, 0, ROUNDING)]
     if twin := case.method.twin:
         name = twin.__name__.replace("_", "-")
         _, same = twin(*case.args)
@@ -175,17 +169,15 @@ def _gradient_rows(case: Case) -> list[Row]:
 def _remainder_rows(case: Case) -> list[Row]:
     exact = case.gradient
     meta_hvp, _ = make_hvp(case.objective)(case.w)
-    first, second = [], []
+    rates = []
     for way in directions(np.random.default_rng(0), case.w.shape, DIRECTIONS):
         terms = np.sum(exact * way), np.sum(way * meta_hvp(way))
-        value = lambda at: float(case.objective(at))  # noqa: E731
-        first.append(remainder_rate(value, case.w, way, terms[0]))
-        second.append(remainder_rate(value, case.w, way, *terms))
+        measured = lambda at: float(case.objective(at)), case.w, way
+        rates.append([remainder_rate(*measured, *terms[:n]) for n in (1, 2)])
+    first, second = (float(rate) for rate in np.median(rates, axis=0))
     return [
-        Row("rate of the first Taylor remainder", float(np.median(first)), *FIRST_RATE),
-        Row(
-            "rate of the second, with the meta-HVP", float(np.median(second)), *SECOND_RATE
-        ),
+        Row("rate of the first Taylor remainder", first, *FIRST_RATE),
+        Row("rate of the second, with the meta-HVP", second, *SECOND_RATE),
     ]
 
 
@@ -194,7 +186,7 @@ def _hvp_rows(case: Case) -> list[Row]:
     hvp, _ = maml.hvp_and_gradient(case.task.support(theta), theta)
     u, v = directions(np.random.default_rng(1), theta.shape, 2)
     hu, hv, both = hvp(u), hvp(v), hvp(2.0 * u + v)
-    # By the sizes of the factors: the products themselves may nearly vanish.
+    # Relative to the factors, since the products themselves may nearly vanish.
     scale = np.linalg.norm(hu) + np.linalg.norm(hv) or 1.0
     symmetry = abs(np.sum(u * hv) - np.sum(v * hu)) / scale
     linearity = np.linalg.norm(both - (2.0 * hu + hv)) / scale
@@ -205,7 +197,7 @@ def _hvp_rows(case: Case) -> list[Row]:
 
 
 def second_order_part(case: Case) -> list[Layer]:
-    """Return how much of each array's gradient is lost without Hessian products."""
+    """Return how much of each array's gradient needs Hessian products."""
     if case.method.first_order is None:
         return []
     exact, (_, first) = case.gradient, case.method.first_order(*case.args)
