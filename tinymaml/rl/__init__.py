@@ -1,1 +1,1 @@
-"""Meta reinforcement learning: tasks whose data the adapting policy collects itself."""
+"""Meta reinforcement learning: the adapting policy collects the data of its tasks."""

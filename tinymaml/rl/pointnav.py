@@ -1,4 +1,4 @@
-"""2D navigation: walk from the origin to a goal that only the rewards tell.
+"""2D navigation: walk from the origin to a goal that only the rewards reveal.
 
 Shapes: T tasks, N trajectories of each, side by side; positions (T, N, 2), goals (T, 2).
 
@@ -17,12 +17,12 @@ from numpy.random import Generator
 Array = np.ndarray
 
 GOALS = 0.5  # goals are uniform in [-0.5, 0.5]^2 (point_env_randgoal.py:20)
-STRIDE = 0.1  # an action of 1 moves so far, and no coordinate moves farther (:17)
-NEAR = 0.01  # done within so much of the goal in both coordinates (:43)
+STRIDE = 0.1  # the length of action 1, and the longest in each coordinate (:17)
+NEAR = 0.01  # a trajectory ends when both coordinates are this close to the goal (:43)
 ACTIONS = 2  # numbers in an action
 
-# By squared distance. The paper's text squares (appendix A.2); the authors' code, and the
-# trajectories that they kept, do not (:39-42).
+# By squared distance. The paper's text squares (appendix A.2), the authors' code and the
+# trajectories that they published do not (:39-42).
 REWARDS = {
     "negative_distance": lambda squared: -np.sqrt(squared),
     "negative_squared_distance": lambda squared: -squared,
@@ -30,14 +30,14 @@ REWARDS = {
 
 
 class PointNav(NamedTuple):
-    """The world; `oracle` puts the goal into what the policy sees."""
+    """The world; with `oracle` the policy observes the goal."""
 
     reward: str = "negative_distance"
     oracle: bool = False
 
     @property
     def observed(self) -> int:
-        """How many numbers an observation has."""
+        """The number of numbers in an observation."""
         return 4 if self.oracle else 2
 
     def draw(self, rng: Generator) -> Array:
@@ -49,7 +49,7 @@ class PointNav(NamedTuple):
         return np.zeros((len(goals), trajectories, 2), goals.dtype)
 
     def observe(self, positions: Array, goals: Array) -> Array:
-        """Return what the policy sees (T, N, 2), or (T, N, 4) with the goal."""
+        """Return observations (T, N, 2), or (T, N, 4) with the goal."""
         if not self.oracle:
             return positions
         beside = np.broadcast_to(goals[:, None], positions.shape)
@@ -60,7 +60,7 @@ class PointNav(NamedTuple):
     ) -> tuple[Array, Array, Array]:
         """Return the new positions, their rewards (T, N) and whether each is done (T, N).
 
-        actions: (T, N, 2), raw: an action of 1 moves by 0.1, and larger ones no farther
+        actions: (T, N, 2), not clipped: 1 moves by 0.1, and larger numbers no farther
         """
         positions = positions + np.clip(STRIDE * actions, -STRIDE, STRIDE)
         away = positions - goals[:, None]

@@ -1,8 +1,8 @@
-"""A Gaussian policy whose mean is a net of the observation and whose spread is free.
+"""A Gaussian policy: its mean is a net of the observation, its deviation a parameter.
 
-Shapes: T tasks, M states of each, actions of d numbers. A policy gives the mean
-(T, M, d) and the logarithm of the standard deviation (T, 1, d), which is a parameter like
-the others: meta-learned, and adapted.
+Shapes: T tasks, M states of each, actions of d numbers. A policy returns the mean
+(T, M, d) and the logarithm of the standard deviation (T, 1, d), which is meta-learned and
+adapted like all parameters.
 
 Source: maml_minimal_gauss_mlp_policy.py and diagonal_gaussian.py of the official code.
 """
@@ -24,22 +24,21 @@ from tinymaml.ops import relu
 Array = np.ndarray
 Gaussian = tuple[Array, Array]
 
-FLOOR = math.log(1e-6)  # of the log-std (maml_minimal_gauss_mlp_policy.py:38)
+FLOOR = math.log(1e-6)  # the least log-std (maml_minimal_gauss_mlp_policy.py:38)
 
 
 def gaussian_mlp(widths: Sequence[int], activation: Map = relu) -> Model:
     """Return a policy: theta (T, P), observations (T, M, o) -> mean, log-std.
 
-    The log-std belongs to the head, which turns features into a distribution of actions.
-    Weights are Glorot's, uniform; biases 0; the standard deviation begins at 1
-    (maml_minimal_gauss_mlp_policy.py:34, 350-351).
+    The log-std belongs to the head. Initial weights are Glorot's uniform ones, biases 0 and
+    the standard deviation 1 (maml_minimal_gauss_mlp_policy.py:34, 350-351).
 
     widths: numbers in an observation, hidden widths, numbers in an action
     """
     *body, last = models.mlp(widths, activation, draw=models.glorot_dense).blocks
 
     def gaussian(p: Arrays, x: Array) -> Gaussian:
-        # relu keeps float32, as maximum does not, and is 0 below the floor with slope 0.
+        # relu keeps float32 (maximum does not). Below the floor its slope is 0.
         return last.apply(p, x), relu(p["log_std"] - FLOOR) + FLOOR
 
     shapes = {**last.shapes, "log_std": (1, widths[-1])}
@@ -67,12 +66,12 @@ def fisher(
     """Return v -> F v, F the Hessian by theta of the mean KL(policy at theta || policy).
 
     Near theta, KL = |s(theta') - s(theta)|^2 / 2 in each state, where s is the mean in
-    standard deviations, and sqrt(2) log-std. So F = J_s' J_s, exactly: the curvature of
-    the net does not enter.
+    standard deviations, and sqrt(2) log-std. So F = J_s' J_s exactly, without the curvature
+    of the net.
 
     gaussian: theta (T, P) -> mean (T, M, d) and log-std in M states
     log_std: (T, 1, d), at theta
-    weights: (T, M) of the states in the mean; a task's sum to 1
+    weights: (T, M) of the states in the mean; the sum over a task is 1
     """
     scale = weights[..., None] ** 0.5 * anp.exp(-log_std)
 

@@ -1,8 +1,7 @@
 """Trajectories of a policy, and what its surrogate losses need of them.
 
-Shapes: T tasks, N trajectories of each, H steps of time; o and d numbers in an observation
-and an action. A trajectory that is over keeps its place: its further steps have weight 0
-and reach nothing.
+Shapes: T tasks, N trajectories of each, H time steps; o and d numbers in an observation and
+an action. The steps after the end of a trajectory have weight 0 and no effect.
 """
 
 from __future__ import annotations
@@ -20,31 +19,26 @@ from tinymaml.rl.surrogates import Batch, PolicyLoss, Surrogate
 
 Array = np.ndarray
 
-# rllab/baselines/linear_feature_baseline.py:19-43
-RIDGE = 1e-5
-TRIES = 5
-TIME_UNIT = 100
-CLIP = 10
-# rllab/algos/util.py:7-8
-EPSILON = 1e-8
+RIDGE, TRIES, TIME_UNIT, CLIP = 1e-5, 5, 100, 10  # linear_feature_baseline.py:19-43
+EPSILON = 1e-8  # rllab/algos/util.py:7-8
 
 
 class Experience(NamedTuple):
-    """What the policy at theta met, and how it acted."""
+    """The trajectories that the policy at theta collected."""
 
-    theta: Array  # (T, P), or (1, P) where all tasks have one
+    theta: Array  # (T, P), or (1, P) for one theta of all tasks
     log_std: Array  # (T, 1, d)
     mean: Array  # (T, N, H, d)
     observations: Array  # (T, N, H, o)
-    actions: Array  # (T, N, H, d), as the policy drew them: the world may clip them
-    logp_old: Array  # (T, N, H), and as Batch has it from here on
+    actions: Array  # (T, N, H, d), as the policy drew them; the world may clip them
+    logp_old: Array  # (T, N, H); this and the following are the arrays of a Batch
     advantages: Array
     weights: Array
     rewards: Array
 
     @property
     def batch(self) -> Batch:
-        """What a surrogate needs of it."""
+        """The arrays that a surrogate needs."""
         return Batch(*self[5:])
 
     @property
@@ -53,7 +47,7 @@ class Experience(NamedTuple):
         return self.rewards.sum(axis=-1).mean(axis=-1)
 
     def every(self, stride: int) -> Experience:
-        """Return the same at every so-manieth time step only; a task's weights sum to 1."""
+        """Return every `stride`-th time step; the weights of a task sum to 1."""
         first = min(stride, self.weights.shape[2]) // 2
         thin = [x[:, :, first::stride] for x in self[2:]]
         weights = thin[-2].sum(axis=(1, 2), keepdims=True)
@@ -67,12 +61,12 @@ def flat(x: Array) -> Array:
 
 
 def gaussian(model: Model, met: Experience, theta: Array) -> policy.Gaussian:
-    """Return what the policy at theta (T, P) would do where `met` was."""
+    """Return the policy at theta (T, P) in the states of `met`."""
     return model.apply(theta, flat(met.observations))
 
 
 def surrogate_loss(model: Model, surrogate: Surrogate, met: Experience) -> PolicyLoss:
-    """Return the surrogate loss of what was met, a function of theta (T, P)."""
+    """Return the surrogate loss of trajectories, a function of theta (T, P)."""
 
     def log_prob(theta: Array) -> Array:
         logp = policy.log_prob(gaussian(model, met, theta), flat(met.actions))
@@ -81,11 +75,8 @@ def surrogate_loss(model: Model, surrogate: Surrogate, met: Experience) -> Polic
     return PolicyLoss(surrogate, log_prob, met.batch)
 
 
-# ----- Acting -----
-
-
 def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
-    """Return standard normal draws (T, *shape), each task's from its seed and the step."""
+    """Return standard normal draws (T, *shape) from each task's seed and the step."""
     rngs = [np.random.default_rng([int(seed), step]) for seed in seeds]
     return np.stack([rng.standard_normal(shape, dtype) for rng in rngs])
 
@@ -93,12 +84,11 @@ def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
 def act(
     model: Model, world: PointNav, theta: Array, goals: Array, draws: Array, discount: float
 ) -> Experience:
-    """Roll the policy at theta out in each task; nothing of it is differentiated.
+    """Roll out the policy at theta (T, P) in each task, without derivatives.
 
     model: a policy, as `policy.gaussian_mlp` makes it
-    theta: (T, P); goals: (T, ...), as the world drew them
+    goals: (T, ...), as the world drew them; discount: per time step, in [0, 1]
     draws: (T, N, H, d), standard normal: the noise of the actions
-    discount: per time step, in [0, 1]
     Raises WorldError when a reward is not finite.
     """
     _, trajectories, horizon, _ = draws.shape
@@ -115,8 +105,9 @@ def act(
         states, reward, done = world.step(states, goals, actions)
         rewards.append(np.where(alive, reward, 0))
         alive = alive & ~done
-    observations, mean = np.stack(seen, axis=2), np.stack(means, axis=2)
-    rewards, live = np.stack(rewards, axis=2), np.stack(lives, axis=2)
+    observations, mean, rewards, live = (
+        np.stack(steps, axis=2) for steps in (seen, means, rewards, lives)
+    )
     if not np.isfinite(rewards).all():
         raise WorldError("the rewards are not finite: the policy has diverged")
     actions = mean + np.exp(log_std)[:, None] * draws
@@ -133,15 +124,12 @@ def act(
     )
 
 
-# ----- What an action was worth -----
-
-
 def advantages(observations: Array, rewards: Array, live: Array, discount: float) -> Array:
-    """Return A (T, N, H) float64: returns to go, less a baseline, centred and scaled.
+    """Return A (T, N, H) float64: returns to go less a baseline, centred and scaled.
 
-    The baseline is fitted to each task's own live steps before it predicts them, and the
-    mean and deviation are each task's, too (batch_maml_polopt.py:39-43, 174-176). With
-    GAE's lambda = 1, and nothing after the horizon. 0 where a trajectory is over.
+    The baseline, the mean and the deviation are fitted to the live steps of each task
+    (batch_maml_polopt.py:39-43, 174-176). GAE's lambda is 1. There is no reward after the
+    horizon. A is 0 after the end of a trajectory.
     """
     to_go = returns_to_go(rewards.astype(float), discount)
     a = np.where(live, to_go - baseline(observations, to_go, live), 0)
@@ -159,11 +147,11 @@ def returns_to_go(rewards: Array, discount: float) -> Array:
 
 
 def baseline(observations: Array, to_go: Array, live: Array, ridge: float = RIDGE) -> Array:
-    """Return what each task's live steps (T, N, H) predict of the returns to go.
+    """Return predicted returns to go (T, N, H), fitted to the live steps of each task.
 
-    Ridge regression on observation, its square, the time, its square and cube, and 1
-    (rllab/baselines/linear_feature_baseline.py:19-43). A singular fit is tried again with
-    ten times the ridge; raises WorldError after the fifth.
+    Ridge regression on the observation, its square, the time, its square and cube, and 1
+    (rllab/baselines/linear_feature_baseline.py:19-43). After a singular fit the ridge is
+    ten times larger. Raises WorldError after the fifth.
     """
     x = flat(_features(observations.astype(float)))
     live_x = np.where(flat(live)[..., None], x, 0)
