@@ -1,7 +1,7 @@
-"""Surrogate losses of policy gradients, and what their second derivatives are right for.
+"""Surrogate losses of policy gradients, and where their second derivatives are right.
 
-All have one gradient at the theta that collected the trajectories, the policy gradient.
-They differ in their Hessian H, and with it in the meta-gradient's v - H (alpha v):
+All have the same gradient at the theta that collected the trajectories: the policy
+gradient. They differ in their Hessian H, and so in the meta-gradient's v - H (alpha v):
 
     naive         <A_t h_t>                                    biased: the official code
     lvc           <A_t (h_t + g_t g_t')>                       right when trajectories have
@@ -14,8 +14,7 @@ formulation I, J(theta + alpha grad J(theta)) with the expected inner gradient. 
 II, the mean of J(theta + alpha ghat) over the N trajectories that ghat was drawn from, has
 the naive Jacobian plus a score term: `e_maml` is right for it, for any N and K.
 
-No gradient is stopped anywhere: a batch stores the log-probabilities that it was drawn
-with as constants.
+No gradient is stopped: a batch stores the log-probabilities of its draws as constants.
 
 Source: Finn et al. 2017, equation 4 and maml_npo.py:98-102 (naive); Rothfuss et al.,
 "ProMP", ICLR 2019 (formulations I and II, LVC); Foerster et al., "DiCE", ICML 2018;
@@ -43,13 +42,14 @@ class Batch(NamedTuple):
     """What a surrogate needs of the trajectories that one theta collected.
 
     Arrays (T, N, H): tasks side by side, trajectories, time; constants in theta's dtype.
-    What stands where the weight is 0 has no effect, as long as it is finite.
+    Finite values have no effect where the weight is 0.
+    weights: of a step in <.>: 1 / (live steps of the task) as in the official code, 1 / N,
+        or the probability of a trajectory; 0 after its end
     """
 
     logp_old: Array  # log pi(a|s) at the theta that drew the actions
     advantages: Array  # A_t: return from t on, minus any baseline that ignores a_t
-    weights: Array  # what a step counts in <.>: 1 / (live steps of the task), as the
-    # official code, 1 / N, or a trajectory's probability; 0 once it is over
+    weights: Array
     rewards: Array  # r_t, before any baseline
 
 
@@ -59,8 +59,8 @@ Surrogate = Callable[[Array, Batch], Array]
 def naive(logp: Array, batch: Batch) -> Array:
     """Return -<A_t log pi_t>, summed over tasks; its second derivative is biased.
 
-    It takes the trajectories for fixed, so E[A g g'] is lost: right for neither
-    formulation (for II, with `score_term`). Source: maml_npo.py:98-102.
+    It takes the trajectories as fixed and so lacks E[A g g']. It is right for neither
+    formulation, and with `score_term` for II. Source: maml_npo.py:98-102.
 
     logp: log pi_theta(a|s) (T, N, H) at the theta to differentiate by
     """
@@ -70,9 +70,9 @@ def naive(logp: Array, batch: Batch) -> Array:
 def lvc(logp: Array, batch: Batch) -> Array:
     """Return -<A_t exp(d_t)>, d_t = log pi_t - its old value; low-variance curvature.
 
-    For formulation I: right when a trajectory has one step, else it leaves out how earlier
-    actions change later states. Its value is -<A_t> at the old theta, so it can be searched
-    along a line. Source: ProMP, section 5.
+    Right for formulation I when a trajectory has one step; otherwise it omits how earlier
+    actions change later states. Its value is -<A_t> at the old theta, so a line search can
+    use it. Source: ProMP, section 5.
     """
     ratios = anp.exp(_change(logp, batch))
     return -anp.sum(batch.weights * batch.advantages * ratios)
@@ -81,8 +81,8 @@ def lvc(logp: Array, batch: Batch) -> Array:
 def loaded_dice(logp: Array, batch: Batch) -> Array:
     """Return -<A_t (exp(c_t) - exp(c_t - d_t))>, c_t = d_1 + ... + d_t.
 
-    Right for formulation I with any baseline, in the limit of many trajectories; its
-    variance grows with their length. Only its derivatives mean something: its value is 0
+    Right for formulation I with any baseline, in the limit of many trajectories. Its
+    variance grows with their length. Only its derivatives have a meaning: its value is 0
     at the old theta. Source: Loaded DiCE, equation 14 with lambda = 1.
     """
     change = _change(logp, batch)
@@ -97,9 +97,9 @@ SURROGATES: dict[str, Surrogate] = {"naive": naive, "lvc": lvc, "loaded_dice": l
 def score_term(logp: Array, batch: Batch, loss: Array) -> Array:
     """Return sum_n sum_t loss log pi_t, whose gradient is E-MAML's score term.
 
-    loss: (T,) what the adapted policy lost, minus any baseline that these trajectories do
-    not enter: a constant. The sum is over trajectories, not weighted: it differentiates
-    the probability of having drawn all of them.
+    The sum has no weights: it differentiates the probability of drawing all trajectories.
+    loss: (T,) constants, the loss of the adapted policy minus any baseline that does not
+        depend on these trajectories
     """
     return anp.sum(loss[..., None, None] * _live(batch) * logp)
 
@@ -114,15 +114,12 @@ def _live(batch: Batch) -> Array:
 
 
 def _change(logp: Array, batch: Batch) -> Array:
-    # 0 where a trajectory is over: garbage there must not reach exp, nor a later sum.
+    # 0 after the end of a trajectory: garbage there must not reach exp or a later sum.
     return (logp - batch.logp_old) * _live(batch)
 
 
-# ----- As losses of a Task -----
-
-
 class PolicyLoss(NamedTuple):
-    """A maml.Loss of the trajectories that one theta collected, which it keeps.
+    """A maml.Loss of the trajectories that one theta collected.
 
     log_prob: theta (T, P) -> log pi_theta(a|s) (T, N, H) of the batch's actions
     """
@@ -153,16 +150,16 @@ def e_maml(
 
         v_k = v_{k+1} - H_k (alpha v_{k+1}) + (L - b) sum_n sum_t g_t(theta_k)
 
-    L is the loss after adaptation, -<r_t>. In expectation it is the gradient of
-    formulation II, for any number of trajectories and steps, when
+    L is the loss after adaptation, -<r_t>. The expectation of v_0 is the gradient of
+    formulation II, for any number of trajectories and steps, under two conditions:
 
-        the support losses are `naive` (their advantages may be centred, scaled or less any
-        baseline that is computed from the trajectories alone), and
-        the query's advantages are in the units of its rewards: returns to go that are
-        neither discounted nor scaled, less any baseline that ignores a_t.
+        The support losses are `naive`. Their advantages may be centred, scaled or reduced
+        by a baseline that is computed from the trajectories alone.
+        The query's advantages are returns to go in the units of its rewards, neither
+        discounted nor scaled, minus any baseline that ignores a_t.
 
     task: makers that return a PolicyLoss
-    baseline: b, a scalar or (T,), which a task's own trajectories must not enter
+    baseline: b, a scalar or (T,), which must not depend on a task's own trajectories
     Raises as `maml.path` does.
     """
     losses: list[PolicyLoss] = []

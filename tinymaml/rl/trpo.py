@@ -1,6 +1,6 @@
 """The mathematics of the outer step of meta reinforcement learning: a trust region.
 
-One iteration rolls out, adapts, rolls out again, and then
+One iteration rolls out, adapts and rolls out again. Then
 
     g   is the meta-gradient, through the one chain of `maml`
     A   is J'FJ, the Hessian of the mean KL(pi at U(theta) || pi at U(theta')) at theta
@@ -8,7 +8,7 @@ One iteration rolls out, adapts, rolls out again, and then
 
 U is the inner loop, J = (I - alpha H_{K-1}) ... (I - alpha H_0) its Jacobian, F the Fisher
 matrix of the adapted policy. The gradient of the KL is 0 at theta, so U's second derivative
-drops out: a product with A is one with each H_k on either side of one with F, and needs no
+drops out: a product with A is one with each H_k on either side of one with F. It needs no
 third derivative.
 
 Shapes: theta and v (T, P), tasks side by side; sums are over the tasks.
@@ -34,7 +34,7 @@ from tinymaml.rl.surrogates import PolicyLoss, lvc
 
 
 Array = np.ndarray
-Path = list[Experience]  # what theta_0, ..., theta_K met, on one chunk of tasks
+Path = list[Experience]  # of theta_0, ..., theta_K on one chunk of tasks
 
 CG_STEPS, CG_TOLERANCE = 10, 1e-10  # conjugate_gradient_optimizer.py:127, krylov.py:7
 DAMPING = 1e-5  # :128
@@ -42,7 +42,7 @@ BACKTRACK, TRIES = 0.8, 15  # :130-131
 
 
 class Collected(NamedTuple):
-    """The result of one chunk of tasks, summed over its tasks, and what was met."""
+    """The result of one chunk of tasks, summed over them, and their trajectories."""
 
     loss: float
     gradient: Array  # (P,)
@@ -51,31 +51,26 @@ class Collected(NamedTuple):
 
 
 def collect(meta_gradient: Callable[[Any], tuple[float, Array]], task: Any) -> Collected:
-    """Roll out, adapt, roll out again: the meta-gradient, and what was met.
+    """Roll out, adapt, roll out again: return the meta-gradient and the trajectories.
 
     meta_gradient: task -> loss, gradient (T, P); it calls the makers of its task
-    task: a task with `support`, `query` and the list `path` that its makers add to
+    task: a task with `support`, `query` and the list `path` to which its makers append
     """
     slopes: list[Array] = []
 
-    def linearised(maker: Callable[[Array], PolicyLoss]) -> Callable[[Array], PolicyLoss]:
-        # The chain asks a query loss for its value and slope at theta_K only. The slope is
-        # kept.
-        def query(at: Array) -> PolicyLoss:
-            judged = maker(at)
-            loss, slope = maml.value_and_gradient(judged, at)
-            slopes.append(slope)
-            tangent = lambda theta, _: loss + (slope * (theta - at)).sum()  # noqa: E731
-            return judged._replace(surrogate=tangent, log_prob=lambda theta: theta)
+    def query(at: Array) -> PolicyLoss:
+        # The chain needs the value and the slope at theta_K only. Keep the slope.
+        exact = task.query(at)
+        loss, slope = maml.value_and_gradient(exact, at)
+        slopes.append(slope)
+        tangent = lambda theta, _: loss + (slope * (theta - at)).sum()  # noqa: E731
+        return exact._replace(surrogate=tangent, log_prob=lambda theta: theta)
 
-        return query
-
-    query = linearised(task.query)
     support = query if task.support is task.query else task.support
     loss, v = meta_gradient(task._replace(support=support, query=query))
     squares = [(x**2).sum() for x in (slopes[0], v - slopes[0])]
     path = task.path
-    # Once for all tasks, since that is how it travels between workers.
+    # One theta for all tasks, since it travels between workers.
     path[0] = path[0]._replace(theta=path[0].theta[:1])
     return Collected(loss, v.sum(axis=0), np.array(squares), path)
 
@@ -89,9 +84,6 @@ def side_by_side(path: Path) -> Path:
     ]
 
 
-# ----- Along A^-1 g -----
-
-
 def natural_step(
     product: Callable[[Array], Array], gradient: Array, max_kl: float
 ) -> Array:
@@ -99,17 +91,13 @@ def natural_step(
 
     product: v (P,) -> A v (P,), without damping
     """
-
-    def damped(v: Array) -> Array:
-        return product(v) + DAMPING * v
-
     g = gradient.astype(float)
-    x, rest = conjugate_gradients(damped, g)
+    x, rest = conjugate_gradients(lambda v: product(v) + DAMPING * v, g)
     return np.sqrt(2 * max_kl / (x @ (g - rest) + 1e-8)) * x  # A x = g - rest
 
 
 def conjugate_gradients(product: Callable[[Array], Array], b: Array) -> tuple[Array, Array]:
-    """Return x with A x = b nearly, and the rest b - A x; product(v) = A v, A > 0."""
+    """Return x with A x near b, and the rest b - A x; product(v) = A v with A > 0."""
     x, rest, p = np.zeros_like(b), b, b
     size = rest @ rest
     for _ in range(CG_STEPS):
@@ -134,7 +122,7 @@ def curvature(
     """Return J'FJ v (T, P).
 
     thetas, losses: theta_k and the support loss of each inner step
-    last: what the adapted policy met
+    last: the trajectories of the adapted policy
     """
     alpha = np.asarray(alpha, v.dtype)
     steps = [
@@ -148,26 +136,23 @@ def curvature(
     return chain.back(steps, v)[0]
 
 
-# ----- The line search -----
-
-
 def search(
-    judge: Callable[[Array], tuple[float, float]],
+    score: Callable[[Array], tuple[float, float]],
     theta: Array,
     step: Array,
     loss: float,
     max_kl: float,
 ) -> tuple[Array, int | None, float, float]:
-    """Return theta after the largest good step, which try that was, its loss and its KL.
+    """Return theta after the largest good step, the number of its try, its loss and its KL.
 
-    judge: theta (P,) -> loss after adapting from it, and the KL of the adapted policies
+    score: theta (P,) -> loss after adapting from it, and the KL of the adapted policies
     A step is good when the loss falls and the KL is within the limit. When no try is good,
-    theta stays as it is and the number is None: the step is refused.
+    theta is returned unchanged with the number None: the step is refused.
     """
     for tries in range(TRIES):
         there = (theta - BACKTRACK**tries * step).astype(theta.dtype)
-        after, kl = judge(there)
-        # A likelihood ratio that overflows need not be clipped: it is not good.
+        after, kl = score(there)
+        # A step whose likelihood ratio overflows is not good.
         if np.isfinite(after) and after < loss and kl <= max_kl:
             return there, tries, after, kl
     return theta, None, loss, 0.0
@@ -176,9 +161,9 @@ def search(
 def trial(
     theta: Array, losses: list[Loss], alpha: float | Array, model: Model, last: Experience
 ) -> tuple[Array, Array]:
-    """Return loss and KL after adapting from theta (T, P), on the trajectories there are.
+    """Return loss and KL after adapting from theta (T, P), on old trajectories.
 
-    losses: the support loss of each inner step; last: what the adapted policy met
+    losses: the support loss of each inner step; last: those of the adapted policy
     """
     makers = iter(losses)
     task = Task(lambda _: next(makers), None)
