@@ -1,23 +1,21 @@
-"""The general reverse pass: many losses along the way, learned step sizes, added terms.
+"""The general reverse pass: a loss after each step, learned step sizes, added terms.
 
-For tasks with support losses S_k and query losses Q_k, step sizes alpha_k and constant
-weights u_k, let
+Let S_k be support losses, Q_k query losses, alpha_k step sizes and u_k constant weights:
 
     theta_{k+1} = theta_k - alpha_k g_k,  g_k = grad S_k(theta_k),  H_k = hess S_k(theta_k)
     L = sum over k = 1..K of u_k Q_k(theta_k)
 
-The gradient of L is found from the last step back:
+The gradient of L is computed from the last step back:
 
     v_K = u_K grad Q_K(theta_K)
     s_k = -g_k v_{k+1}                                  d L / d alpha_k
     v_k = v_{k+1} - H_k (alpha_k v_{k+1}) + a_k         d L / d theta = v_0
 
 where a_k = u_k grad Q_k(theta_k) for k > 0, and a_0 = 0. `maml.meta_gradient` is the case
-u = (0, ..., 0, 1). Without the products the pass is of first order; the slopes s_k stay.
+u = (0, ..., 0, 1). A first-order pass omits the products with H_k and keeps the slopes s_k.
 
-A maker of losses is called once a step, in order. One whose loss depends on the step
-(minibatches, per-step parameters) counts its own calls, so that makers in `maml.py` take
-theta alone.
+A maker of losses is called once a step, in order. If its loss depends on the step
+(minibatches, per-step parameters), it counts its own calls.
 """
 
 from __future__ import annotations
@@ -43,9 +41,9 @@ class Step(NamedTuple):
 
 
 def path(theta: Array, task: Task, alphas: Sequence[Array]) -> list[Array]:
-    """Return [theta_0, ..., theta_K] for one step size a step, each fit for (..., P).
+    """Return [theta_0, ..., theta_K]; each alpha_k broadcasts against (..., P).
 
-    Unlike `maml.path` it takes step sizes that are themselves differentiated.
+    Unlike in `maml.path`, the step sizes may themselves be differentiated.
     """
     thetas = [theta]
     for alpha in alphas:
@@ -57,7 +55,7 @@ def path(theta: Array, task: Task, alphas: Sequence[Array]) -> list[Array]:
 def forward(
     theta: Array, task: Task, alphas: Sequence[Array]
 ) -> tuple[list[Step], list[Array]]:
-    """Return the steps taken, and [theta_0, ..., theta_K]."""
+    """Return the steps, and [theta_0, ..., theta_K]."""
     steps, thetas = [], [theta]
     for alpha in alphas:
         hvp, g = hvp_and_gradient(task.support(theta), theta)
@@ -75,7 +73,7 @@ def back(
 ) -> tuple[Array, list[Array]]:
     """Return v_0 and the slopes [s_0, ..., s_{K-1}], (..., P) each.
 
-    v: v_K; added: k -> a_k, nothing when it is None
+    v: v_K; added: k -> a_k, zeros by default
     """
     slopes = []
     for k in reversed(range(len(steps))):
@@ -98,8 +96,8 @@ def gradient(
     """Return L, its gradient by theta (..., P) and its slopes by alpha_0, ..., alpha_{K-1}.
 
     alphas: K step sizes that broadcast against theta; they may be inputs of a recording
-    weights: u_1, ..., u_K; (0, ..., 0, 1) when it is None
-    With K = 0 the loss is Q(theta). L is summed over the leading axes, like every loss.
+    weights: u_1, ..., u_K, by default (0, ..., 0, 1); with K = 0 the loss is then Q(theta)
+    L is summed over the leading axes, like every loss.
     """
     steps, thetas = forward(theta, task, alphas)
     if weights is None:
@@ -110,5 +108,4 @@ def gradient(
     )
     terms = [0.0 * theta, *(u * slope for u, slope in zip(weights, slopes, strict=True))]
     loss = sum(u * value for u, value in zip(weights, losses, strict=True))
-    v_k = back(steps, terms.pop(), terms.__getitem__, second_order)
-    return loss, *v_k
+    return loss, *back(steps, terms.pop(), terms.__getitem__, second_order)

@@ -17,16 +17,14 @@ from tinymaml.models import Model
 
 
 Array = np.ndarray
-# Of one split and iteration: a number -> the random stream with that number.
-Streams = Callable[[int], Generator]
+Streams = Callable[[int], Generator]  # number -> random stream, of one split and iteration
 
-# What random streams are for, in the order that keys them: tasks of the three splits, and
-# the initial parameters.
+# The uses of random streams. Their order is part of the key of a stream.
 STREAMS = ("train", "val", "test", "init")
 
 
 class Episode(NamedTuple):
-    """Support examples to adapt on and query examples to be judged on."""
+    """Support examples to adapt on and query examples to evaluate on."""
 
     x_support: Array
     y_support: Array
@@ -37,19 +35,17 @@ class Episode(NamedTuple):
 class Problem(NamedTuple):
     """A family of tasks, the model that meta-learns it, and the options.
 
-    model: the net
-    alpha: inner step sizes, as `maml.path` takes them; 0 for what inner steps leave alone
-    options: what the user chose, by name
-    sample(split, streams, tasks) -> the stacked episodes of consecutive tasks; each is the
-        same whatever others are drawn with it. `drawn` calls it
+    alpha: inner step sizes, as `maml.path` takes them; 0 for parameters that stay
+    options: the user's choices, by name
+    sample(split, streams, tasks) -> the stacked episodes of consecutive tasks. An episode
+        does not depend on the others. `drawn` calls it
     task(episodes) -> their losses
     score(theta (T, P), episodes) -> one score for each task (T,)
-    score_alone: the same with every query example scored on its own, for a model in which
-        the examples of a batch see each other; None for others
-    plain: `sample` without the parameters of the task that some algorithms show the net;
-        None when it is `sample`
+    score_alone: `score` with every query example on its own, for a model with batch
+        statistics; None for others
+    plain: `sample` without the task's parameters among the inputs; None when it is `sample`
     test_scale(steps) -> factors of alpha at test time; None when they are 1
-    arrays: inputs of the gradient that change with the iteration, if the algorithm has any
+    arrays: inputs of the gradient that change with the iteration
     """
 
     model: Model
@@ -64,35 +60,32 @@ class Problem(NamedTuple):
     arrays: tuple[Array, ...] = ()
 
     def at_test(self, steps: int) -> Problem:
-        """Return the problem with the step sizes of a test of `steps` steps."""
+        """Return the problem with the step sizes for a test of `steps` steps."""
         if self.test_scale is None:
             return self
         return self._replace(alpha=self.alpha * self.test_scale(steps))
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:
-    """Put episodes of equal shapes side by side: every array gains a leading axis."""
+    """Return episodes of equal shapes side by side: every array gains a leading axis."""
     return type(episodes[0])(*map(np.stack, zip(*episodes, strict=True)))
 
 
 def stream(seed: int, split: str, iteration: int, number: int) -> Generator:
-    """Return one random stream, the same whatever was drawn before it."""
+    """Return a random stream. It does not depend on earlier draws."""
     key = (STREAMS.index(split), iteration, number)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def drawn(problem: Problem, seed: int, split: str, iteration: int, tasks: range) -> Episode:
-    """Return the episodes of consecutive tasks, stacked: the same in any range they are in.
-
-    So neither chunks nor workers change a task.
-    """
+    """Return the stacked episodes of consecutive tasks, equal in chunks of any size."""
     return problem.sample(split, partial(stream, seed, split, iteration), tasks)
 
 
 def each(
     draw: Callable[[str, Generator], Episode],
 ) -> Callable[[str, Streams, range], Episode]:
-    """Return a problem's `sample` that draws every task from a stream of its own.
+    """Return a problem's `sample` that draws each task from its own stream.
 
     draw(split, rng): the episode of one task
     """
@@ -109,7 +102,7 @@ def as_task(
 ) -> Task:
     """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode.
 
-    query_loss: that of the query examples, when it is another
+    query_loss: loss of the query examples, by default `loss`
     """
 
     def maker(loss: Callable, x: Array, y: Array) -> Callable[[Array], Loss]:
@@ -124,15 +117,13 @@ def as_task(
 def apply_alone(
     apply: Callable[[Array, Array], Array], theta: Array, episode: Episode
 ) -> Array:
-    """Return a net's outputs (..., queries, d), each query example judged on its own.
+    """Return a net's outputs (..., queries, d) for each query example on its own.
 
-    The net sees one query example at a time, behind the support set, and only its last
-    row is read: batch normalisation then has the statistics of the support set and that
-    example. Source: Nichol, Achiam & Schulman 2018 (Reptile), section 6, where this is
-    "non-transductive"; all queries at once, as the official MAML code has it, is
-    transductive.
+    Batch normalisation then uses the statistics of the support set and that example.
+    Nichol, Achiam & Schulman 2018 (Reptile), section 6, call this "non-transductive". The
+    official MAML code takes all queries at once, which is transductive.
     """
-    axis = theta.ndim - 1  # examples stand behind the tasks
+    axis = theta.ndim - 1  # of the examples, after the tasks
     support, query = episode.x_support, episode.x_query
     queries = np.split(query, query.shape[axis], axis)
     outputs = (apply(theta, np.concatenate([support, one], axis)) for one in queries)
@@ -153,11 +144,10 @@ def sample(
 
     images: (all classes, drawings, h, w) uint8, or with channels (..., c)
     classes: indices of the classes of one split
+    rotate: turn each class of each task by a random multiple of 90 degrees, in every split,
+        as the official code does (data_generator.py:46-54)
     Returns x (ways * shots, h, w, c) and (ways * queries, h, w, c) in [0, 1], labels
-    0..ways-1 in class order. The drawings of a class are distinct, so support and query
-    are disjoint. `rotate` turns each class by a random multiple of 90 degrees, drawn for
-    each class of each task in every split, as the official code does
-    (data_generator.py:46-54).
+    0..ways-1 in class order. Support and query drawings are disjoint.
     Raises ValueError when the split or a class is too small.
     """
     check_sizes(images.shape[1], len(classes), ways, shots, queries)
@@ -183,10 +173,8 @@ def check_sizes(drawings: int, classes: int, ways: int, shots: int, queries: int
     if ways > classes:
         raise ValueError(f"{ways} ways asked for, the split has {classes} classes")
     if shots + queries > drawings:
-        raise ValueError(
-            f"{shots} shots and {queries} queries asked for, a class has {drawings}"
-            " drawings"
-        )
+        wanted = f"{shots} shots and {queries} queries asked for"
+        raise ValueError(f"{wanted}, a class has {drawings} drawings")
 
 
 def _pixels(drawings: Sequence[Array], dtype: str) -> Array:

@@ -1,5 +1,4 @@
-"""Losses and scores. A loss is a mean over a task's examples and a sum over tasks,
-unless its divisor is given."""
+"""Losses and scores. A loss is a mean over a task's examples and a sum over tasks."""
 
 from __future__ import annotations
 
@@ -15,10 +14,7 @@ Array = np.ndarray
 
 
 class Score(NamedTuple):
-    """How a task's result is measured: its name, its unit, and which values are better.
-
-    A table shows `scale` times the value with so many digits and the unit.
-    """
+    """A score of tasks. Tables show `scale` times its value, rounded, with the unit."""
 
     name: str
     higher_is_better: bool
@@ -28,15 +24,15 @@ class Score(NamedTuple):
 
     @property
     def axis(self) -> str:
-        """Return its name on the axis of a picture."""
+        """The label of an axis."""
         return f"{self.name} ({self.unit.strip()})" if self.unit else self.name
 
     def shown(self, *numbers: float) -> str:
-        """Return a mean and half-widths, as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
+        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
         return " +- ".join(f"{self.scale * x:.{self.digits}f}" for x in numbers) + self.unit
 
     def better(self, one: float, other: float) -> bool:
-        """Return whether the first of two values is the better one."""
+        """Return whether the first value is better than the second."""
         return one > other if self.higher_is_better else one < other
 
 
@@ -48,18 +44,17 @@ RETURN = Score("return", True)
 def mse(predictions: Array, targets: Array) -> Array:
     """Mean squared error of (..., n, d) against (..., n, d), summed over leading axes."""
     n, d = predictions.shape[-2:]
-    # Flat, since autograd sums over every axis of length 1, one call each.
+    # Flat, since autograd makes one sum for every axis of length 1.
     error = anp.reshape(predictions, -1) - anp.reshape(targets, -1)
     return anp.sum(error**2) * (1.0 / (n * d))
 
 
 def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> Array:
-    """Mean cross-entropy of logits (..., n, ways) and integer labels (..., n), summed.
+    """Mean cross-entropy of logits (..., n, ways) and integer labels (..., n), summed over
+    leading axes.
 
-    The sum is over the leading axes.
-    divisor: what the sum over the n examples is divided by, n unless told. The official
-        code has the number of shots, for support and query alike (utils.py:56-58): N
-        times the mean on a support set of N ways
+    divisor: of the sum over examples, by default n. The official code divides by the shots
+        in support and query (utils.py:56-58): N times the mean on a support set of N ways
     """
     one_hot = labels[..., None] == np.arange(logits.shape[-1])
     return anp.sum(log_softmax(logits) * one_hot) * (-1.0 / (divisor or labels.shape[-1]))

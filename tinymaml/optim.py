@@ -11,7 +11,6 @@ from tinymaml.errors import WorldError
 
 Array = np.ndarray
 
-# Kingma & Ba 2015, algorithm 1.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -23,7 +22,7 @@ class Moments(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where a training is: outer steps done, what is meta-learned (M,), Adam's moments."""
+    """The state of training: outer steps done, all that is meta-learned (M,), moments."""
 
     iteration: int
     theta: Array
@@ -31,7 +30,7 @@ class State(NamedTuple):
 
 
 def check_dtype(theta: Array, /, **vectors: Array) -> None:
-    """Raise WorldError when a vector, given by its name, has not the dtype of theta."""
+    """Raise WorldError when a named vector has another dtype than theta."""
     for name, vector in vectors.items():
         if vector.dtype != theta.dtype:
             raise WorldError(
@@ -41,9 +40,9 @@ def check_dtype(theta: Array, /, **vectors: Array) -> None:
 
 
 def clip(gradient: Array, bound: float) -> Array:
-    """Return the gradient (P,) with every entry in [-bound, bound]; as it is for 0.
+    """Return the gradient (P,) with every entry in [-bound, bound]; unchanged for bound 0.
 
-    An infinite entry stays, so that whoever looks for divergence sees it.
+    A gradient that is not finite stays, so that divergence can be seen.
     Source: maml.py:147-148, +-10 on mini-ImageNet, before Adam.
     """
     if not bound or not np.isfinite(gradient).all():
@@ -56,7 +55,7 @@ def adam(
 ) -> tuple[Array, Moments]:
     """Return theta (P,) after Adam's update number `iteration` (1, 2, ...), and moments.
 
-    Keeps theta's precision. Source: Kingma & Ba 2015, algorithm 1.
+    It keeps theta's precision. Source: Kingma & Ba 2015, algorithm 1.
     """
     m = BETA1 * moments.m + (1 - BETA1) * gradient
     v = BETA2 * moments.v + (1 - BETA2) * gradient**2
