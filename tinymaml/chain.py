@@ -23,13 +23,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from autograd import grad
 
-from tinymaml.maml import Hvp, Task, hvp_and_gradient, value_and_gradient
-
-
-Array = np.ndarray
+from tinymaml.maml import Array, Hvp, Task, hvp_and_gradient, value_and_gradient
 
 
 class Step(NamedTuple):

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml.maml import Loss, Task
+from tinymaml.maml import Array, Loss, Task
 from tinymaml.models import Model
 
 
-Array = np.ndarray
 Streams = Callable[[int], Generator]  # number -> random stream, of one split and iteration
 
 # The uses of random streams. Their order is part of the key of a stream.

@@ -7,10 +7,7 @@ from typing import NamedTuple
 import autograd.numpy as anp
 import numpy as np
 
-from tinymaml.ops import log_softmax
-
-
-Array = np.ndarray
+from tinymaml.ops import Array, log_softmax
 
 
 class Score(NamedTuple):

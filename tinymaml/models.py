@@ -22,10 +22,9 @@ from numpy.random import Generator
 
 from tinymaml import params
 from tinymaml.ops import EPSILON, add_row, affine, conv, matmul, max_pool, normalize, relu
-from tinymaml.params import Shapes
+from tinymaml.params import Array, Shapes
 
 
-Array = np.ndarray
 Draw = Callable[[Generator, tuple[int, ...]], Array]
 Map = Callable[[Array], Array]
 Arrays = Mapping[str, Array]

@@ -10,18 +10,16 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.random import Generator
 
 from tinymaml import maml, params
 from tinymaml.fewshot import Episode, Problem
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 from tinymaml.models import Model
 from tinymaml.optim import State
 from tinymaml.params import Shapes
 
 
-Array = np.ndarray
 Gradient = Callable[[Array, Task, Problem], tuple[Array, Array]]
 Adaptation = Callable[[Array, Task, Problem, int], list[Array]]
 

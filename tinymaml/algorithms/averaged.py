@@ -25,11 +25,10 @@ from tinymaml import params
 from tinymaml.algorithms.algorithm import Algorithm, Tasks
 from tinymaml.algorithms.baselines import no_validation, support_gradient
 from tinymaml.fewshot import Problem
+from tinymaml.maml import Array
 from tinymaml.optim import Moments, State, adam, check_dtype, clip
 from tinymaml.options import MOST, option
 
-
-Array = np.ndarray
 
 FITTED = 0.02  # a net whose MSE is below it fits its task (appendix C.1)
 

@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from tinymaml import maml
 from tinymaml.algorithms.algorithm import FEW_SHOT, RL, Algorithm
 from tinymaml.fewshot import Problem
-from tinymaml.maml import Task
-
-
-Array = np.ndarray
+from tinymaml.maml import Array, Task
 
 
 def support_gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:

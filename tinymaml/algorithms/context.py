@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tinymaml.algorithms import mamls
 from tinymaml.algorithms.algorithm import FEW_SHOT
 from tinymaml.fewshot import Problem
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 from tinymaml.options import option
-
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

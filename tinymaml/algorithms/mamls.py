@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tinymaml import maml
 from tinymaml.algorithms.algorithm import FEW_SHOT, RL, Algorithm, adapted_loss
 from tinymaml.fewshot import Problem
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 from tinymaml.rl import surrogates
-
-
-Array = np.ndarray
 
 
 def exact(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:

@@ -23,10 +23,8 @@ from tinymaml.check.differences import (
 )
 from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem, drawn, stream
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 
-
-Array = np.ndarray
 
 DIRECTIONS = 8
 # Exact ways differ by rounding only: some thousand operations of 1e-16 each.

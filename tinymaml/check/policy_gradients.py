@@ -22,7 +22,7 @@ from tinymaml.check.differences import difference
 from tinymaml.check.exact import World, world
 from tinymaml.check.mdp import Bandit
 from tinymaml.fewshot import Problem, drawn
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 from tinymaml.rl import trpo
 from tinymaml.rl.rollout import surrogate_loss
 from tinymaml.rl.surrogates import (
@@ -36,8 +36,6 @@ from tinymaml.rl.surrogates import (
     naive,
 )
 
-
-Array = np.ndarray
 
 # Five-point differences in float64 reach 1e-10 and better on these worlds.
 NUMERIC = 1e-7

@@ -13,15 +13,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import autograd.numpy as anp
-import numpy as np
 from autograd.differential_operators import make_jvp, make_vjp
 
 from tinymaml import models
-from tinymaml.models import Arrays, Map, Model
+from tinymaml.models import Array, Arrays, Map, Model
 from tinymaml.ops import relu
 
 
-Array = np.ndarray
 Gaussian = tuple[Array, Array]
 
 FLOOR = math.log(1e-6)  # the least log-std (maml_minimal_gauss_mlp_policy.py:38)

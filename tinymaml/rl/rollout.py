@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tinymaml.errors import WorldError
-from tinymaml.models import Model
+from tinymaml.models import Array, Model
 from tinymaml.rl import policy
 from tinymaml.rl.pointnav import PointNav
 from tinymaml.rl.surrogates import Batch, PolicyLoss, Surrogate
 
-
-Array = np.ndarray
 
 RIDGE, TRIES, TIME_UNIT, CLIP = 1e-5, 5, 100, 10  # linear_feature_baseline.py:19-43
 EPSILON = 1e-8  # rllab/algos/util.py:7-8

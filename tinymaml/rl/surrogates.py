@@ -32,10 +32,7 @@ import numpy as np
 from autograd import grad
 
 from tinymaml import chain, maml
-from tinymaml.maml import Task
-
-
-Array = np.ndarray
+from tinymaml.maml import Array, Task
 
 
 class Batch(NamedTuple):

@@ -26,14 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinymaml import chain, maml
-from tinymaml.maml import Loss, Task
+from tinymaml.maml import Array, Loss, Task
 from tinymaml.models import Model
 from tinymaml.rl import policy
 from tinymaml.rl.rollout import Experience, flat, gaussian
 from tinymaml.rl.surrogates import PolicyLoss, lvc
 
 
-Array = np.ndarray
 Path = list[Experience]  # of theta_0, ..., theta_K on one chunk of tasks
 
 CG_STEPS, CG_TOLERANCE = 10, 1e-10  # conjugate_gradient_optimizer.py:127, krylov.py:7
