@@ -1,9 +1,8 @@
 """Differentiable primitives: each rule is written in terms of primitives.
 
-Where autograd's own NumPy is exact, quick and keeps float32, it is used as it is. What
-is here is not: a backward pass that turns float32 into float64 (mean, var, max,
-maximum, where), or that is slow (convolution), or that runs over the data many times
-where a few would do (batch normalisation).
+autograd's own NumPy is used where it is exact, fast and keeps float32. The operations here
+replace backward passes that turn float32 into float64 (mean, var, max, maximum, where), are
+slow (convolution) or read the data many times (batch normalisation).
 
 Legend
     ...      leading axes: tasks side by side
@@ -192,9 +191,9 @@ def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Ar
     rows, top, _ = same_padding(h, kernel, stride)
     cols, left, _ = same_padding(w, kernel, stride)
     patches = patches.reshape(*lead, n, rows, cols, kernel, kernel * c)
-    # The padded image in tiles of stride x stride: the part of a patch that fills a tile,
-    # or less, is added for all patches at once, since no two of them fill the same tile.
-    # The first part is written, which is quicker than to add it to zeros.
+    # The padded image in tiles of stride x stride: the part of a patch in one tile is added
+    # for all patches at once, since no two of them fill the same tile. The first part is
+    # copied, which is faster than to add it to zeros.
     more = (kernel - 1) // stride
     tiles = (rows + more, stride, cols + more, stride * c)
     padded = (np.empty if kernel >= stride else np.zeros)((*lead, n, *tiles), patches.dtype)
@@ -230,8 +229,8 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
     if kernel * kernel * c != weights.shape[-2]:
         raise ValueError(f"{weights.shape[-2]} rows of weights for {c} channels")
     if stride == 1:
-        # The patches are kernel^2 times the images: to write them all out takes longer than
-        # to make those of a few images again for each product.
+        # The patches are kernel^2 times as large as the images. To write them all takes
+        # longer than to make those of a few images again for each product.
         return _conv(images, weights, kernel)
     out = (*lead, n, -(-h // stride), -(-w // stride), weights.shape[-1])
     return anp.reshape(matmul(unfold(images, kernel, stride), weights), out)
@@ -301,10 +300,7 @@ for _map in (_conv, _conv_images, _conv_weights):
 
 @primitive
 def _pool_choice(images: Array) -> Array:
-    """Where the first maximum of each 2x2 window lies in all of `images`, end to end.
-
-    Returns integers (..., h//2, w//2, c).
-    """
+    """Indices (..., h//2, w//2, c) into flat `images`: each 2x2 window's first maximum."""
     h, w, c = images.shape[-3:]
     whole = images[..., : h // 2 * 2, : w // 2 * 2, :]
     a, b, d, e = (whole[..., i::2, j::2, :] for i in (0, 1) for j in (0, 1))
@@ -321,7 +317,7 @@ def _pool_choice(images: Array) -> Array:
 
 
 def _exceeds(b: Array, a: Array) -> Array:
-    # A nan exceeds all, so that none is lost.
+    # A nan exceeds all numbers, so that it is not lost.
     return (b > a) | (b != b)
 
 
@@ -354,7 +350,7 @@ for _map in (_pool_take, _pool_put):
 
 
 def max_pool(images: Array) -> Array:
-    """2x2 maxima: (..., h, w, c) -> (..., h//2, w//2, c); an odd last row or column goes.
+    """2x2 maxima (..., h//2, w//2, c) of (..., h, w, c); drops an odd last row or column.
 
     The gradient goes to the first maximum of a window, row by row.
     """
@@ -367,11 +363,11 @@ def max_pool(images: Array) -> Array:
 def normalize(x: Array, eps: float = EPSILON) -> Array:
     """(x - mean) / sqrt(var + eps) of each column, over the rows: (..., m, k) -> same.
 
-    One primitive with a rule whose own rule is written out, in place of the dozens of
-    reductions that a plain expression costs in a second derivative.
+    One primitive whose rule has a rule, too: a plain expression costs dozens of reductions
+    in a second derivative.
     """
     centered = center(_below(x))
-    # Its rule has no use for centered; as a variable, that would get zeros to add.
+    # Its rule does not use centered. As a variable, centered would get zeros to add.
     return _normalize(x, _value(centered), inverse_std(centered, eps))
 
 
@@ -389,8 +385,8 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 
 @primitive
 def _normalize(x: Array, centered: Array, r: Array) -> Array:
-    # centered and r come from x. The rule for x below is the total derivative, through
-    # both of them too, so the rule for r is zero.
+    # centered and r are functions of x. The rule for x below is the total derivative, so
+    # the rule for r is zero.
     return centered * r
 
 
@@ -401,7 +397,7 @@ def _normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
     dy/dx is symmetric, so this is both the forward and the reverse derivative.
     """
     out = g * y
-    np.multiply(y, _row_mean(out), out=out)  # in place: memory is what these cost
+    np.multiply(y, _row_mean(out), out=out)  # in place: memory traffic is the cost
     np.subtract(g, out, out=out)
     out -= _row_mean(g)
     out *= r

@@ -1,7 +1,7 @@
 """Parameters: one flat vector, read by name.
 
-A model lists the shapes of its arrays in order; theta (..., P) holds them end to end,
-and any leading axes (tasks side by side) are kept in front of every array.
+A model lists the shapes of its arrays in order; theta (..., P) holds them end to end.
+Every array has theta's leading axes (tasks side by side).
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def unpack(theta: Array, shapes: Shapes) -> dict[str, Array]:
 
 
 def spans(shapes: Shapes) -> dict[str, slice]:
-    """Return where in theta's last axis each named array lies."""
+    """Return the place of each named array in theta's last axis."""
     return {name: span for name, _, span in _places(tuple(shapes.items()))}
 
 
 @lru_cache
 def _places(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple]:
-    # Kept, since finding them takes longer than reading a small net by them.
+    # Cached, since to find them takes longer than to read a small net.
     starts = itertools.accumulate((prod(shape) for _, shape in shapes), initial=0)
     ends = itertools.pairwise(starts)
     return [(*array, slice(*span)) for array, span in zip(shapes, ends, strict=True)]
@@ -82,15 +82,15 @@ def mask(shapes: Shapes, names: Collection[str]) -> Array:
 
 
 class _Pieces(dict):
-    """A vector (..., P) as its named arrays; one that is missing is zero.
+    """A vector (..., P) as its named arrays; a missing one is zero.
 
-    The cotangents of what `unpack` returns meet in one of these, and are put end to end
-    once. Added to a vector of zeros one by one, they take a third of sine's time.
+    The cotangents of `unpack`'s arrays are collected here and put end to end once. To add
+    them one by one to a vector of zeros takes a third of sine's time.
     """
 
 
 class _PiecesSpace(VSpace):
-    """How autograd adds two of them: no array is in both, since unpack reads each once."""
+    """How autograd adds two of them. No array is in both, since unpack reads each once."""
 
     def __init__(self, value: _Pieces) -> None:
         self.shape = frozenset(value)

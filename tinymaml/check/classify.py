@@ -1,4 +1,4 @@
-"""Anybody's meta-gradient, from any framework: exact, first-order or neither."""
+"""The meta-gradient of any framework: is it exact, first-order or neither?"""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tinymaml.check.differences import directions, relative_error, remainder_rat
 Array = np.ndarray
 
 DIRECTIONS = 16
-# Relative errors: of a right gradient at most, by differences of a smooth function.
+# The largest relative error of an exact gradient, by differences of a smooth function.
 EXACT = 1e-5
 
 
 class Verdict(NamedTuple):
-    """What a meta-gradient is, and the evidence.
+    """The kind of a meta-gradient, and the evidence.
 
     kind: "exact", "first-order" or "neither"
-    error: of its slopes against the measured ones, relative; a right one has about 1e-9
+    error: relative, of its slopes against the measured ones; about 1e-9 when exact
     rate: of its first Taylor remainder: 2 when exact, 1 when not; nan when too small
-    first_order_error: of grad Q(theta_K), were it that; nan without `adapt`
-    alignment: cosine of its slopes with those of the first-order gradient; nan without
+    first_order_error: relative, as a first-order gradient; nan without `adapt`
+    alignment: cosine of its first-order slopes with the measured ones; nan without `adapt`
     """
 
     kind: str
@@ -34,13 +34,11 @@ class Verdict(NamedTuple):
     alignment: float
 
     def __str__(self) -> str:
-        told = f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
+        text = f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
         if np.isfinite(self.first_order_error):
-            told += (
-                f"; as a first-order gradient off by {self.first_order_error:.1e},"
-                f" aligned {self.alignment:.4f}"
-            )
-        return told
+            text += f"; as a first-order gradient off by {self.first_order_error:.1e},"
+            text += f" aligned {self.alignment:.4f}"
+        return text
 
 
 def classify(
@@ -52,14 +50,14 @@ def classify(
     seed: int = 0,
     number: int = DIRECTIONS,
 ) -> Verdict:
-    """Say whether a meta-gradient is exact, first-order or neither.
+    """Classify a meta-gradient as exact, first-order or neither.
 
     meta_loss: theta (P,) float64 -> Q(theta_K), on fixed data
     meta_gradient: theta (P,) -> its claimed gradient (P,)
-    theta: where to look (P,); generic, not zeros
+    theta: the point to check (P,); generic, not zeros
     adapt: theta (P,) -> theta_K (P,), the inner loop. Without it a first-order gradient
-        cannot be told from any other wrong one, and is "neither"
-    number: directions to look along
+        counts as "neither"
+    number: of random directions
 
     With F = Q(theta_K(theta)) and J = d theta_K / d theta, an exact gradient g has
     F'(d) = g . d along every direction d; a first-order one, grad Q(theta_K), has

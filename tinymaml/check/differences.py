@@ -1,7 +1,7 @@
 """Derivatives from values alone: slopes and remainders of a function along directions.
 
-What is here knows no rule of differentiation, so it can judge those who do. float64 only:
-in float32 the rounding error is larger than what is to be seen.
+No rule of differentiation is used, so the results can test such rules. float64 only: in
+float32 the rounding error is too large.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy as np
 Array = np.ndarray
 Scalar = Callable[[Array], float]
 
-# Central differences err by the step's square and by rounding over it: best near 1e-5, and
-# larger or smaller steps help where the function is bent or rough.
+# Central differences err by the step's square and by rounding over the step. The best step
+# is near 1e-5; smaller and larger ones help where the function is bent or rough.
 STEPS = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 # Central differences of a smooth function in float64 reach 1e-9.
 NUMERIC = 1e-6
-# The first step of a remainder's rate, without and with the second term (which leaves less
-# to see), how often it is halved, and how many halvings in a row must agree on the rate.
+# For the rate of a remainder: the first step without and with the second term, the number
+# of halvings, and how many in a row must agree.
 FIRST_STEP, SECOND_STEP, HALVINGS, AGREEING = 1e-3, 1e-1, 12, 3
 SLACK = 0.1
-# Remainders below this many roundings of the function say nothing.
+# Smaller remainders, relative to the function, are rounding errors.
 ROUNDINGS = 100 * np.finfo(float).eps
 
 
 class Slope(NamedTuple):
-    """A directional derivative and how far independent estimates of it differ."""
+    """A directional derivative, and how far independent estimates of it differ."""
 
     value: Array
     doubt: float
@@ -46,8 +46,8 @@ def directions(
 def slope(function: Callable[[Array], Array], at: Array, direction: Array) -> Slope:
     """Return d function(at + t direction) / dt at t = 0, by central differences.
 
-    Of three neighbouring step sizes those are taken that agree best; no claimed derivative
-    has a say in it. The function may return a scalar or an array.
+    It uses the three neighbouring step sizes that agree best, independently of any claimed
+    derivative. The function may return a scalar or an array.
     """
     found = []
     for step in STEPS:
@@ -64,8 +64,9 @@ def slope(function: Callable[[Array], Array], at: Array, direction: Array) -> Sl
 def gradient(function: Callable[[Array], Array], at: Array, step: float = 1e-3) -> Array:
     """Return the gradient (..., P) of a smooth function at (..., P), from five points.
 
-    function: (..., P) -> (...), any leading axes. Errs by the fourth power of the step, and
-    by rounding over it: some 1e-12 where the function and its derivatives are about 1.
+    function: (..., P) -> (...), any leading axes
+    The error is the fourth power of the step plus rounding over the step: about 1e-12 where
+    the function and its derivatives are about 1.
     """
     shifts = step * np.eye(at.shape[-1])
     far, near = (
@@ -81,9 +82,9 @@ def remainder_rate(
     """Return the power of t with which a Taylor remainder vanishes, nan for rounding.
 
     The remainder is function(at + t direction) - function(at) - t first
-    [- t^2 second / 2]: its rate is 2 [3] when the derivatives claimed are right, and 1 [2]
-    when `first` [`second`] is wrong. t is halved; of the halvings in a row those are taken
-    that agree on a rate, whatever it is, since a kink between two of them spoils it.
+    [- t^2 second / 2]. Its rate is 2 [3] when the claimed derivatives are right, and 1 [2]
+    when `first` [`second`] is wrong. t is halved. The rate is that of consecutive halvings
+    that agree on it, since a kink between two of them spoils it.
     """
     value = function(at)
     rates: list[float] = []
@@ -102,7 +103,7 @@ def remainder_rate(
         return float("nan")
     windows = np.lib.stride_tricks.sliding_window_view(rates, AGREEING)
     spreads = np.ptp(windows, axis=1)
-    # Of those that agree about as well, the smallest steps: a rate is a limit.
+    # A rate is a limit, so take the smallest steps among those that agree about as well.
     return float(windows[np.flatnonzero(spreads <= spreads.min() + SLACK)[-1]].mean())
 
 
@@ -114,10 +115,9 @@ def difference(a: Array, b: Array) -> float:
 def slopes_error(
     value: Callable[[Array], float], at: Array, ways: list[Array], gradient: Array
 ) -> float:
-    """Return how far a gradient's slopes along directions are from the measured ones.
+    """Return the relative error of a gradient's slopes along directions, over all of them.
 
-    Relative, over all directions together. A direction in which the measurement itself is
-    in doubt (it crosses a kink) is left out; nan when too few are left.
+    Directions with a doubtful measurement (across a kink) are left out, as below.
     """
     measured = [slope(value, at, way) for way in ways]
     claimed = np.array([np.sum(gradient * way) for way in ways])
@@ -131,7 +131,7 @@ def slopes_error(
 def relative_error(claimed: Array, measured: Array, doubts: Array) -> float:
     """Return the size of claimed - measured slopes (n,) relative to the measured ones.
 
-    Those in doubt are left out; nan when fewer than half are left.
+    Doubtful slopes are left out; nan when fewer than half remain.
     """
     size = np.sqrt(np.mean(measured**2))
     sure = doubts <= NUMERIC / 4 * (size or 1.0)

@@ -1,7 +1,7 @@
-"""What the meta-policy-gradients should be, by ways that know no surrogate and no chain.
+"""Correct meta-policy-gradients, computed without any surrogate or chain.
 
-Returns by dynamic programming, derivatives of meta-objectives from their values alone, a
-Hessian written out, a closed form. `proof` holds the library's answers against these.
+Returns come from dynamic programming, derivatives of meta-objectives from their values, a
+Hessian from its formula. `policy_gradients` compares the library's answers with these.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class World(NamedTuple):
 def world(
     seed: int, horizon: int, states: int = 2, actions: int = 2, alpha: float = 0.7
 ) -> World:
-    """Return a random world, all of it from `seed`."""
+    """Return a random world of a seed."""
     rng = np.random.default_rng(seed)
     drawn = mdp.draw(rng, states, actions, horizon)
     return World(drawn, rng.standard_normal(states * actions), alpha)
@@ -60,7 +60,7 @@ def gradient(world: World, steps: int) -> Array:
 
 
 def hessian(world: World, name: str) -> Array:
-    """Return what the Hessian (P, P) of a surrogate is said to be, term by term.
+    """Return the stated Hessian (P, P) of a surrogate, term by term.
 
         -E[sum_t A_t (h_t + lvc: g_t g_t'; loaded_dice: g_t G_t' + G_{t-1} g_t')]
 
@@ -103,9 +103,9 @@ def _outer(a: Array, b: Array) -> Array:
 def every_draw(world: World, number: int, steps: int) -> tuple[mdp.Maker, list[Array]]:
     """Return a maker over every outcome of `steps` draws of `number` trajectories each.
 
-    Its thetas (..., O, P) have an axis for the O = (M^number)^steps outcomes. Each of the
-    `steps` calls of it takes the next draw, and adds to the list returned beside it how
-    probable (..., O) that draw was.
+    Its thetas (..., O, P) have an axis for the O = (M^number)^steps outcomes. Each of its
+    `steps` calls takes the next draw and appends that draw's probability (..., O) to the
+    list that is returned with it.
     """
     trajectories, likely = mdp.every(world.mdp)
     draws = np.indices((likely.size,) * number).reshape(number, -1).T
@@ -123,13 +123,13 @@ def every_draw(world: World, number: int, steps: int) -> tuple[mdp.Maker, list[A
 
 
 def for_every_draw(world: World, theta: Array, number: int, steps: int) -> Array:
-    """Return theta (..., P) as (..., O, P), once for each outcome of `every_draw`."""
+    """Return theta (..., P) as (..., O, P): a copy for each outcome of `every_draw`."""
     outcomes = mdp.every(world.mdp)[1].size ** (number * steps)
     return theta[..., None, :].repeat(outcomes, -2)
 
 
 def gradient_of_samples(world: World, number: int, steps: int) -> Array:
-    """Return d E[J(theta_K)] / d theta (P,), over the trajectories drawn, from values."""
+    """Return d E[J(theta_K)] / d theta (P,) over the drawn trajectories, from values."""
 
     def value(theta: Array) -> Array:
         act, chances = every_draw(world, number, steps)
@@ -144,5 +144,5 @@ def gradient_of_samples(world: World, number: int, steps: int) -> Array:
 
 
 def bandit_gradient(bandit: Bandit, theta: float, alpha: float, steps: int) -> float:
-    """Return d J(U(theta)) / d theta in closed form: J is a constant - (theta - goal)^2."""
+    """Return d J(U(theta)) / d theta, where J is a constant minus (theta - goal)^2."""
     return -2 * (theta - bandit.goal) * (1 - 2 * alpha) ** (2 * steps)

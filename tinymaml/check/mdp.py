@@ -1,4 +1,4 @@
-"""Worlds so small that every trajectory can be listed, so that expectations are sums.
+"""Worlds so small that all trajectories can be listed and expectations are sums.
 
 An MDP with S states, A actions and a short horizon H has M = (S A)^H trajectories. A
 tabular softmax policy has one logit per state and action: theta (..., P = S A). The
@@ -81,7 +81,7 @@ def values(mdp: MDP, theta: Array) -> list[Array]:
 
 
 def expected_return(mdp: MDP, theta: Array) -> Array:
-    """Return J(theta) (...), by dynamic programming: no trajectory is looked at."""
+    """Return J(theta) (...) by dynamic programming, without trajectories."""
     return anp.sum(mdp.start * values(mdp, theta)[0], axis=-1)
 
 
@@ -89,10 +89,10 @@ def expected_return(mdp: MDP, theta: Array) -> Array:
 
 
 def every(mdp: MDP) -> tuple[Trajectories, Array]:
-    """Return all M trajectories (M, H), and how likely the world makes each (M,).
+    """Return all M trajectories (M, H), and the probability of their states (M,).
 
-    That is the probability of its states given its actions: times the policy's
-    probabilities of the actions it is the probability of the trajectory.
+    It is conditional on the actions: times the policy's probabilities of the actions it is
+    the probability of the trajectory.
     """
     grid = np.indices(mdp.horizon * mdp.shape).reshape(mdp.horizon, 2, -1)
     states, actions = grid.transpose(1, 2, 0)
@@ -120,10 +120,10 @@ def _draw(chances: Array, rng: Generator) -> Array:
 def batch(
     mdp: MDP, theta: Array, trajectories: Trajectories, weights: Array, baseline: bool
 ) -> Batch:
-    """Return what a surrogate needs; weights broadcast to (..., N, H).
+    """Return the arrays that a surrogate needs; weights broadcast to (..., N, H).
 
-    The advantage is the undiscounted return from t on, minus the exact V_t(s) when
-    `baseline`.
+    The advantage is the undiscounted return from t on, with `baseline` minus the exact
+    V_t(s).
     """
     logp = log_prob(mdp, theta, trajectories)
     rewards = np.broadcast_to(mdp.rewards[trajectories], logp.shape)
@@ -139,7 +139,7 @@ Maker = Callable[[Array], PolicyLoss]
 
 
 def listed(mdp: MDP, surrogate: Surrogate, baseline: bool = False) -> Maker:
-    """Return the maker of a loss that is an expectation: over every trajectory."""
+    """Return the maker of a loss that is an expectation over all trajectories."""
     trajectories, likely = every(mdp)
 
     def act(theta: Array) -> PolicyLoss:
@@ -151,7 +151,7 @@ def listed(mdp: MDP, surrogate: Surrogate, baseline: bool = False) -> Maker:
 
 
 def sampled(mdp: MDP, surrogate: Surrogate, number: int, rng: Generator) -> Maker:
-    """Return the maker of a loss over trajectories drawn anew at every call."""
+    """Return the maker of a loss over trajectories that each call draws."""
 
     def act(theta: Array) -> PolicyLoss:
         drawn = sample(mdp, theta, number, rng)
