@@ -90,6 +90,6 @@ def available(setting: str, offers: tuple[str, ...]) -> list[str]:
 def fits(row: Algorithm, setting: str, offers: tuple[str, ...]) -> bool:
     """Return whether an experiment has what an algorithm needs.
 
-    setting: "few-shot" or "rl"; offers: what `Algorithm.needs` may name
+    setting: "few-shot" or "rl"; offers: names for `Algorithm.needs`
     """
     return setting in row.settings and set(row.needs) <= set(offers)

@@ -1,4 +1,4 @@
-"""What an algorithm is: one record, which the rest of the package reads.
+"""An algorithm is one record, which the rest of the package reads.
 
 Everything that is meta-learned lies in one vector w (M,). For most algorithms w is theta
 (P,); others append more to it, such as step sizes. Adam, checkpoints and workers see w.
@@ -32,7 +32,7 @@ class NoOptions:
 
 
 class Tasks(NamedTuple):
-    """What the training loop offers to an algorithm with an iteration of its own.
+    """The tasks that the training loop offers to an algorithm's own iteration.
 
     draw(tasks) -> the episodes of a fixed list of training tasks, with the options that
         `task_options` changes
@@ -57,8 +57,9 @@ class Algorithm(NamedTuple):
     gradient(w (T, M), task, problem) -> the summed loss, and its gradient by w (T, M). It
         reads problem.alpha, problem.options and, with `phase`, problem.arrays
     method: the name in published figures; `name` when it is empty
-    learns, adapts, cost: what is meta-learned, what gradient steps change at test time, and
-        the time of an iteration relative to MAML with one step; shown by `tinymaml list`
+    learns, adapts, cost: the meta-learned parameters, those that gradient steps change at
+        test time, and the time of an iteration relative to MAML with one step; shown by
+        `tinymaml list`
     source: the publication
     adapt(w (T, M), task, problem, steps) -> [theta_0, ..., theta_steps], each (T, P).
         Validation, test and pictures adapt with it alone. It uses autograd's NumPy
@@ -76,7 +77,7 @@ class Algorithm(NamedTuple):
     second_order: whether `gradient` uses the Hessians of the inner steps
     settings: "few-shot", "rl" or both. In "rl" w is theta, and `gradient` must call the
         makers of the task in the order of the steps
-    needs: what the experiment must offer: "regression", "task parameters"
+    needs: requirements on the experiment: "regression", "task parameters"
     refuses(options) -> why the options do not fit the algorithm, "" when they fit
     sees_task: whether the parameters of the task are inputs of the net, as for the oracle
 
@@ -88,8 +89,8 @@ class Algorithm(NamedTuple):
     phase(options, iteration) -> (key, arrays): each new key makes a new recording of
         `gradient`; the arrays are its inputs and may change in every iteration
 
-    iterate(state, problem, tasks) -> the next state, and what to record of the iteration.
-        None for an Adam step on the mean gradient of a meta-batch
+    iterate(state, problem, tasks) -> the next state, and the iteration's record. None for
+        an Adam step on the mean gradient of a meta-batch
     task_options(options) -> the options that the tasks of `Tasks` have
     remarks(w, problem, tasks) -> lines to print below a table of results
     """

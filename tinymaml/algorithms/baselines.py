@@ -22,11 +22,6 @@ def support_gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Arr
     return maml.value_and_gradient(task.support(w), w)
 
 
-def support_loss(w: Array, task: Task, problem: Problem) -> Array:
-    """Return the support loss at w."""
-    return task.support(w)(w)
-
-
 def no_validation(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return defaults without validation where each would tune the step size again."""
     return {"validate_every": 0} if given.get("tune", True) else {}
@@ -36,7 +31,7 @@ PRETRAINED = Algorithm(
     name="pretrained",
     label="pretrained",
     gradient=support_gradient,
-    objective=support_loss,
+    objective=lambda w, task, problem: task.support(w)(w),
     cost="0.3",
     source="Finn et al. 2017, section 5.1: one net for all tasks, then fine-tuned",
     defaults=no_validation,

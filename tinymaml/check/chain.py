@@ -58,7 +58,7 @@ class Layer(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was found on one experiment."""
+    """The results on one experiment."""
 
     title: str
     rows: list[Row]

@@ -140,9 +140,6 @@ def gradient_of_samples(world: World, number: int, steps: int) -> Array:
     return differences.gradient(value, world.theta)
 
 
-# ----- The Gaussian bandit -----
-
-
 def bandit_gradient(bandit: Bandit, theta: float, alpha: float, steps: int) -> float:
     """Return d J(U(theta)) / d theta, where J is a constant minus (theta - goal)^2."""
     return -2 * (theta - bandit.goal) * (1 - 2 * alpha) ** (2 * steps)

@@ -191,9 +191,7 @@ def bandit_error(bandit: Bandit, surrogate: Surrogate, baseline: bool) -> float:
     return difference(-v, exact.bandit_gradient(bandit, BANDIT_THETA, alpha, 2))
 
 
-# ----- The metric of the trust region -----
-
-# Options of small tasks and a smooth policy.
+# The metric of the trust region: options of small tasks and a smooth policy.
 SMALL = {"tasks": 2, "trajectories": 3, "horizon": 4, "hidden": (3,)}
 SMALL |= {"activation": "tanh", "dtype": "float64"}
 WAYS = 3

@@ -1,4 +1,4 @@
-"""Trajectories of a policy, and what its surrogate losses need of them.
+"""Trajectories of a policy, and the inputs of its surrogate losses.
 
 Shapes: T tasks, N trajectories of each, H time steps; o and d numbers in an observation and
 an action. The steps after the end of a trajectory have weight 0 and no effect.
@@ -93,19 +93,16 @@ def act(
     goals = goals.astype(theta.dtype)
     states = world.start(goals, trajectories)
     alive = np.ones(states.shape[:2], bool)
-    seen, means, rewards, lives = [], [], [], []
+    steps = []
     for t in range(horizon):
-        seen.append(world.observe(states, goals))
-        mean, log_std = model.apply(theta, seen[-1])
-        means.append(mean)
+        observed = world.observe(states, goals)
+        mean, log_std = model.apply(theta, observed)
         actions = mean + np.exp(log_std) * draws[:, :, t]
-        lives.append(alive)
         states, reward, done = world.step(states, goals, actions)
-        rewards.append(np.where(alive, reward, 0))
+        steps.append((observed, mean, np.where(alive, reward, 0), alive))
         alive = alive & ~done
-    observations, mean, rewards, live = (
-        np.stack(steps, axis=2) for steps in (seen, means, rewards, lives)
-    )
+    columns = zip(*steps, strict=True)
+    observations, mean, rewards, live = (np.stack(column, axis=2) for column in columns)
     if not np.isfinite(rewards).all():
         raise WorldError("the rewards are not finite: the policy has diverged")
     actions = mean + np.exp(log_std)[:, None] * draws

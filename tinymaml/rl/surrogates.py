@@ -36,7 +36,7 @@ from tinymaml.maml import Array, Task
 
 
 class Batch(NamedTuple):
-    """What a surrogate needs of the trajectories that one theta collected.
+    """The inputs of a surrogate: trajectories that one theta collected.
 
     Arrays (T, N, H): tasks side by side, trajectories, time; constants in theta's dtype.
     Finite values have no effect where the weight is 0.

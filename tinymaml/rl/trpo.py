@@ -45,7 +45,7 @@ class Collected(NamedTuple):
 
     loss: float
     gradient: Array  # (P,)
-    squares: Array  # (2,): of the gradient at theta_K, and of what the chain adds to it
+    squares: Array  # (2,): of the gradient at theta_K, and of the rest of the chain
     path: Path
 
 
