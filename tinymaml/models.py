@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
@@ -256,11 +256,7 @@ def conv_net(
     return Model((*body, last, linear("head", "", (features, ways), head)))
 
 
-def pooled_conv_net(*net: Any, pool: Map = max_pool, **options: Any) -> Model:
-    """The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then
-    linear. Other arguments are those of `conv_net`.
-
-    Source: section 5.2 of the paper and Ravi & Larochelle 2017: 32 filters, 84x84x3
-    images, of which 5x5x32 = 800 features are left.
-    """
-    return conv_net(*net, pool=pool, **options)
+# The mini-ImageNet net: `layers` x [3x3 conv, batch norm, relu, 2x2 max-pool], then linear.
+# Source: section 5.2 of the paper and Ravi & Larochelle 2017: 32 filters, 84x84x3 images,
+# of which 5x5x32 = 800 features are left.
+pooled_conv_net = partial(conv_net, pool=max_pool)
