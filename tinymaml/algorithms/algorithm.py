@@ -74,7 +74,7 @@ class Algorithm(NamedTuple):
     ignores: options of the experiment that have no effect here and are refused
     inner_loop: whether training takes inner steps. Without them, validation tasks choose
         the step size of adaptation (option `tune`)
-    second_order: whether `gradient` uses the Hessians of the inner steps
+    second_order: whether `gradient` uses the Hessians of inner steps
     settings: "few-shot", "rl" or both. In "rl" w is theta, and `gradient` must call the
         makers of the task in the order of the steps
     needs: requirements on the experiment: "regression", "task parameters"
@@ -121,9 +121,7 @@ class Algorithm(NamedTuple):
     inputs: Callable[[Any], int] = lambda options: 0
     moved: Callable[[Model], list[str]] = lambda model: [*model.shapes]
     shapes: Callable[[Problem], Shapes] = lambda problem: problem.model.shapes
-    init: Callable[[Generator, Problem], Array] = lambda rng, problem: problem.model.init(
-        rng
-    )
+    init: Callable[[Generator, Problem], Array] = lambda rng, p: p.model.init(rng)
     start: Callable[[Array, Problem], Array] = lambda w, problem: w
     phase: Callable[[Any, int], tuple[Hashable, tuple[Array, ...]]] = (
         lambda options, iteration: (None, ())
@@ -143,7 +141,7 @@ class Algorithm(NamedTuple):
         return params.count(self.shapes(problem))
 
     def step_sizes(self, model: Model, alpha: float, fixed: tuple[str, ...]) -> Any:
-        """Return alpha where inner steps change every parameter, else (P,) with zeros.
+        """Return alpha, or (P,) with 0 for the parameters that inner steps do not change.
 
         fixed: arrays that no algorithm changes in this experiment
         """
