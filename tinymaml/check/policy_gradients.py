@@ -67,9 +67,8 @@ def verify(seed: int, acting: Sequence[Problem]) -> Report:
 
 def expected_rows(worlds: list[World]) -> Iterator[Row]:
     """Yield the checks over all trajectories; worlds have the horizons 1, 2, 3."""
-    yield Row(
-        "theta + alpha grad J, all, K = 3", _worst(adapted_error, worlds, 3), 0, ROUNDING
-    )
+    error = _worst(adapted_error, worlds, 3)
+    yield Row("theta + alpha grad J, all, K = 3", error, 0, ROUNDING)
     for k in (1, 2, 3):
         for baseline in (False, True):
             name = f"loaded_dice, K = {k}{', V(s) subtracted' * baseline}"
@@ -91,24 +90,19 @@ def _worst(error: Callable[..., float], worlds: list[World], *args: object) -> f
 
 
 def ascent(
-    world: World,
-    surrogate: Surrogate,
-    steps: int,
-    baseline: bool = False,
-    algorithm: Callable = maml.meta_gradient,
+    world: World, surrogate: Surrogate, steps: int, baseline: bool, gradient: Callable
 ) -> Array:
-    """Return the library's meta-gradient (P,) of the return, which is minus the loss."""
+    """Return a gradient (P,) of `maml` of the return, which is minus the loss."""
     maker = mdp.listed(world.mdp, surrogate, baseline)
-    task = Task(maker, maker)
-    return -algorithm(world.theta[None], task, world.alpha, steps)[1][0]
+    return -gradient(world.theta[None], Task(maker, maker), world.alpha, steps)[1][0]
 
 
 def error_of(
     world: World, surrogate: Surrogate, steps: int, baseline: bool = False
 ) -> float:
     """Return how far a surrogate's meta-gradient is from that of J(U(theta))."""
-    want = exact.gradient(world, steps)
-    return difference(ascent(world, surrogate, steps, baseline), want)
+    found = ascent(world, surrogate, steps, baseline, maml.meta_gradient)
+    return difference(found, exact.gradient(world, steps))
 
 
 def adapted_error(world: World, steps: int) -> float:
@@ -124,8 +118,8 @@ def adapted_error(world: World, steps: int) -> float:
 
 def first_order_error(world: World, steps: int) -> float:
     """Return how far naive MAML with the exact V_t(s) is from first-order MAML."""
-    first = ascent(world, naive, steps, True, maml.first_order)
-    return difference(ascent(world, naive, steps, True), first)
+    ways = maml.meta_gradient, maml.first_order
+    return difference(*(ascent(world, naive, steps, True, way) for way in ways))
 
 
 def hessian_error(world: World, name: str) -> float:
@@ -178,7 +172,7 @@ def bandit_rows() -> Iterator[Row]:
         cases = (BANDIT, False), (richer, False), (richer, True)
         error = max(bandit_error(bandit, surrogate, b) for bandit, b in cases)
         yield Row(f"Gaussian bandit, {surrogate.__name__}", error, 0, ROUNDING)
-    for name, bandit in (": its bias", BANDIT), (", 10 added to the reward", richer):
+    for name, bandit in (": its bias", BANDIT), (", reward + 10", richer):
         error = bandit_error(bandit, naive, False)
         yield Row(f"Gaussian bandit, naive{name}", error, *NAIVE_BIAS)
 
