@@ -99,9 +99,8 @@ def gradient(
     if weights is None:
         loss, v = value_and_gradient(task.query(thetas[-1]), thetas[-1])
         return loss, *back(steps, v, None, second_order)
-    losses, slopes = zip(
-        *(value_and_gradient(task.query(at), at) for at in thetas[1:]), strict=True
-    )
+    found = [value_and_gradient(task.query(at), at) for at in thetas[1:]]
+    losses, slopes = zip(*found, strict=True)
     terms = [0.0 * theta, *(u * slope for u, slope in zip(weights, slopes, strict=True))]
     loss = sum(u * value for u, value in zip(weights, losses, strict=True))
     return loss, *back(steps, terms.pop(), terms.__getitem__, second_order)

@@ -121,11 +121,7 @@ def add_row(x: Array, row: Array) -> Array:
 
 
 defvjp(add_row, lambda _, x, row: lambda g: g, lambda _, x, row: lambda g: sum_rows(g))
-defjvp(
-    add_row,
-    lambda g, _, x, row: g,
-    lambda g, _, x, row: repeat_row(g, x.shape[-2]),
-)
+defjvp(add_row, lambda g, _, x, row: g, lambda g, _, x, row: repeat_row(g, x.shape[-2]))
 
 
 @primitive
@@ -210,10 +206,7 @@ def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Ar
     return padded[..., top : top + h, left : left + w, :]
 
 
-defvjp(
-    unfold,
-    lambda _, x, kernel, stride: lambda g: fold(g, kernel, stride, x.shape),
-)
+defvjp(unfold, lambda _, x, kernel, stride: lambda g: fold(g, kernel, stride, x.shape))
 defvjp(fold, lambda _, p, kernel, stride, shape: lambda g: unfold(g, kernel, stride))
 for _map in (unfold, fold):
     defjvp(_map, "same")
@@ -340,11 +333,7 @@ defvjp(
     lambda _, x, choice: lambda g: _pool_put(g, choice, x.shape),
     argnums=(0,),
 )
-defvjp(
-    _pool_put,
-    lambda _, y, choice, shape: lambda g: _pool_take(g, choice),
-    argnums=(0,),
-)
+defvjp(_pool_put, lambda _, y, choice, shape: lambda g: _pool_take(g, choice), argnums=(0,))
 for _map in (_pool_take, _pool_put):
     defjvp(_map, "same", argnums=(0,))
 
@@ -416,11 +405,7 @@ defvjp(
     lambda r, c, eps=EPSILON: lambda g: c * (g * r**3 * (-1.0 / c.shape[-2])),
     argnums=(0,),
 )
-defjvp(
-    inverse_std,
-    lambda g, r, c, eps=EPSILON: -(r**3) * _row_mean(c * g),
-    argnums=(0,),
-)
+defjvp(inverse_std, lambda g, r, c, eps=EPSILON: -(r**3) * _row_mean(c * g), argnums=(0,))
 defvjp(
     _normalize,
     lambda y, x, c, r: lambda g: _normalize_adjoint(g, y, r),
@@ -479,10 +464,7 @@ defvjp(
     log_softmax,
     lambda y, _: lambda g: g - anp.exp(y) * anp.sum(g, axis=-1, keepdims=True),
 )
-defjvp(
-    log_softmax,
-    lambda g, y, _: g - anp.sum(anp.exp(y) * g, axis=-1, keepdims=True),
-)
+defjvp(log_softmax, lambda g, y, _: g - anp.sum(anp.exp(y) * g, axis=-1, keepdims=True))
 
 
 # ----- Levels of tracing -----

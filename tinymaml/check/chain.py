@@ -199,11 +199,8 @@ def second_order_part(case: Case) -> list[Layer]:
     if case.method.first_order is None:
         return []
     exact, (_, first) = case.gradient, case.method.first_order(*case.args)
-    layers = [
-        _layer(name, exact[..., span], first[..., span])
-        for name, span in params.spans(case.method.shapes(case.problem)).items()
-    ]
-    return [*layers, _layer("all", exact, first)]
+    spans = params.spans(case.method.shapes(case.problem)) | {"all": slice(None)}
+    return [_layer(name, exact[..., at], first[..., at]) for name, at in spans.items()]
 
 
 def _layer(name: str, exact: Array, first: Array) -> Layer:
