@@ -47,8 +47,7 @@ def mse(predictions: Array, targets: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> Array:
-    """Mean cross-entropy of logits (..., n, ways) and integer labels (..., n), summed over
-    leading axes.
+    """Mean cross-entropy of logits (..., n, ways) and integer labels (..., n), summed.
 
     divisor: of the sum over examples, by default n. The official code divides by the shots
         in support and query (utils.py:56-58): N times the mean on a support set of N ways

@@ -134,8 +134,7 @@ def glorot_dense(rng: Generator, shape: tuple[int, ...]) -> Array:
     return rng.uniform(-1, 1, shape) * np.sqrt(6 / sum(shape))
 
 
-# Heads of convolutional nets. N(0, 1) is the official Omniglot net's (maml.py,
-# construct_conv_weights).
+# "normal", N(0, 1), is official for Omniglot (maml.py, construct_conv_weights).
 HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": Generator.standard_normal}
 
 

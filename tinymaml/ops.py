@@ -352,8 +352,7 @@ def max_pool(images: Array) -> Array:
 def normalize(x: Array, eps: float = EPSILON) -> Array:
     """(x - mean) / sqrt(var + eps) of each column, over the rows: (..., m, k) -> same.
 
-    One primitive whose rule has a rule, too: a plain expression costs dozens of reductions
-    in a second derivative.
+    One primitive, since a plain expression's second derivative has dozens of reductions.
     """
     centered = center(_below(x))
     # Its rule does not use centered. As a variable, centered would get zeros to add.
@@ -374,8 +373,7 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 
 @primitive
 def _normalize(x: Array, centered: Array, r: Array) -> Array:
-    # centered and r are functions of x. The rule for x below is the total derivative, so
-    # the rule for r is zero.
+    # The rule for x below is the total derivative through all three, so r's rule is zero.
     return centered * r
 
 

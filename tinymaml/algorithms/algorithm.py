@@ -34,8 +34,7 @@ class NoOptions:
 class Tasks(NamedTuple):
     """The tasks that the training loop offers to an algorithm's own iteration.
 
-    draw(tasks) -> the episodes of a fixed list of training tasks, with the options that
-        `task_options` changes
+    draw(tasks) -> the episodes of fixed training tasks, drawn with `task_options`
     gradients(thetas (n, P), tasks) -> (loss, gradients (n, P)): the loss summed over those
         tasks, and the gradient of each task by its own theta. Workers compute it in chunks
         with the algorithm's `gradient`
@@ -58,9 +57,8 @@ class Algorithm(NamedTuple):
         reads problem.alpha, problem.options and, with `phase`, problem.arrays
     method: the name in published figures; `name` when it is empty
     learns, adapts, cost: the meta-learned parameters, those that gradient steps change at
-        test time, and the time of an iteration relative to MAML with one step; shown by
-        `tinymaml list`
-    source: the publication
+        test time, and the time of an iteration relative to MAML with one step
+    source: the publication; `tinymaml list` shows these four
     adapt(w (T, M), task, problem, steps) -> [theta_0, ..., theta_steps], each (T, P).
         Validation, test and pictures adapt with it alone. It uses autograd's NumPy
     objective(w (T, M), task, problem) -> the loss that `gradient` differentiates, for
@@ -69,8 +67,7 @@ class Algorithm(NamedTuple):
     first_order: `gradient` without Hessian products, for `check` to compare
 
     options: a frozen dataclass of `tinymaml.options.option` fields with defaults
-    defaults(given) -> other defaults of the experiment's options; given are the options
-        that the user chose
+    defaults(given) -> other defaults of the experiment's options; given: the user's choices
     ignores: options of the experiment that have no effect here and are refused
     inner_loop: whether training takes inner steps. Without them, validation tasks choose
         the step size of adaptation (option `tune`)

@@ -55,8 +55,7 @@ def classify(
     meta_loss: theta (P,) float64 -> Q(theta_K), on fixed data
     meta_gradient: theta (P,) -> its claimed gradient (P,)
     theta: the point to check (P,); generic, not zeros
-    adapt: theta (P,) -> theta_K (P,), the inner loop. Without it a first-order gradient
-        counts as "neither"
+    adapt: theta (P,) -> theta_K (P,). Without it a first-order gradient is "neither"
     number: of random directions
 
     With F = Q(theta_K(theta)) and J = d theta_K / d theta, an exact gradient g has

@@ -122,8 +122,7 @@ def batch(
 ) -> Batch:
     """Return the arrays that a surrogate needs; weights broadcast to (..., N, H).
 
-    The advantage is the undiscounted return from t on, with `baseline` minus the exact
-    V_t(s).
+    The advantage is the undiscounted return from t on; `baseline` subtracts V_t(s).
     """
     logp = log_prob(mdp, theta, trajectories)
     rewards = np.broadcast_to(mdp.rewards[trajectories], logp.shape)

@@ -64,8 +64,7 @@ def fisher(
     """Return v -> F v, F the Hessian by theta of the mean KL(policy at theta || policy).
 
     Near theta, KL = |s(theta') - s(theta)|^2 / 2 in each state, where s is the mean in
-    standard deviations, and sqrt(2) log-std. So F = J_s' J_s exactly, without the curvature
-    of the net.
+    standard deviations, and sqrt(2) log-std. So F = J_s' J_s without the net's curvature.
 
     gaussian: theta (T, P) -> mean (T, M, d) and log-std in M states
     log_std: (T, 1, d), at theta

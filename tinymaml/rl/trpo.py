@@ -8,8 +8,7 @@ One iteration rolls out, adapts and rolls out again. Then
 
 U is the inner loop, J = (I - alpha H_{K-1}) ... (I - alpha H_0) its Jacobian, F the Fisher
 matrix of the adapted policy. The gradient of the KL is 0 at theta, so U's second derivative
-drops out: a product with A is one with each H_k on either side of one with F. It needs no
-third derivative.
+drops out and no third derivative is needed: A v = J' (F (J v)).
 
 Shapes: theta and v (T, P), tasks side by side; sums are over the tasks.
 
