@@ -578,7 +578,7 @@ MUTATIONS = [
         "cli/train.py",
         "        if name == flag:\n            found = value\n",
         "        if name == flag and found is None:\n            found = value\n",
-        "cli/test_bad_input.py",
+        "cli/test_main.py",
     ),
     Mutation(
         "exit code 1 for a wrong command line",
