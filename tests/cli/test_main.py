@@ -32,6 +32,7 @@ from processes import (
     tree,
     wait_for,
 )
+from tinymaml.__main__ import GRACE
 from tinymaml.algorithms import ALGORITHMS
 from tinymaml.cli import list as list_
 from tinymaml.experiments import MODULES
@@ -221,6 +222,7 @@ def test_a_signal_while_a_lock_of_the_pool_is_held(finished, number, code):
         text=True,
         timeout=30,
     )
+    assert time.time() - Path("pids").stat().st_mtime < GRACE
     assert Told(done.returncode, done.stdout, done.stderr) == Told(code, "", "")
     workers = [int(pid) for pid in Path("pids").read_text().split()]
     assert len(workers) == 2

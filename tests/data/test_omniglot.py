@@ -149,7 +149,7 @@ ROWS = np.arange(1623)
         ({"finn_train": ROWS[:1100] - 1}, "not a partition"),
         ({"finn_val": ROWS[1100:1200].astype(float)}, "'val' is float64 (100,)"),
         ({"finn_val": ROWS[1100:1200, None]}, "'val' is int64 (100, 1)"),
-        ({"finn_val": np.array(3)}, "'val' is int64 ()"),
+        ({"finn_val": np.array(3)}, "val' is int64 ()"),
         ({"finn_val": np.array(["a"])}, "'val' is <U1 (1,)"),
     ],
 )

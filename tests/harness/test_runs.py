@@ -108,12 +108,12 @@ def test_save_load_save_gives_the_same_bytes(tmp_path):
 )
 def test_a_state_that_would_be_refused_is_not_saved(tmp_path, part, wrong, message):
     """Rejects writing a checkpoint that the next command does not take."""
-    runs.save(tmp_path, CONFIG, state(1))
+    save(tmp_path, CONFIG, state(1))
     before = tree(tmp_path)
-    vectors = {name: GOOD[name] for name in runs.VECTORS} | {part: wrong}
+    vectors = {name: GOOD[name] for name in ("theta", "m", "v")} | {part: wrong}
     bad = State(2, vectors["theta"], Moments(vectors["m"], vectors["v"]))
     with pytest.raises(WorldError, match=f"{part} {message}"):
-        runs.save(tmp_path, CONFIG, bad)
+        save(tmp_path, CONFIG, bad)
     assert tree(tmp_path) == before
 
 
