@@ -87,7 +87,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_tasks():
 
 ENGINE_FOR_EVER = """
 import multiprocessing, time
-from tinymaml.workers import engine
+from tinymaml.speed.workers import engine
 if __name__ == "__main__":
     with engine(2) as pool:
         pool.submit(time.sleep, 600)
