@@ -498,8 +498,8 @@ MUTATIONS = [
     Mutation(
         "a preset wins over the command line",
         "experiments/common.py",
-        ("        values |= given\n        for key"),
-        "        for key",
+        "        values |= given\n        for key",
+        '        values |= given | (told if "preset" in given else {})\n        for key',
         "published/test_presets.py",
     ),
     Mutation(
