@@ -372,6 +372,56 @@ MUTATIONS = [
         "harness/test_runs.py harness/test_loop.py",
     ),
     Mutation(
+        "a gradient of another dtype taken",
+        "harness/step.py",
+        "    check_dtype(state.theta, gradient=gradient)\n",
+        "",
+        "harness/test_loop.py",
+    ),
+    Mutation(
+        "a state of another dtype taken",
+        "harness/loop.py",
+        "                check_dtype(state.theta, theta=after.theta, m=m, v=v)\n",
+        "",
+        "harness/test_loop.py",
+    ),
+    Mutation(
+        "a regressor's gradient converted to theta's dtype",
+        "algorithms/averaged.py",
+        "        check_dtype(state.theta, gradient=gradient)\n",
+        "",
+        "algorithms/test_averaged.py",
+    ),
+    Mutation(
+        "TRPO's step converted to theta's dtype",
+        "harness/policy_step.py",
+        "    check_dtype(state.theta, gradient=gradient)"
+        "  # the line search would convert its step\n",
+        "",
+        "rl/test_trpo.py",
+    ),
+    Mutation(
+        "a checkpoint saved that is refused when read",
+        "harness/checkpoints.py",
+        "    for name, vector in vectors.items():\n",
+        "    for name, vector in ():\n",
+        "harness/test_runs.py",
+    ),
+    Mutation(
+        "the pool's thread joined after a signal",
+        "speed/workers.py",
+        "        _kill_workers(others)\n        raise\n",
+        "        _kill_workers(others)\n        pool.shutdown()\n        raise\n",
+        "cli/test_main.py",
+    ),
+    Mutation(
+        "Python's own exit after a signal",
+        "__main__.py",
+        "        _leave(stop.code)\n",
+        "        raise\n",
+        "cli/test_main.py",
+    ),
+    Mutation(
         "the average over tasks is a sum",
         "harness/step.py",
         "sum(gradients) / config.tasks",
@@ -498,9 +548,101 @@ MUTATIONS = [
     Mutation(
         "a preset wins over the command line",
         "experiments/common.py",
-        "        values |= given\n        for key",
-        '        values |= given | (told if "preset" in given else {})\n        for key',
+        "if _uses(record, k, final)}\n        values |= given\n",
+        "if _uses(record, k, final)}\n            given |= told\n        values |= given\n",
         "published/test_presets.py",
+    ),
+    Mutation(
+        "a preset resolved anew by every copy",
+        "experiments/common.py",
+        'not in ("none", before.get("preset"))',
+        '!= "none"',
+        "published/test_presets.py",
+    ),
+    Mutation(
+        "a published step size off by one digit",
+        "published/presets.py",
+        'Row("alpha", 0.01, "section 5.1", 1e-3,',
+        'Row("alpha", 0.01, "section 5.1", 1e-4,',
+        "published/test_presets.py",
+    ),
+    Mutation(
+        "the paper's column for the code's",
+        "published/presets.py",
+        "row.option: getattr(row, column)",
+        "row.option: row.paper",
+        "published/test_presets.py",
+    ),
+    # ----- options and configurations -----
+    Mutation(
+        "no upper end of a range",
+        "options.py",
+        "if self.most is not None and value > self.most:",
+        "if False:",
+        "test_options.py",
+    ),
+    Mutation(
+        "an open end of a range that is closed",
+        "options.py",
+        "and value <= self.above:",
+        "and value < self.above:",
+        "test_options.py",
+    ),
+    Mutation(
+        "any text for a choice",
+        "options.py",
+        "if self.choices and value not in self.choices and not free:",
+        "if False:",
+        "test_options.py",
+    ),
+    Mutation(
+        "another default loses the range",
+        "options.py",
+        "metadata={**old.metadata, **changes}",
+        'metadata={**old.metadata, **changes, "limits": {}}',
+        "test_options.py",
+    ),
+    Mutation(
+        "an option without effect accepted",
+        "experiments/common.py",
+        "            if not _uses(record, key, values):\n",
+        "            if False:\n",
+        "experiments/test_experiments.py",
+    ),
+    Mutation(
+        "an algorithm's options left out of a pickle",
+        "experiments/common.py",
+        "own=record.options(**own))\n    return config",
+        "own=record.options())\n    return config",
+        "experiments/test_experiments.py",
+    ),
+    Mutation(
+        "another algorithm keeps the former's defaults",
+        "experiments/common.py",
+        " and former.get(name) != value",
+        "",
+        "experiments/test_experiments.py",
+    ),
+    Mutation(
+        "the first of two algorithms typed",
+        "cli/train.py",
+        "        if name == flag:\n            found = value\n",
+        "        if name == flag and found is None:\n            found = value\n",
+        "cli/test_main.py",
+    ),
+    Mutation(
+        "exit code 1 for a wrong command line",
+        "cli/main.py",
+        "code = 2 if isinstance(error, UsageError) else 1",
+        "code = 1",
+        "cli/test_bad_input.py",
+    ),
+    Mutation(
+        "exit code 0 for a run that diverges",
+        "cli/main.py",
+        "    raise SystemExit(code or 0)",
+        "    raise SystemExit(code if code != 1 else 0)",
+        "cli/test_main.py",
     ),
     Mutation(
         "as many test queries as in training",
@@ -559,8 +701,8 @@ MUTATIONS = [
     Mutation(
         "the oracle told another curve's amplitude",
         "data/sine.py",
-        "    curves = draw_curves(streams, tasks)\n    x_support",
-        "    curves = draw_curves(lambda _: streams(1), tasks)\n    x_support",
+        "    curves = draw_curves(streams, tasks)\n    support",
+        "    curves = draw_curves(lambda _: streams(1), tasks)\n    support",
         "data/test_sine.py",
     ),
     Mutation(
@@ -754,8 +896,8 @@ MUTATIONS = [
     Mutation(
         "band over tasks for a line of several seeds",
         "plots/groups.py",
-        "    if len(judged) == 1:\n",
-        "    if judged:\n",
+        "    if len(some) == 1:\n",
+        "    if some:\n",
         "plots/test_curves.py",
     ),
     Mutation(
@@ -768,15 +910,15 @@ MUTATIONS = [
     Mutation(
         "evaluation of a theta that the run no longer has",
         "plots/groups.py",
-        ' or told["iterations"] != [kept.iteration]',
+        " or found.iteration != kept.iteration",
         "",
         "plots/test_plots.py",
     ),
     Mutation(
         "fits with the step size of the training",
         "plots/groups.py",
-        'config = config.with_changes({"alpha": told["alpha"]})',
-        "config = config.with_changes({})",
+        'config.restored(config.values() | {"alpha": found.alpha})',
+        "config.restored(config.values())",
         "plots/test_fits.py",
     ),
     Mutation(
@@ -840,8 +982,8 @@ MUTATIONS = [
     Mutation(
         "test classes that are trained on",
         "data/prepared.py",
-        "if sorted(rows.tolist()) != list(range(total))",
-        "if not set(rows.tolist()) <= set(range(total))",
+        "if sorted(rows.tolist()) != list(range(len(images)))",
+        "if not set(rows.tolist()) <= set(range(len(images)))",
         "data/test_miniimagenet.py",
     ),
     Mutation(
@@ -993,23 +1135,44 @@ MUTATIONS = [
     ),
     Mutation(
         "a sheet of own images with mini-ImageNet's name",
-        "plots/groups.py",
-        ' if config.is_original else "Images"',
-        "",
+        "report/names.py",
+        'first.title if first.is_original else "Images"',
+        "first.title",
         "plots/test_plots.py",
     ),
     Mutation(
+        "a run without an evaluation left out in silence",
+        "plots/__init__.py",
+        'print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)',
+        "del asked",
+        "plots/test_plots.py",
+    ),
+    Mutation(
+        "walks to other goals than the ones asked for",
+        "plots/walks.py",
+        "range(task, task + GOALS)",
+        "range(GOALS)",
+        "plots/test_walks.py",
+    ),
+    Mutation(
+        "walks of every step in the frames of the last",
+        "plots/walks.py",
+        "            canvas.restore_region(empty)\n",
+        "",
+        "plots/test_walks.py",
+    ),
+    Mutation(
         "another split beside the paper's with nothing said",
-        "published/figures.py",
-        '("split", "rotate", "test_queries", "test_trajectories")',
-        '("rotate", "test_queries", "test_trajectories")',
+        "experiments/omniglot.py",
+        "        role=DATA,\n        choices=",
+        "        role=PLACE,\n        choices=",
         "published/test_figures.py report/test_tables.py",
     ),
     Mutation(
         "compared with the options at test, not in training",
         "published/figures.py",
-        "trained = result.trained",
-        "trained = result.config",
+        "ours = _counted(trained.values(), trained)",
+        "ours = _counted(config.values(), config)",
         "published/test_figures.py report/test_tables.py",
     ),
     Mutation(
@@ -1022,8 +1185,8 @@ MUTATIONS = [
     Mutation(
         "the code's values taken for deviations from the paper",
         "published/figures.py",
-        "presets.columns(result.config).values()",
-        '[presets.columns(result.config)["paper"]]',
+        "presets.columns(config.name, config.values()).values()",
+        '[presets.columns(config.name, config.values())["paper"]]',
         "published/test_figures.py",
     ),
     Mutation(
@@ -1064,10 +1227,27 @@ MUTATIONS = [
     ),
     Mutation(
         "score term before the chain's product",
-        "rl/surrogates.py",
-        "        v = v - hvp_k(alpha_k * v) + score_k\n",
-        "        v = v + score_k\n        v = v - hvp_k(alpha_k * v)\n",
-        RL,
+        "chain.py",
+        "        if second_order:\n"
+        "            v = v - hvp(alpha * v)\n"
+        "        if added is not None:\n"
+        "            v = v + added(k)\n",
+        "        if added is not None:\n"
+        "            v = v + added(k)\n"
+        "        if second_order:\n"
+        "            v = v - hvp(alpha * v)\n",
+        "rl/test_surrogates.py test_chain.py",
+    ),
+    Mutation(
+        "slopes of the step sizes after the product",
+        "chain.py",
+        "        slopes.append(-g * v)\n"
+        "        if second_order:\n"
+        "            v = v - hvp(alpha * v)\n",
+        "        if second_order:\n"
+        "            v = v - hvp(alpha * v)\n"
+        "        slopes.append(-g * v)\n",
+        "test_chain.py",
     ),
     Mutation(
         "mean for sum over trajectories in the score term",
@@ -1112,9 +1292,9 @@ MUTATIONS = [
     Mutation(
         "the trust region's metric with J for J'",
         "rl/trpo.py",
-        "    for hvp in reversed(hvps):\n        v = v - hvp(alpha * v)\n",
-        "    for hvp in hvps:\n        v = v - hvp(alpha * v)\n",
-        RL,
+        "chain.back(steps, v)[0]",
+        "chain.back(steps[::-1], v)[0]",
+        "rl/test_trpo.py",
     ),
     # ----- acting and the trust region -----
     Mutation(
@@ -1205,7 +1385,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the same goals in every iteration",
-        "rl/trpo.py",
+        "harness/policy_step.py",
         'config.seed, "train", iteration, tasks)',
         'config.seed, "train", 0, tasks)',
         "rl/test_trpo.py",
@@ -1213,8 +1393,8 @@ MUTATIONS = [
     Mutation(
         "a step whose length lacks its 2",
         "rl/trpo.py",
-        "np.sqrt(2 * config.max_kl",
-        "np.sqrt(config.max_kl",
+        "np.sqrt(2 * max_kl",
+        "np.sqrt(max_kl",
         "rl/test_trpo.py",
     ),
     Mutation(
@@ -1234,15 +1414,15 @@ MUTATIONS = [
     Mutation(
         "a line search that does not look at the KL",
         "rl/trpo.py",
-        "after < loss and kl <= config.max_kl",
+        "after < loss and kl <= max_kl",
         "after < loss",
         "rl/test_trpo.py",
     ),
     Mutation(
         "a line search that does not adapt again",
         "rl/trpo.py",
-        "    theta = maml.adapt(theta, task, family.alpha, len(inner))\n",
-        "    theta = theta + last.theta - path[0].theta\n",
+        "    theta = maml.adapt(theta, task, alpha, len(losses))\n",
+        "",
         "rl/test_trpo.py",
     ),
     # ----- the general reverse pass -----
@@ -1558,6 +1738,34 @@ MUTATIONS = [
         "if not method.inner_loop:",
         "if False:",
         f"{GOLDEN}[pointnav]",
+    ),
+    Mutation(
+        "glyphs that depend on the number of drawings",
+        "data/glyphs.py",
+        "spawn_key=(index,)",
+        "spawn_key=(index, drawings)",
+        "data/test_glyphs.py",
+    ),
+    Mutation(
+        "a part of Omniglot's classes in no split",
+        "data/omniglot.py",
+        '("finn_train", "finn_val")',
+        '("finn_train",)',
+        "data/test_omniglot.py",
+    ),
+    Mutation(
+        "a value at the excluded end of its range",
+        "options.py",
+        "value <= self.above",
+        "value < self.above",
+        "test_options.py",
+    ),
+    Mutation(
+        "a named BLAS kernel overruled",
+        "speed/machine.py",
+        "os.environ.get(CORETYPE, AVX512_KERNEL)",
+        "AVX512_KERNEL",
+        "speed/test_machine.py",
     ),
 ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import signal
+import threading
+from collections.abc import Callable
 
 from tinymaml.speed import machine
 
@@ -27,19 +29,33 @@ def main() -> None:
 
         run()
     except _Stopped as stop:
-        # Python's own exit waits for threads, which may wait for a lock that was held when
-        # the signal came. This removes the names of semaphores and leaves.
-        multiprocessing.util._run_finalizers(0)
-        os._exit(stop.code)
+        _leave(stop.code)
 
 
 def _stop(number: int, _: object) -> None:
-    """Leave by an exception; by force after a second signal or when it takes too long."""
+    """Leave by an exception; at once after a second signal or when it takes too long."""
     code = 128 + number
-    for later in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(later, lambda *_: os._exit(code))
-    signal.alarm(GRACE)
+    _answer_next(lambda *_: _leave(code), GRACE)
+    # The pool's thread can fail on tasks that are cancelled while their workers die.
+    threading.excepthook = lambda _: None
     raise _Stopped(code)
+
+
+def _leave(code: int) -> None:
+    """Remove the names of semaphores and end the process without Python's own exit.
+
+    Python's own exit waits for threads, which may wait for a lock that was held when the
+    signal came.
+    """
+    _answer_next(lambda *_: os._exit(code), 1)
+    multiprocessing.util._run_finalizers(0)
+    os._exit(code)
+
+
+def _answer_next(handler: Callable[..., None], seconds: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, handler)
+    signal.alarm(seconds)
 
 
 if __name__ == "__main__":

@@ -412,9 +412,18 @@ BAD_IMAGES = {
     "html": (b"<!DOCTYPE html>", "readable JPEG or PNG: another format"),
     "truncated": (JPEG[:-200], "truncated"),
     "head only": (JPEG[:400], ""),
-    "gif": (miniatures.encoded(photo("n00000001", 2), "GIF"), "readable JPEG or PNG: another format"),
-    "tiff": (miniatures.encoded(photo("n00000001", 2), "TIFF"), "readable JPEG or PNG: another format"),
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "readable JPEG or PNG: another format"),
+    "gif": (
+        miniatures.encoded(photo("n00000001", 2), "GIF"),
+        "readable JPEG or PNG: another format",
+    ),
+    "tiff": (
+        miniatures.encoded(photo("n00000001", 2), "TIFF"),
+        "readable JPEG or PNG: another format",
+    ),
+    "eps": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "readable JPEG or PNG: another format",
+    ),
     "truncated png": (miniatures.encoded(photo("n00000001", 2), "PNG")[:-50], ""),
     "bomb": (png_header(60_000, 60_000), "decompression bomb"),
     "bomb that warns": (png_header(10_000, 9_000), "90000000 pixels"),
@@ -760,7 +769,9 @@ def test_damaged_pickle_is_named(tmp_path, data):
     """Rejects a traceback, and a line that does not name the file."""
     folder = miniatures.caches(tmp_path / "set")
     (folder / miniatures.CACHES["val"]).write_bytes(data)
-    assert_refused(folder, miniatures.CACHES["val"], "not a readable pickle of mini-ImageNet")
+    assert_refused(
+        folder, miniatures.CACHES["val"], "not a readable pickle of mini-ImageNet"
+    )
 
 
 def test_large_pickle_is_refused(tmp_path, monkeypatch):

@@ -1,8 +1,7 @@
 """Glyphs: few-shot classes drawn here, so that images need no download.
 
-A class is a handful of random strokes; a drawing of it is the same strokes by a wobbling
-hand. Both come from streams keyed by the class, so class 7 is class 7 in any number of
-classes.
+A class is a few random strokes. A drawing of it repeats the strokes with random wobble.
+Both have random streams of their class, so class 7 is the same among any number of classes.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from PIL import Image, ImageDraw
 Array = np.ndarray
 
 SIDE = 28
-# Drawn large and then reduced, which is Pillow's way to smooth edges.
-SCALE = 4
+SCALE = 4  # drawn larger and then reduced, since Pillow does not smooth edges
 CURVE_POINTS = 12
 STROKES = (2, 5)
-LOW, HIGH = 0.18, 0.82  # where a class lies in each direction, as shares of the side
-# Standard deviations of a hand, as shares of the side: where a stroke bends, and where
-# the glyph stands; then turn (radians), size and shear of the whole.
+LOW, HIGH = 0.18, 0.82  # extent of a class in each direction, as shares of the side
+# Standard deviations of a drawing: of a stroke's control points and of the glyph's position
+# (shares of the side); of its turn (radians); of its size and shear (ratios).
 WOBBLE, SHIFT, TURN, STRETCH = 0.035, 0.03, 0.12, 0.08
 PEN = (1.2, 1.9)  # pixels
 
@@ -46,8 +44,8 @@ def draw_classes(seed: int, classes: int, drawings: int = 20) -> Array:
 def draw_strokes(rng: Generator) -> Array:
     """Draw a class: control points (strokes, 4, 2) of cubic Bezier curves, in [0, 1]^2.
 
-    A stroke begins, half of the time, where the one before it ended. The whole is
-    stretched to LOW..HIGH, so that where a class lies does not tell it.
+    A stroke begins with probability 1/2 where the stroke before it ended. The class is
+    stretched to LOW..HIGH, so that its position and size do not identify it.
     """
     strokes = rng.uniform(size=(rng.integers(*STROKES), 4, 2))
     for before, after in itertools.pairwise(strokes):
@@ -59,13 +57,11 @@ def draw_strokes(rng: Generator) -> Array:
 
 
 def wobble(rng: Generator, strokes: Array) -> Array:
-    """Return the strokes as one hand draws them once: bent, turned, sized, moved."""
+    """Return the strokes of one drawing: randomly bent, turned, sized, sheared, moved."""
     bent = strokes + rng.normal(0, WOBBLE, strokes.shape)
-    turn, (wide, high), shear = (
-        rng.normal(0, TURN),
-        1 + rng.normal(0, STRETCH, 2),
-        rng.normal(0, STRETCH),
-    )
+    turn = rng.normal(0, TURN)
+    wide, high = 1 + rng.normal(0, STRETCH, 2)
+    shear = rng.normal(0, STRETCH)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     stretch = np.array([[wide, shear], [0, high]])
     return (bent - 0.5) @ (rotation @ stretch).T + 0.5 + rng.normal(0, SHIFT, 2)

@@ -8,46 +8,40 @@ from pathlib import Path
 import numpy as np
 
 from tinymaml.data import prepared
-from tinymaml.errors import DAMAGE, WorldError
+from tinymaml.errors import DAMAGE
 
 
 Array = np.ndarray
 
 PARTS = ("train", "val", "test")
 SIDE = 84
-LARGEST = 2**20  # bytes of the lists of rows and names; ours have 5000
-# Of mini-ImageNet: images of a class, and the sha256 of lines "CLASS PART", sorted, from
-# Ravi & Larochelle's csv files.
-IMAGES = 600
+LARGEST = 2**20  # bytes of the lists of rows and names; the real ones have 5000
+IMAGES = 600  # per class of mini-ImageNet
+# sha256 of sorted lines "CLASS PART", from Ravi & Larochelle's csv files.
 SPLIT = "94f34bb89a7c9c930ab6ec9196697800b4f05c60d343d23853facb3051f78d43"
 
 
 def load(path: str | Path) -> tuple[Array, dict[str, Array]]:
     """Return images uint8 (classes, images of each, 84, 84, 3) and {part: class indices}.
 
-    mini-ImageNet has 100 classes of 600 images, 64/16/20 of them (Ravi & Larochelle 2017).
-    Its 1.2 GB stay in the file, which is mapped into memory: it must not change meanwhile.
+    mini-ImageNet has 64/16/20 classes of 600 images (Ravi & Larochelle 2017). Its 1.2 GB
+    stay in the file, which is mapped into memory and must not change meanwhile.
     Raises WorldError when the file is missing or damaged; the message names the script.
     """
     with prepared.opened(path, "miniimagenet.py"):
-        classes = prepared.arrays(path, {part: part for part in PARTS}, LARGEST)
+        classes = prepared.arrays(path, PARTS, LARGEST)
         images = prepared.mapped(path, "images")
-    if images.ndim != 5 or images.shape[2:] != (SIDE, SIDE, 3):
-        found = f"{images.dtype} {images.shape}"
-        expected = f"(classes, images, {SIDE}, {SIDE}, 3)"
-        raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {expected}")
-    prepared.check_parts(path, classes, len(images))
+    prepared.check(path, images, classes, (*images.shape[:2], SIDE, SIDE, 3))
     return images, classes
 
 
 def is_original(path: str | Path) -> bool:
-    """Return whether a file holds mini-ImageNet in the split of Ravi & Larochelle.
+    """Return whether a file has the classes and the split of Ravi & Larochelle.
 
-    Its classes must have their names in ImageNet, and 600 images each; the images
-    themselves are not compared.
+    Class names and 600 images per class are compared, the images themselves are not.
     """
     try:
-        found = prepared.arrays(path, {name: name for name in ("names", *PARTS)}, LARGEST)
+        found = prepared.arrays(path, ("names", *PARTS), LARGEST)
         part_of = {int(row): part for part in PARTS for row in found[part]}
         lines = [f"{name} {part_of[row]}\n" for row, name in enumerate(found["names"])]
         shape = prepared.shape(path, "images")

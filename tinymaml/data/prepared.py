@@ -6,7 +6,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from tinymaml.errors import DAMAGE, WorldError
 
 Array = np.ndarray
 
-# A member's local header: its fixed part, and where in it the two lengths stand that say
-# how much follows before the data (APPNOTE.TXT of PKWARE, section 4.3.7).
+# A member's local header has LOCAL_HEADER bytes and then two fields of variable size, whose
+# sizes stand at LENGTHS; the data follow (APPNOTE.TXT of PKWARE, section 4.3.7).
 LOCAL_HEADER, LENGTHS = 30, slice(26, 30)
 CHUNK = 2**20  # bytes
 
 
 @contextmanager
 def opened(path: str | Path, script: str) -> Iterator[None]:
-    """Turn all that can be wrong with a data file into a WorldError of one line.
+    """Turn every error of a data file into a WorldError of one line.
 
-    script: what makes the file; the message says so
+    script: the script that makes the file, named in the message
     """
     hint = f"make it with: python data_scripts/{script} --out FILE"
     if not path:
@@ -40,24 +40,24 @@ def opened(path: str | Path, script: str) -> Iterator[None]:
         raise WorldError(f"{str(path)!r} is damaged or not ours; {hint}") from error
 
 
-def arrays(path: str | Path, names: dict[str, str], most: int) -> dict[str, Array]:
-    """Return {key: the array called names[key]} of an .npz.
+def arrays(path: str | Path, names: Collection[str], most: int) -> dict[str, Array]:
+    """Return the named arrays of an .npz.
 
-    most: bytes that the arrays may have; a file that claims more would fill the memory
+    most: the largest allowed sum of their bytes; a damaged file may claim any size
     """
-    found = {}
     with zipfile.ZipFile(path) as archive:
-        members = {key: archive.getinfo(f"{name}.npy") for key, name in names.items()}
-        if (size := sum(member.file_size for member in members.values())) > most:
+        size = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
+        if size > most:
             raise ValueError(f"it claims {size} bytes")
-        for key, member in members.items():
-            with archive.open(member) as file:
-                found[key] = np.lib.format.read_array(file, allow_pickle=False)
+        found = {}
+        for name in names:
+            with archive.open(f"{name}.npy") as file:
+                found[name] = np.lib.format.read_array(file, allow_pickle=False)
     return found
 
 
 def shape(path: str | Path, name: str) -> tuple[int, ...]:
-    """Return the shape of an array of an .npz, of which only the header is read."""
+    """Return the shape of an array of an .npz; only its header is read."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         np.lib.format.read_magic(file)
         return np.lib.format.read_array_header_1_0(file)[0]
@@ -66,24 +66,23 @@ def shape(path: str | Path, name: str) -> tuple[int, ...]:
 def mapped(path: str | Path, name: str) -> Array:
     """Return an uncompressed uint8 array of an .npz, read-only, left in the file.
 
-    What is used of it is paged in, and out again when memory is short. The checksum is
-    looked at first, which reads the file once.
+    The system loads pages as they are used, and drops them when memory is short. The
+    checksum is verified first, which reads the file once.
     """
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         info = archive.getinfo(f"{name}.npy")
         if info.compress_type != zipfile.ZIP_STORED:
             raise ValueError("it is compressed")
-        with archive.open(info) as member:  # looks at the local header too
+        with archive.open(info) as member:  # checks the local header too
             if np.lib.format.read_magic(member) != (1, 0):
                 raise ValueError("it has another version of NumPy's format")
-            header = np.lib.format.read_array_header_1_0(member)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
             begin = member.tell()
             while member.read(CHUNK):  # raises when the checksum is wrong
                 pass
         file.seek(info.header_offset)
         lengths = struct.unpack("<HH", file.read(LOCAL_HEADER)[LENGTHS])
         offset = info.header_offset + LOCAL_HEADER + sum(lengths) + begin
-        shape, fortran_order, dtype = header
         size = math.prod(shape)
         if fortran_order or dtype != np.uint8 or size != info.file_size - begin:
             raise ValueError(f"it is {dtype} {shape}, of {info.file_size - begin} bytes")
@@ -92,12 +91,15 @@ def mapped(path: str | Path, name: str) -> Array:
         return np.asarray(np.memmap(file, np.uint8, "r", offset, shape))
 
 
-def check_parts(path: str | Path, classes: dict[str, Array], total: int) -> None:
-    """Raise WorldError unless the parts share out the rows 0..total-1 among them."""
+def check(path: str | Path, images: Array, classes: dict[str, Array], shape: tuple) -> None:
+    """Raise WorldError unless images are uint8 `shape` and classes partition their rows."""
+    if images.shape != shape or images.dtype != np.uint8:
+        found = f"{images.dtype} {images.shape}"
+        raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {shape}")
     for part, rows in classes.items():
         if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
             found = f"{rows.dtype} {rows.shape}"
             raise WorldError(f"{str(path)!r}: {part!r} is {found}, not a list of rows")
     rows = np.concatenate([*classes.values()])
-    if sorted(rows.tolist()) != list(range(total)):
+    if sorted(rows.tolist()) != list(range(len(images))):
         raise WorldError(f"{str(path)!r}: the split is not a partition of the classes")

@@ -43,8 +43,8 @@ def sample(
 ) -> Episode:
     """Draw n consecutive tasks, and their points from stream 1.
 
-    Returns x and y (n, shots, 1) and (n, queries, 1), x in [-5, 5]. A task is the same
-    whatever others are drawn with it, and its curve whatever the number of points.
+    Returns x and y (n, shots, 1) and (n, queries, 1), x in [-5, 5]. A task does not depend
+    on the tasks drawn with it, and its curve does not depend on the number of points.
     """
     x = _between(INPUTS, _rows(streams(1), tasks, shots + queries)[..., None])
     y = draw_curves(streams, tasks)(x)
@@ -54,19 +54,16 @@ def sample(
 
 
 def show_task(episode: Episode, streams: Streams, tasks: range) -> Episode:
-    """Return the episodes of `sample` with x of `with_parameters`, (n, points, 3)."""
+    """Return the episodes of `sample` with the x of `with_parameters`, (n, points, 3)."""
     curves = draw_curves(streams, tasks)
-    x_support, x_query = (
-        with_parameters(curves, x) for x in (episode.x_support, episode.x_query)
-    )
-    return episode._replace(x_support=x_support, x_query=x_query)
+    support, query = (with_parameters(curves, x) for x in episode[::2])
+    return episode._replace(x_support=support, x_query=query)
 
 
 def with_parameters(curves: Curve, x: Array) -> Array:
-    """Return x (n, points, 1) with amplitude and phase in every row (n, points, 3).
+    """Return (n, points, 3): x (n, points, 1) with the task's amplitude and phase.
 
-    Source: the paper's oracle (section 5.1); main.py of the official code concatenates
-    them to the input.
+    Source: the paper's oracle (section 5.1); main.py of the official code does the same.
     """
     columns = [np.broadcast_to(each, x.shape).astype(x.dtype) for each in curves]
     return np.concatenate([x, *columns], axis=-1)

@@ -1,4 +1,1 @@
-"""What makes a run quick without changing a bit of its result.
-
-Nothing is imported here: BLAS threads are chosen before NumPy loads.
-"""
+"""Faster runs with the same bits. Imports nothing: BLAS threads are set before NumPy."""

@@ -1,7 +1,7 @@
-"""How this process computes: BLAS threads and memory, set before the work begins.
+"""The BLAS threads, BLAS kernel and memory of this process, set before the work begins.
 
-One BLAS thread per process: the number of threads changes the bits of a product, and
-processes over chunks of tasks use the cores better than threads within a product.
+A process has one BLAS thread. More would change the bits of a product, and processes over
+chunks of tasks use the cores better.
 """
 
 from __future__ import annotations
@@ -28,65 +28,58 @@ KEPT_BYTES = 1 << 30
 
 
 def prepare_blas() -> None:
-    """Ask for one thread and the CPU's best kernel. Works only before NumPy is imported.
+    """Ask for one thread and the best kernel; keep variables that are set already.
 
-    What the environment says already stands.
+    Has an effect only before NumPy is imported.
     """
     for name, value in blas_environment().items():
         os.environ.setdefault(name, value)
 
 
 def blas_environment() -> dict[str, str]:
-    """Return the variables that give a process one BLAS thread and the best kernel.
-
-    A kernel that the environment names already stands.
-    """
+    """Return the variables for one BLAS thread and the best kernel, unless one is set."""
     wanted = dict.fromkeys(BLAS_THREADS, "1")
-    told = cpu()
-    # Some builds of OpenBLAS take an AMD CPU with AVX-512 for one without.
-    if told.vendor == "AuthenticAMD" and told.flags >= AVX512_FLAGS:
+    vendor, flags = cpu()
+    # Some builds of OpenBLAS use no AVX-512 on an AMD CPU that has it.
+    if vendor == "AuthenticAMD" and flags >= AVX512_FLAGS:
         wanted[CORETYPE] = os.environ.get(CORETYPE, AVX512_KERNEL)
     return wanted
 
 
 @contextmanager
 def blas_for_children() -> Iterator[None]:
-    """Let processes started inside have one thread, and the kernel of this one.
+    """Give processes started inside one BLAS thread, and the kernel of this process.
 
-    Another kernel has other last bits, so results would depend on the number of workers.
+    Another kernel gives other last bits: results would depend on the number of workers.
     """
     wanted = blas_environment()
     if taken := kernel(sys.modules["numpy"]) if "numpy" in sys.modules else "":
         wanted[CORETYPE] = taken
-    before = {name: os.environ.get(name) for name in wanted}
+    before = {name: os.environ[name] for name in wanted if name in os.environ}
     os.environ.update(wanted)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in wanted:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep large freed blocks instead of giving them back to the system.
+    """Make malloc keep large freed blocks; does nothing without glibc.
 
-    Arrays of a few hundred kilobytes are otherwise mapped and faulted in anew at every
-    operation, which costs more than the arithmetic. Does nothing without glibc.
+    Otherwise every operation maps its arrays of a few hundred kilobytes anew, and the page
+    faults cost more than the arithmetic.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD):
-            mallopt(option, KEPT_BYTES >> (4 if option == M_TOP_PAD else 0))
+    if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_TOP_PAD, KEPT_BYTES >> 4)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of tinymaml and of what it computes with."""
-    import numpy as np  # here, since the BLAS threads are chosen before
+    """Return the versions of tinymaml, Python and the numerical libraries."""
+    import numpy as np  # not above, since the BLAS threads are set before
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
@@ -101,18 +94,17 @@ def versions() -> dict[str, str]:
 
 # ----- The BLAS kernel -----
 
-# Kernels of OpenBLAS without AVX-512, and the one that a CPU with it can have.
+# OpenBLAS kernels without AVX-512, and the kernel for a CPU that has it.
 OLDER_KERNELS = ("Haswell", "Zen", "Sandybridge", "Nehalem")
 AVX512_KERNEL = "SKYLAKEX"
 AVX512_FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 
 
 def kernel(numpy: ModuleType) -> str:
-    """Return the kernel that the OpenBLAS in NumPy's wheel took, or nothing."""
+    """Return the kernel that the OpenBLAS of NumPy's wheel uses; "" if there is none."""
     wheel = Path(numpy.__file__).parent
-    found = [*wheel.parent.glob("numpy.libs/*openblas*"), *wheel.glob(".dylibs/*openblas*")]
-    for file in found:
-        library = ctypes.CDLL(str(file))
+    files = [*wheel.parent.glob("numpy.libs/*openblas*"), *wheel.glob(".dylibs/*openblas*")]
+    for library in map(ctypes.CDLL, map(str, files)):
         for name in ("scipy_openblas_get_corename64_", "openblas_get_corename"):
             if (ask := getattr(library, name, None)) is not None:
                 ask.restype = ctypes.c_char_p
@@ -121,32 +113,26 @@ def kernel(numpy: ModuleType) -> str:
 
 
 class Cpu(NamedTuple):
-    """Who made the CPU and what it can do, in Linux's words; nothing elsewhere."""
+    """The CPU's vendor and its features, with Linux's names; empty elsewhere."""
 
     vendor: str
     flags: frozenset[str]
 
 
 def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
-    """Return what Linux says of the first CPU."""
-    told: dict[str, str] = {}
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            told.setdefault(name.strip(), value.strip())
-    return Cpu(told.get("vendor_id", ""), frozenset(told.get("flags", "").split()))
+    """Return what Linux reports of the first CPU."""
+    text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
+    first: dict[str, str] = {}
+    for name, _, value in (line.partition(":") for line in text.splitlines()):
+        first.setdefault(name.strip(), value.strip())
+    return Cpu(first.get("vendor_id", ""), frozenset(first.get("flags", "").split()))
 
 
 def advice(taken: str, flags: frozenset[str]) -> str:
-    """Return which variable to set where the CPU can do more than the kernel, if any.
-
-    A user who has set the variable has chosen: there is no advice.
-    """
-    if CORETYPE in os.environ:
+    """Return which variable would select a faster kernel; "" if none, or if it is set."""
+    if CORETYPE in os.environ or taken not in OLDER_KERNELS or not flags >= AVX512_FLAGS:
         return ""
-    if taken in OLDER_KERNELS and flags >= AVX512_FLAGS:
-        return (
-            f"this CPU has AVX-512 and OpenBLAS took its {taken} kernel:"
-            f" set {CORETYPE}={AVX512_KERNEL} for about twice the speed"
-        )
-    return ""
+    return (
+        f"this CPU has AVX-512, but OpenBLAS uses its {taken} kernel:"
+        f" set {CORETYPE}={AVX512_KERNEL} for about twice the speed"
+    )

@@ -1,21 +1,18 @@
 """Record a function's NumPy calls once, then replay them without autograd.
 
-A meta-gradient of fixed shapes is straight-line code: the same NumPy calls in the same
-order, whatever the numbers. Recording notes each call; replaying makes them again on new
-inputs, which gives the same bits without the cost of tracing.
+A meta-gradient of fixed shapes makes the same NumPy calls in the same order for all
+values. A replay makes these calls on new inputs: the same bits without the cost of tracing.
 
-The recording is one more trace of autograd's, the outermost, with a node that keeps calls
-in place of derivatives. What it cannot record are Python decisions that depend on values
-(`if loss > 1`), which raise, and values taken out of autograd's sight (`float(x)`, a
-random draw inside the function): they stay as they were. So the first replay on new inputs
-is compared with the function itself, bit for bit.
+The recording is autograd's outermost trace, whose nodes keep calls instead of derivatives.
+A Python decision that depends on a value (`if loss > 1`) raises. A value that leaves
+autograd (`float(x)`, a random draw inside the function) would stay constant. So the first
+replay on new inputs is compared with the function itself, bit for bit.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,22 +26,23 @@ from tinymaml.errors import WorldError
 
 Array = np.ndarray
 Function = Callable[..., tuple[Array, ...]]
+Names = list[str | None]  # of outputs; a constant has none
 
-KEPT = 32  # sets of inputs that stay, when only some move
-ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # as autograd sums cotangents
+KEPT = 32  # sets of staying inputs whose values are kept
+ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # autograd's sums of cotangents
 
 
 class CannotRecordError(WorldError):
-    """The function decides by values, or gave other bits when it was replayed."""
+    """The function branches on values, or its replay gave other bits."""
 
     def __str__(self) -> str:
         return f"cannot replay: {super().__str__()}; train with --no-replay"
 
 
 class Call(NamedTuple):
-    """One NumPy call: its result's name, what is called, and where its inputs come from.
+    """One NumPy call and the name of its result.
 
-    parents: position of an argument -> name of the recorded value that stands there
+    parents: position of an argument -> name of the recorded value at this position
     """
 
     name: str
@@ -55,7 +53,7 @@ class Call(NamedTuple):
 
 
 class _Recorded(Node):
-    """A value's name on the tape that its inputs' nodes share."""
+    """The name of a value on a tape; the nodes of one recording share the tape."""
 
     __slots__ = ("name", "tape")
 
@@ -65,7 +63,7 @@ class _Recorded(Node):
         names = {n: parent.name for n, parent in zip(argnums, parents, strict=True)}
         if function.fun in ADDING_IN_PLACE and 1 not in names and args[1] is not None:
             raise CannotRecordError("a sum of gradients begins with constants")
-        # Recorded values are not kept: they would all be alive at once.
+        # Keeping recorded values would keep all of them alive at once.
         args = tuple(None if n in names else arg for n, arg in enumerate(args))
         self.tape.append(Call(self.name, function.fun, args, kwargs, names))
 
@@ -77,25 +75,22 @@ def record(function: Function, *inputs: Array, moving: int | None = None) -> Fun
     """Return a function of arrays like `inputs` that makes the same NumPy calls.
 
     function: arrays -> tuple of arrays, through autograd's NumPy and primitives
-    moving: how many inputs, the first ones, are others at every call; all unless told.
-        What depends on the rest alone is computed once for each set of them; neither they
-        nor what is returned may be written to as long as they are used
-    Raises CannotRecordError when the function decides by values.
+    moving: number of leading inputs that change from call to call (default: all). Values
+        that depend only on the others are computed once for each set of them; these inputs
+        and the outputs must not be written to while they are in use
+    Raises CannotRecordError when the function branches on values.
     """
     tape, outputs, names = taped(function, *inputs)
     given = [f"x{i}" for i in range(len(inputs))]
     if moving is None:
         return _compiled(tape, given, outputs, names)
-    return _in_two(tape, given[:moving], given[moving:], outputs, names)
+    return _in_two(tape, given, moving, outputs, names)
 
 
-def taped(
-    function: Function, *inputs: Array
-) -> tuple[list[Call], tuple[Any, ...], list[str | None]]:
+def taped(function: Function, *inputs: Array) -> tuple[list[Call], tuple[Any, ...], Names]:
     """Return the calls that a function's outputs depend on, the outputs, and their names.
 
-    Inputs are called x0, x1, ...; an output that depends on none has no name. Raises as
-    `record` does.
+    Inputs are named x0, x1, ...; a constant output has no name. Raises as `record` does.
     """
     tape: list[Call] = []
     with tracer.trace_stack.new_trace() as trace:
@@ -111,9 +106,9 @@ def taped(
 def recorded(function: Function, moving: int | None = None) -> Function:
     """Return `function`, recorded at its first call for each set of shapes and dtypes.
 
-    moving: as `record` has it
-    Recording raises CannotRecordError as `record` does; so does the second call when its
-    bits are not the function's own.
+    moving: as in `record`
+    Raises CannotRecordError as `record` does, and when the first replay gives other bits
+    than the function.
     """
     replays: dict[tuple, Function] = {}
     proved: set[tuple] = set()
@@ -125,26 +120,22 @@ def recorded(function: Function, moving: int | None = None) -> Function:
             return function(*inputs)
         found = replays[kind](*inputs)
         if kind not in proved:
-            _prove(found, function(*inputs))
+            for a, b in zip(found, function(*inputs), strict=True):
+                if not np.array_equal(a, b, equal_nan=True):
+                    raise CannotRecordError(
+                        "a replay differs from the function: it branches on values, or uses"
+                        " values that are not its inputs"
+                    )
             proved.add(kind)
         return found
 
     return call
 
 
-def _prove(found: tuple[Array, ...], expected: tuple[Array, ...]) -> None:
-    for a, b in zip(found, expected, strict=True):
-        if not np.array_equal(a, b, equal_nan=True):
-            raise CannotRecordError(
-                "a replay differs from the function: it decides by values, or uses values"
-                " that are not its inputs"
-            )
-
-
 # ----- From the tape to a function -----
 
 
-def _alive(tape: list[Call], outputs: list[str | None]) -> list[Call]:
+def _alive(tape: list[Call], outputs: Names) -> list[Call]:
     """Return the calls that the outputs depend on."""
     wanted = set(outputs)
     alive = []
@@ -156,22 +147,21 @@ def _alive(tape: list[Call], outputs: list[str | None]) -> list[Call]:
 
 
 def last_uses(tape: list[Call]) -> dict[str, int]:
-    """Return which call is the last to use each value that calls use."""
+    """Return {value: index of the last call that uses it}."""
     return {parent: i for i, call in enumerate(tape) for parent in call.parents.values()}
 
 
 def _compiled(
-    tape: list[Call], given: list[str], outputs: Sequence[Any], names: list[str | None]
+    tape: list[Call], given: list[str], outputs: Sequence[Any], names: Names
 ) -> Function:
-    """Return the tape as one Python function that forgets each value after its last use.
+    """Return the tape as one Python function that frees each value after its last use.
 
-    given: names of its arguments; outputs stand for the names that are None
+    given: names of its arguments; an output without a name is a constant
     """
     constants: dict[str, Any] = {}
-    numbers = count()
 
     def constant(value: Any) -> str:
-        name = f"c{next(numbers)}"
+        name = f"c{len(constants)}"
         constants[name] = value
         return name
 
@@ -186,35 +176,31 @@ def _compiled(
         lines.append(f"    {call.name} = {constant(call.function)}({', '.join(args)})")
         done = [p for p in set(call.parents.values()) if last[p] == i and p not in names]
         lines += [f"    del {name}" for name in sorted(done) if name.startswith("v")]
-    told = [name or constant(output) for name, output in zip(names, outputs, strict=True)]
-    lines.append(f"    return ({''.join(f'{name}, ' for name in told)})")
+    ends = [name or constant(output) for name, output in zip(names, outputs, strict=True)]
+    lines.append(f"    return ({''.join(f'{name}, ' for name in ends)})")
     exec("\n".join(lines), constants)
     return constants["replay"]
 
 
-# ----- What does not move -----
+# ----- Inputs that stay -----
 
 
 def _in_two(
-    tape: list[Call],
-    moving: list[str],
-    staying: list[str],
-    outputs: Sequence[Any],
-    names: list[str | None],
+    tape: list[Call], given: list[str], moving: int, outputs: Sequence[Any], names: Names
 ) -> Function:
-    """Return the tape as a function that keeps what its `staying` inputs alone decide."""
-    moved = _moved(tape, {*moving, *filter(None, names)})
+    """Return the tape as a function that keeps the values without a moving input."""
+    moved = _moved(tape, {*given[:moving], *filter(None, names)})
     before = [call for call in tape if call.name not in moved]
     after = [call for call in tape if call.name in moved]
     used = {name for call in after for name in call.parents.values()}
     handed = [call.name for call in before if call.name in used]
-    prepare = _compiled(before, staying, handed, handed)
-    finish = _compiled(after, moving + staying + handed, outputs, names)
+    prepare = _compiled(before, given[moving:], handed, handed)
+    finish = _compiled(after, given + handed, outputs, names)
     kept: deque[tuple[Sequence[Array], tuple[Array, ...]]] = deque(maxlen=KEPT)
 
     def replay(*inputs: Array) -> tuple[Array, ...]:
-        rest = inputs[len(moving) :]
-        # A copy, since another thread may add to it meanwhile.
+        rest = inputs[moving:]
+        # tuple: another thread may change `kept` meanwhile.
         found = (v for known, v in tuple(kept) if all(map(_same, known, rest)))
         values = next(found, None)
         if values is None:
@@ -226,13 +212,13 @@ def _in_two(
 
 
 def _moved(tape: list[Call], moved: set[str]) -> set[str]:
-    """Return the values that depend on some, or that calls which do write into."""
+    """Return `moved`, the values that depend on it, and those that such calls write to."""
     while True:
         for call in tape:
             if not moved.isdisjoint(call.parents.values()):
                 moved.add(call.name)
         written = {
-            call.parents.get(1)  # space, sum so far, what is added
+            call.parents.get(1)  # arguments: vector space, sum so far, summand
             for call in tape
             if call.name in moved and call.function in ADDING_IN_PLACE
         }
@@ -242,7 +228,7 @@ def _moved(tape: list[Call], moved: set[str]) -> set[str]:
 
 
 def _same(a: Array, b: Array) -> bool:
-    """Return whether two arrays have the same bits, but for those of a nan."""
+    """Return whether two arrays have the same bits; a nan equals only itself."""
     return a is b or (np.array_equal(a, b) and np.array_equal(np.signbit(a), np.signbit(b)))
 
 
@@ -259,6 +245,6 @@ def _refuse_decisions(box: Box) -> bool:
 
 
 Box.__bool__ = _refuse_decisions
-# What comparisons and argmax of scalars give; only a recording has them in boxes.
+# The results of comparisons and argmax of scalars; only a recording has them in boxes.
 ArrayBox.register(np.bool_)
 ArrayBox.register(np.intp)

@@ -1,7 +1,6 @@
-"""Where chunks of tasks are computed: here, or in processes.
+"""Engines that compute chunks of tasks: this process, or an Executor of processes.
 
-Any `concurrent.futures.Executor` of processes fits. Threads are not offered: they gain
-nothing under Python's global lock.
+Threads are not offered: Python's global lock leaves them no gain.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from tinymaml.speed import machine
 
 
 class Here(Executor):
-    """Runs every call at once, in this process."""
+    """Runs every call immediately, in this process."""
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         future = Future()
@@ -33,14 +32,14 @@ class Here(Executor):
         return future
 
     def map(self, function: Callable, /, *iterables: Iterable) -> Iterator:
-        return map(function, *iterables)  # no futures: they cost a small net its speed
+        return map(function, *iterables)  # futures would slow down a small network
 
 
 class Pickled(Executor):
     """Sends a call to another executor as one array of bytes, and unpickles it there.
 
-    Dask hands arrays over where they lie in its messages, at any address, and NumPy
-    multiplies those that are not aligned in another way: with other last bits.
+    Dask leaves arrays at any address in its messages. NumPy multiplies arrays that are not
+    aligned differently, with other last bits.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -48,7 +47,7 @@ class Pickled(Executor):
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         message = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
-        # As an array, which Dask does not copy as often as bytes.
+        # Dask copies an array less often than bytes.
         return self.executor.submit(_unpickled, np.frombuffer(message, np.uint8))
 
 
@@ -63,7 +62,7 @@ def spans(total: int, size: int) -> list[range]:
 
 
 def gather(engine: Executor, function: Callable, fixed: tuple, chunks: Iterable) -> list:
-    """Return function(*fixed, chunk) of each chunk, in the chunks' order."""
+    """Return function(*fixed, chunk) for each chunk, in the order of the chunks."""
     return [*engine.map(partial(function, *fixed), chunks)]
 
 
@@ -71,24 +70,23 @@ def gather(engine: Executor, function: Callable, fixed: tuple, chunks: Iterable)
 def engine(workers: int | str) -> Iterator[Executor]:
     """Yield the executor that `workers` names.
 
-    1: this process; N: that many processes here, with one BLAS thread each;
-    "dask:ADDRESS": the workers of a Dask scheduler, as tcp://HOST:PORT (extra `dask`);
+    1: this process; N: N processes on this machine, with one BLAS thread each;
+    "dask:ADDRESS": the workers of a Dask scheduler at tcp://HOST:PORT (extra `dask`);
     "mpi": the other ranks of `mpiexec -n N python -m mpi4py.futures -m tinymaml ...`
     (extra `mpi`).
-    Raises WorldError when the engine is not installed or not there, or loses its workers.
+    Raises WorldError when the engine is missing, does not answer, or loses its workers.
     """
-    machine.keep_freed_memory()  # a gradient comes from every chunk, wherever it was made
+    machine.keep_freed_memory()  # every chunk's gradient arrives in this process
     if workers == 1:
-        yield Here()
+        found = nullcontext(Here())
     elif workers == "mpi":
-        with _mpi_ranks() as pool:
-            yield pool
+        found = _mpi_ranks()
     elif isinstance(workers, str):
-        with _dask_workers(workers.removeprefix("dask:")) as pool:
-            yield pool
+        found = _dask_workers(workers.removeprefix("dask:"))
     else:
-        with _processes(workers) as pool:
-            yield pool
+        found = _processes(workers)
+    with found as pool:
+        yield pool
 
 
 @contextmanager
@@ -122,7 +120,6 @@ def _kill_workers(others: list[multiprocessing.Process]) -> None:
     for process in multiprocessing.active_children():
         if process not in others:
             process.kill()
-            process.join()
 
 
 @contextmanager
@@ -138,29 +135,26 @@ def _dask_workers(address: str) -> Iterator[Executor]:
         raise WorldError(f"no Dask scheduler at {address}: {error}") from error
     with client:
         try:
-            # A worker that dies is replaced by the others; its chunk is computed again.
+            # The other workers compute the chunks of one that dies.
             yield Pickled(client.get_executor(pure=False))
         except (KilledWorker, FuturesCancelledError) as error:
-            raise WorldError(
-                f"the Dask workers at {address} died (out of memory?)"
-            ) from error
+            died = f"the Dask workers at {address} died (out of memory?)"
+            raise WorldError(died) from error
 
 
-@contextmanager
-def _mpi_ranks() -> Iterator[Executor]:
+def _mpi_ranks() -> Executor:
     try:
         from mpi4py.futures import MPIPoolExecutor
     except ImportError as error:
         raise WorldError("MPI needs: pip install 'tinymaml[mpi]'") from error
-    with MPIPoolExecutor() as pool:
-        yield pool
+    return MPIPoolExecutor()
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM wait; processes started inside never see them.
+    """Hold Ctrl-C and SIGTERM back; processes started inside never receive them.
 
-    Both reach the whole process group, and only the parent is to answer them.
+    Both are sent to the whole process group, and only the parent should answer.
     """
     held = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
