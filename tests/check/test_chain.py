@@ -194,6 +194,7 @@ def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     failed = [row.check.split()[0] for row in report.rows if not row.passed]
     assert failed == ["autodiff", "the", "central", "rate", "rate"]
     assert "WRONG" in str(report)
+    assert (report.passed, report.as_dict()["passed"]) == (False, False)
 
 
 def test_a_wrong_rule_fails_differences_alone(monkeypatch):
