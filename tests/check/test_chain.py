@@ -170,8 +170,8 @@ FEW_SHOT = [name for name, module in MODULES.items() if module.CONFIG.setting ==
 @pytest.mark.parametrize("name", FEW_SHOT)
 def test_every_experiment_verifies(name):
     """Rejects an experiment whose meta-gradient is off, or that cannot be checked."""
-    small = {"filters": 2, "tasks": 1} if name != "sine" else {"hidden": (7, 5), "tasks": 2}
-    report = verify(MODULES[name].CONFIG(inner_steps=2, **small))
+    small, tasks = ({"filters": 2}, 1) if name != "sine" else ({"hidden": (7, 5)}, 2)
+    report = verify(MODULES[name].CONFIG(inner_steps=2, **small), tasks)
     assert report.passed, str(report)
     assert len(report.rows) == 7
     assert json.loads(json.dumps(report.as_dict()))["passed"] is True
@@ -190,10 +190,11 @@ def wrong_sign(w, task, problem):
 def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     """Rejects rows that cannot fail: each compares with something independent."""
     monkeypatch.setitem(ALGORITHMS, "maml", MAML._replace(gradient=wrong))
-    report = verify(Sine(tasks=1, inner_steps=2))
+    report = verify(Sine(inner_steps=2), 1)
     failed = [row.check.split()[0] for row in report.rows if not row.passed]
     assert failed == ["autodiff", "the", "central", "rate", "rate"]
     assert "WRONG" in str(report)
+    assert (report.passed, report.as_dict()["passed"]) == (False, False)
 
 
 def test_a_wrong_rule_fails_differences_alone(monkeypatch):
@@ -206,8 +207,8 @@ def test_a_wrong_rule_fails_differences_alone(monkeypatch):
     primitive = ops.primitive(wrong)
     ops.defvjp(primitive, lambda _, g, y, r: lambda u: primitive(u, y, r), None, None)
     monkeypatch.setattr(ops, "_normalize_adjoint", primitive)
-    config = MODULES["glyphs"].CONFIG(tasks=1, filters=3, activation="tanh")
-    report = verify(config)
+    config = MODULES["glyphs"].CONFIG(filters=3, activation="tanh")
+    report = verify(config, 1)
     assert not {row.check: row for row in report.rows}[
         f"central differences, {chain.DIRECTIONS} directions"
     ].passed

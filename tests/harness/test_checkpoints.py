@@ -139,6 +139,35 @@ def test_killed_after_a_checkpoint(straight, tmp_path, monkeypatch, at):
     assert (tmp_path / runs.BEST).read_bytes() == (straight / runs.BEST).read_bytes()
 
 
+def test_a_best_that_stays_does_not_take_the_place_of_the_one_before(tmp_path, monkeypatch):
+    """Rejects writing the same best again at every checkpoint: the best before it is then
+    lost, which the previous checkpoint needs when the newest is damaged."""
+    scores = dict(zip(range(2, 21, 2), [9, 8, 7, 6, 5, 6, 6, 6, 6, 6], strict=True))
+
+    def scored(config, state, engine):
+        due = state.iteration in scores
+        return {"validation": float(scores[state.iteration])} if due else {}
+
+    monkeypatch.setattr(loop, "validate", scored)
+    train(tmp_path / "straight", VALIDATED)
+    save = checkpoints.save
+
+    def killed(path, config, state):
+        if state.iteration == 16:
+            raise KeyboardInterrupt
+        save(path, config, state)
+
+    monkeypatch.setattr(checkpoints, "save", killed)
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(run, VALIDATED)
+    monkeypatch.setattr(checkpoints, "save", save)
+    (run / runs.CHECKPOINT).write_bytes(b"PK")
+    train(run, VALIDATED)
+    for name in (runs.CHECKPOINT, runs.METRICS, runs.BEST):
+        assert (run / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
 def test_a_run_that_stops_before_its_best_has_another(straight, tmp_path):
     """Rejects a best that is of more iterations than were asked for."""
     train(tmp_path, VALIDATED)
