@@ -214,6 +214,37 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert checkpoints.load(tmp_path, SMALL).iteration == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_where_it_was_ignored(tmp_path, number):
+    """Rejects a job of the background that no second signal ends."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, progress=at(3, number, number))
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_answers_a_second_signal_stays(tmp_path):
+    """Rejects taking away the handler by which a third signal ends the process."""
+
+    def third(*_):
+        """Stand for what ends the process by force."""
+
+    def second(*_):
+        signal.signal(signal.SIGTERM, third)
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, second)
+    try:
+        with pytest.raises(SystemExit):
+            train(tmp_path, progress=at(3, signal.SIGTERM, signal.SIGTERM))
+        assert signal.getsignal(signal.SIGTERM) is third
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_signal_in_the_last_iteration_counts(tmp_path, monkeypatch):
     """Rejects a Ctrl-C during the last save that is forgotten."""
     interrupt_save(monkeypatch, 20)

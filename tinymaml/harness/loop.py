@@ -106,22 +106,21 @@ def _diverged(path: Path, config: Config, state: State) -> str:
 def signals() -> Iterator[list[int]]:
     """Collect the first Ctrl-C or SIGTERM in a list instead of stopping.
 
-    A second one finds the handlers that were there before.
+    A second one is answered by the handler that was there before, or else stops.
     """
     asked: list[int] = []
 
     def note(number: int, frame: object) -> None:
+        if asked:
+            if callable(before[number]):
+                before[number](number, frame)
+            raise KeyboardInterrupt
         asked.append(number)
-        put_back()
 
-    def put_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in before:
-            signal.signal(number, note)
         yield asked
     finally:
-        put_back()
+        for number, handler in before.items():
+            if signal.getsignal(number) is note:  # what answered a second one may stay
+                signal.signal(number, handler)
