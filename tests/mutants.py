@@ -549,7 +549,7 @@ MUTATIONS = [
         "a preset wins over the command line",
         "experiments/common.py",
         "if _uses(record, k, final)}\n        values |= given\n",
-        "if _uses(record, k, final)}\n            given |= told\n        values |= given\n",
+        "if _uses(record, k, final)}\n            given |= published\n        values |= given\n",
         "published/test_presets.py",
     ),
     Mutation(
@@ -591,7 +591,7 @@ MUTATIONS = [
     Mutation(
         "any text for a choice",
         "options.py",
-        "if self.choices and value not in self.choices and not free:",
+        "if self.choices and value not in self.choices and not other:",
         "if False:",
         "test_options.py",
     ),
@@ -612,8 +612,8 @@ MUTATIONS = [
     Mutation(
         "an algorithm's options left out of a pickle",
         "experiments/common.py",
-        "own=record.options(**own))\n    return config",
-        "own=record.options())\n    return config",
+        "(self.values(),)",
+        "({k: v for k, v in self.values().items() if k in options_of(type(self))},)",
         "experiments/test_experiments.py",
     ),
     Mutation(

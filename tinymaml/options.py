@@ -18,23 +18,29 @@ from typing import Any, NamedTuple
 from tinymaml.errors import UsageError
 
 
-# Far above any use, and low enough to catch a slip of the finger.
+# The largest number of anything: far above any use, it catches a slip of the finger.
 MOST = 10**6
-
+# Ranges that many options have.
+COUNT = {"least": 1, "most": MOST}
+WIDTHS = {"least": 1, "most": 10**4}
+STEPS = {"least": 0, "most": 1000}
+SEEDS = {"least": 0, "most": 2**64 - 1}
+FACTOR = {"least": 0, "most": 1e9}
+POSITIVE = {"above": 0, "most": 1e9}
 
 # The published figures that an option's value is compared with.
 EVERY, OWN, NONE = "of every method", "of the run's own method", "none"
 
 
 class Role(NamedTuple):
-    """What an option takes part in.
+    """The parts of the program that an option affects.
 
     checked: `tinymaml check` has it
     titled: a run's title and label name it
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
-    task: it says what a task is, which labels and titles name first
-    figures: with which published figures it is compared: EVERY, OWN or NONE
+    task: it defines a task; labels and titles name it first
+    figures: the published figures that it is compared with: EVERY, OWN or NONE
     """
 
     checked: bool
@@ -50,11 +56,13 @@ PROBLEM = Role(True, True, True, True, figures=OWN)  # the losses, the world
 DATA = NET = PROBLEM._replace(figures=EVERY)
 TRAINING = Role(False, True, True, True, figures=OWN)  # the outer loop
 LENGTH = Role(False, False, False, True, figures=OWN)  # how long a run is
-SCHEDULE = Role(False, False, True, True)  # when something is written; the last bits
+SCHEDULE = Role(False, False, True, True)  # when files are written; the last bits
 TESTING = Role(False, False, False, True)  # how a run is tested
 SEED = Role(False, False, True, False)
 PLACE = Role(True, False, False, False)  # where the data are
-MANNER = Role(False, False, False, False)  # how a run is carried out, with the same result
+MANNER = Role(
+    False, False, False, False
+)  # how a run is carried out; no effect on the result
 
 
 class Values(NamedTuple):
@@ -62,7 +70,7 @@ class Values(NamedTuple):
 
     kind: int, float, bool, str, or tuple for a list of integers
     least, most: the ends of the range; above: an end that is excluded
-    choices: the texts that are allowed; any, when it is empty
+    choices: the texts that are allowed; empty: any text
     others: a pattern of texts that are allowed besides the choices
     """
 
@@ -75,12 +83,12 @@ class Values(NamedTuple):
 
     @property
     def noun(self) -> str:
-        """What a value is called in messages."""
+        """The name of such a value in messages."""
         nouns = {int: "integer", float: "number", bool: "flag", str: "text"}
         return nouns.get(self.kind, "list of integers")
 
     def parsed(self, text: str) -> Any:
-        """Return the value that a text stands for. Raises ValueError when it is none."""
+        """Return the value of a text. Raises ValueError when it has none."""
         if self.kind is tuple:
             item = self._replace(kind=int)
             return self.checked(tuple(item.parsed(part) for part in text.split(",")))
@@ -112,8 +120,8 @@ class Values(NamedTuple):
             raise ValueError(f"{value!r} is not text")
         if not value.isprintable():
             raise ValueError(f"{value!r} has a character that cannot be printed")
-        free = self.others and re.fullmatch(self.others, value)
-        if self.choices and value not in self.choices and not free:
+        other = self.others and re.fullmatch(self.others, value)
+        if self.choices and value not in self.choices and not other:
             raise ValueError(f"{value!r} is not one of {', '.join(self.choices)}")
         return value
 
@@ -134,7 +142,7 @@ class Values(NamedTuple):
 
 
 class Option(NamedTuple):
-    """One option: its name in Python, its default, and what a field tells about it."""
+    """One option: its name in Python, its default, and the metadata of its field."""
 
     name: str
     default: Any
@@ -150,20 +158,9 @@ class Option(NamedTuple):
 
 
 def option(
-    default: Any,
-    help: str,
-    source: str = "",
-    *,
-    role: Role = PROBLEM,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    choices: Iterable[str] = (),
-    others: str = "",
+    default: Any, help: str, source: str = "", *, role: Role = PROBLEM, **limits: Any
 ) -> Any:
-    """Return a dataclass field that is an option; limits as `Values` has them."""
-    limits = {"least": least, "most": most, "above": above}
-    limits |= {"choices": tuple(choices), "others": others}
+    """Return a dataclass field that is an option. limits: fields of `Values` but `kind`."""
     metadata = {"help": help, "source": source, "role": role, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -177,22 +174,14 @@ def redefault(kind: type, name: str, default: Any, source: str = "", help: str =
 
 @lru_cache
 def options_of(kind: type) -> dict[str, Option]:
-    """Return the options of a dataclass by name; fields without help are none."""
-    kinds = typing.get_type_hints(kind)
-    return {
-        field.name: Option(
-            field.name,
-            field.default,
-            Values(_plain(kinds[field.name]), **field.metadata["limits"]),
-            *(field.metadata[name] for name in ("help", "source", "role")),
-        )
-        for field in dataclasses.fields(kind)
-        if "help" in field.metadata
-    }
-
-
-def _plain(annotation: Any) -> type:
-    return typing.get_origin(annotation) or annotation
+    """Return the options of a dataclass by name: its fields that have a help."""
+    hints, options = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        name, hint, metadata = field.name, hints[field.name], {**field.metadata}
+        if metadata:
+            values = Values(typing.get_origin(hint) or hint, **metadata.pop("limits"))
+            options[name] = Option(name, field.default, values, **metadata)
+    return options
 
 
 def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +201,7 @@ def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
-    """Return the message about an option that does not exist, with a name that is close."""
+    """Return the message about an option that does not exist, with a similar name."""
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {flag(near[0])}?" if near else ""
     return f"{flag(name)}: no such option{hint}"
@@ -230,13 +219,12 @@ def shown(value: Any) -> str:
 
 def flags(values: Mapping[str, Any]) -> str:
     """Return options and their values as one would type them."""
-    return " ".join(_typed(name, value) for name, value in values.items())
-
-
-def _typed(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return flag(name) if value else flag(f"no_{name}")
-    return f"{flag(name)} {shown(value)}"
+    return " ".join(
+        flag(name if value else f"no_{name}")
+        if isinstance(value, bool)
+        else f"{flag(name)} {shown(value)}"
+        for name, value in values.items()
+    )
 
 
 def _article(noun: str) -> str:

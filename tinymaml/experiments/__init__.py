@@ -25,17 +25,17 @@ MODULES = {
 
 @lru_cache(maxsize=2)
 def problem(config: Config) -> Problem:
-    """Set the experiment of `config` up; kept, so that a worker process does it once.
+    """Set up the experiment of `config`; cached, so that a worker process does it once.
 
     Raises UsageError when options do not fit each other or the data, WorldError when
     the data cannot be read.
     """
     found = MODULES[config.name].setup(config)
-    if np.ndim(found.alpha):  # so that an algorithm's own steps stay in its precision
+    if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision
         found = found._replace(alpha=found.alpha.astype(config.dtype))
     return found
 
 
 def stand_in(config: Config) -> Problem:
-    """Set up what a check of the gradients needs: a small problem without data."""
+    """Set up a small problem without data for a check of the gradients."""
     return MODULES[config.name].stand_in(config)

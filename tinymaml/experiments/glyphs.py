@@ -1,4 +1,4 @@
-"""Glyphs: few-shot images drawn on the spot, offline."""
+"""Glyphs: few-shot images drawn by a program."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def setup(config: Images) -> Problem:
     return images.build(config, drawings, classes, rotate=False)
 
 
-# What a check of the gradients needs: the glyphs are drawn, so it is the problem itself.
+# A check of the gradients uses the problem itself, as it needs no data.
 stand_in = setup

@@ -1,4 +1,4 @@
-"""Few-shot image classification: what every experiment on images has in common."""
+"""Few-shot image classification: the common part of every experiment on images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.models import Model
-from tinymaml.options import DATA, MOST, NET, TASK, option, redefault
+from tinymaml.options import COUNT, DATA, MOST, NET, TASK, option, redefault
 
 
 Array = np.ndarray
@@ -32,13 +32,9 @@ class Images(Config):
     ways: int = option(
         5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
     )
-    shots: int = option(1, "support examples per class", role=TASK, least=1, most=MOST)
+    shots: int = option(1, "support examples per class", role=TASK, **COUNT)
     queries: int = option(
-        0,
-        "query examples per class; 0: as many as shots",
-        "main.py: as many as shots",
-        least=0,
-        most=MOST,
+        0, "query examples per class; 0: as many as shots", "main.py", least=0, most=MOST
     )
     test_queries: int = option(
         0,
@@ -64,8 +60,7 @@ class Images(Config):
     )
     outer_loss: str = option(
         "mean",
-        "query loss: the mean, or the sum divided by shots; only --clip depends on it,"
-        " Adam does not",
+        "query loss: the mean, or the sum divided by shots; matters to --clip, not to Adam",
         "utils.py:56-58 divides by shots: WAYS * QUERIES / SHOTS times the mean",
         choices=SCALES,
     )
@@ -81,8 +76,7 @@ class Images(Config):
     )
     head: str = option(
         "glorot",
-        "initial weights of a convolutional net's head: glorot (uniform), or normal,"
-        " N(0, 1)",
+        "initial weights of a convolutional head: glorot (uniform) or normal, N(0, 1)",
         "maml.py: N(0, 1) on Omniglot, Glorot on mini-ImageNet",
         role=NET,
         choices=tuple(models.HEADS),
@@ -102,10 +96,7 @@ class Images(Config):
 
 
 def build(
-    config: Images,
-    images: Array,
-    classes: dict[str, Array],
-    rotate: bool,
+    config: Images, images: Array, classes: dict[str, Array], rotate: bool
 ) -> Problem:
     """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}.
 
@@ -123,8 +114,7 @@ def build(
     if not config.uses("alpha") and "val" not in classes:
         raise UsageError("this split has no validation classes to tune the step size on")
     *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
-    method = config.method
-    free = method.inputs(config)
+    method, free = config.method, config.method.inputs(config)
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
@@ -140,7 +130,6 @@ def build(
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)
     )
-
     return Problem(
         model=model,
         alpha=method.step_sizes(model, config.alpha, fixed),
@@ -157,7 +146,7 @@ def build(
 
 
 def _sizes(config: Images, split: str) -> tuple[int, int, int]:
-    """Ways, shots and queries of an episode."""
+    """Return ways, shots and queries of an episode."""
     queries = config.queries or config.shots
     if split != "train" and config.test_queries:
         queries = max(config.test_queries, 0) or config.shots
@@ -165,26 +154,12 @@ def _sizes(config: Images, split: str) -> tuple[int, int, int]:
 
 
 def _net(config: Images, image: tuple[int, int, int]) -> Model:
-    activation = models.ACTIVATIONS[config.activation]
-    if config.net == "conv":
-        return models.conv_net(
-            image,
-            config.ways,
-            config.filters,
-            activation=activation,
-            head=models.HEADS[config.head],
-            eps=config.norm_eps,
-        )
+    activation, eps = models.ACTIVATIONS[config.activation], config.norm_eps
+    if config.net == "dense":
+        widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
+        return models.flat_images(models.mlp(widths, activation, batch_norm=True, eps=eps))
+    net = models.conv_net
     if config.net == "pooled":
-        return models.pooled_conv_net(
-            image,
-            config.ways,
-            config.filters,
-            activation=activation,
-            pool=models.POOLS[config.activation],
-            head=models.HEADS[config.head],
-            eps=config.norm_eps,
-        )
-    widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
-    net = models.mlp(widths, activation, batch_norm=True, eps=config.norm_eps)
-    return models.flat_images(net)
+        net = partial(models.pooled_conv_net, pool=models.POOLS[config.activation])
+    head, filters = models.HEADS[config.head], config.filters
+    return net(image, config.ways, filters, activation=activation, head=head, eps=eps)

@@ -46,5 +46,5 @@ def setup(config: Omniglot) -> Problem:
 
 
 def stand_in(config: Omniglot) -> Problem:
-    """Return what a check of the gradients needs: glyphs where no file is named."""
+    """Return the problem for a check of the gradients: on glyphs without a data file."""
     return setup(config) if config.data else glyphs.setup(config)

@@ -9,7 +9,7 @@ from tinymaml.data import sine
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, Streams, as_task
 from tinymaml.losses import Score
-from tinymaml.options import MOST, NET, TASK, option, redefault
+from tinymaml.options import COUNT, MOST, NET, TASK, WIDTHS, option, redefault
 
 
 @configuration
@@ -33,27 +33,13 @@ class Sine(Config):
     tasks: int = redefault(Config, "tasks", 25, "main.py:4")
     alpha: float = redefault(Config, "alpha", 0.01, "the paper; main.py:52 has 0.001")
     shots: int = option(
-        10,
-        "support points of a task",
-        "the paper: 5, 10 or 20",
-        role=TASK,
-        least=1,
-        most=MOST,
+        10, "support points of a task", "the paper: 5, 10 or 20", role=TASK, **COUNT
     )
     queries: int = option(
-        0,
-        "query points of a task; 0: as many as shots",
-        "main.py: as many as shots",
-        least=0,
-        most=MOST,
+        0, "query points of a task; 0: as many as shots", "main.py", least=0, most=MOST
     )
     hidden: tuple[int, ...] = option(
-        (40, 40),
-        "widths of the hidden layers",
-        "section 5.1",
-        role=NET,
-        least=1,
-        most=10**4,
+        (40, 40), "widths of the hidden layers", "section 5.1", role=NET, **WIDTHS
     )
     chunk: int = redefault(Config, "chunk", 25)
 
@@ -65,9 +51,8 @@ def setup(config: Sine) -> Problem:
     """Return the problem: an MLP with relu on curves drawn from the whole range."""
     method, queries = config.method, config.queries or config.shots
     free, seen = method.inputs(config), 3 if method.sees_task else 1
-    model = models.mlp(
-        (seen + free, *config.hidden, 1), models.ACTIVATIONS[config.activation]
-    )
+    widths = seen + free, *config.hidden, 1
+    model = models.mlp(widths, models.ACTIVATIONS[config.activation])
     if free:
         model = models.with_context(model, (free,))
 
@@ -90,5 +75,5 @@ def setup(config: Sine) -> Problem:
     )
 
 
-# What a check of the gradients needs: the curves are drawn, so it is the problem itself.
+# A check of the gradients uses the problem itself, as it needs no data.
 stand_in = setup
