@@ -367,7 +367,7 @@ MUTATIONS = [
     Mutation(
         "metrics after the checkpoint kept on a resume",
         "harness/runs.py",
-        'if record["iteration"] <= iteration',
+        'if r["iteration"] <= iteration',
         "if True",
         "harness/test_runs.py harness/test_loop.py",
     ),
@@ -548,8 +548,8 @@ MUTATIONS = [
     Mutation(
         "a preset wins over the command line",
         "experiments/common.py",
-        "if _uses(record, k, final)}\n        values |= given\n",
-        "if _uses(record, k, final)}\n            given |= published\n        values |= given\n",
+        "final)}\n        values |= given\n",
+        "final)}\n            given |= preset\n        values |= given\n",
         "published/test_presets.py",
     ),
     Mutation(
@@ -1693,8 +1693,8 @@ MUTATIONS = [
     Mutation(
         "a run that is damaged for want of its algorithm's file",
         "harness/runs.py",
-        ("    except (UsageError, WorldError) as error:\n        return str(error)\n"),
-        ("    except ZeroDivisionError as error:\n        return str(error)\n"),
+        "except (UsageError, WorldError) as error:\n            fault",
+        "except ZeroDivisionError as error:\n            fault",
         "algorithms/test_own.py",
     ),
     Mutation(
@@ -1714,7 +1714,7 @@ MUTATIONS = [
     Mutation(
         "a loss that is nan goes on",
         "harness/loop.py",
-        'numbers = told["loss"], after.theta, m, v',
+        'numbers = found["loss"], after.theta, m, v',
         "numbers = after.theta, m, v",
         "harness/test_loop.py",
     ),

@@ -191,9 +191,9 @@ class Config:
                 if values[key] == usual[key] or not _uses(record, key, values)
             }
         if given.get("preset", "none") not in ("none", before.get("preset")):
-            published = presets.values(kind.name, given["preset"], values | given)
-            final = values | published | given
-            values |= {k: x for k, x in published.items() if _uses(record, k, final)}
+            preset = presets.values(kind.name, given["preset"], values | given)
+            final = values | preset | given
+            values |= {k: x for k, x in preset.items() if _uses(record, k, final)}
         values |= given
         for key in given:
             if not _uses(record, key, values):

@@ -1,4 +1,4 @@
-"""Which runs a training consists of: new ones or resumed ones, one or several seeds."""
+"""The runs of one training: new or resumed, of one or several seeds."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Plan(NamedTuple):
 def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
     """Return the plan of new runs, of config's seed and the next ones.
 
-    out: the folder; the next free one of runs/ when it is None
-    Runs of several seeds that the folder has already are resumed.
-    Raises UsageError or WorldError when something does not fit; nothing was written.
+    Several seeds resume the runs that the folder has already.
+    out: the folder; None for the next free one in runs/
+    Raises UsageError or WorldError when something does not fit. It writes nothing.
     """
     check_size(config)
     folder = runs.new_folder(out, config.name)
@@ -48,7 +48,7 @@ def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
 def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
     """Return the plan of the runs in a folder, with some options changed.
 
-    Raises UsageError when an option that the next iteration depends on is changed.
+    Raises UsageError when a changed option is fixed, WorldError when there is no run.
     """
     planned = []
     for path in runs.members(folder):
