@@ -625,7 +625,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the first of two algorithms typed",
-        "cli/train.py",
+        "cli/options.py",
         "        if name == flag:\n            found = value\n",
         "        if name == flag and found is None:\n            found = value\n",
         "cli/test_bad_input.py",

@@ -1,6 +1,6 @@
 """The training loop: iterate, record, save.
 
-Every iteration has random streams of its own, keyed by seed and iteration. So a run that was
+Every iteration has random streams of its own, keyed by seed and iteration. A run that was
 interrupted and resumed gives the same bytes.
 """
 
@@ -98,7 +98,7 @@ def validate(config: Config, state: State, engine: Executor) -> dict[str, float]
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C or SIGTERM in a list. A second one meets the old handlers."""
+    """Collect the first Ctrl-C or SIGTERM in a list; the old handlers take a second one."""
     asked: list[int] = []
 
     def note(number: int, frame: object) -> None:

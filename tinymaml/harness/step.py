@@ -66,7 +66,7 @@ def chunk_gradient(
 def gradient_of(
     config: Config, summed: bool, key: Hashable = None
 ) -> Callable[..., tuple[float, Array]]:
-    """Return the gradient of chunks: a function of w (T, M), a phase's arrays, an episode's.
+    """Return a chunk's gradient as a function of w (T, M), a phase's and episode's arrays.
 
     summed: sum the gradients (T, M) over the tasks
     It is recorded and replayed, with the same bits, unless the options switch that off.
