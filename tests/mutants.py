@@ -1052,8 +1052,8 @@ MUTATIONS = [
     Mutation(
         "a best theta from after the checkpoint, where no metrics are",
         "harness/checkpoints.py",
-        "if kept.iteration <= iteration:",
-        "if True:",
+        "early = kept.iteration <= iteration",
+        "early = True",
         "harness/test_checkpoints.py",
     ),
     Mutation(

@@ -22,6 +22,7 @@ from tinymaml.errors import UsageError
 MOST = 10**6
 # Ranges that many options have.
 COUNT = {"least": 1, "most": MOST}
+SAMPLE = {"least": 2, "most": MOST}  # with an interval
 WIDTHS = {"least": 1, "most": 10**4}
 STEPS = {"least": 0, "most": 1000}
 SEEDS = {"least": 0, "most": 2**64 - 1}

@@ -8,35 +8,19 @@ from typing import Any
 
 import click
 
-from tinymaml.cli.options import (
-    DATA,
-    FALLBACK,
-    JSON,
-    LAST,
-    QUIET,
-    WORKERS,
-    Value,
-    asked,
-    switch,
-)
+from tinymaml.cli.options import DATA, FALLBACK, JSON, LAST, QUIET, WORKERS, Value, asked
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, results, runs
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.results import Result
-from tinymaml.options import COUNT, MOST, STEPS
+from tinymaml.options import COUNT, SAMPLE, STEPS
 from tinymaml.report import tables
 from tinymaml.speed.workers import engine
 
 
-SPLITS, ALONE = (
-    click.Choice(["train", "val", "test"]),
-    click.Choice(["last", "all", "none"]),
-)
 OPTIONS = (
-    asked(
-        "--tasks", Value(int, least=2, most=MOST), "number of held-out tasks  [as the run]"
-    ),
+    asked("--tasks", Value(int, **SAMPLE), "number of held-out tasks  [as the run]"),
     asked("--steps", Value(int, **STEPS), "number of gradient steps  [as the run]"),
     asked(
         "--shots",
@@ -44,16 +28,15 @@ OPTIONS = (
         "support examples per class, if other than in training",
         metavar="K,K,...",
     ),
-    asked("--split", SPLITS, "split of the tasks", "test"),
+    asked("--split", click.Choice(["train", "val", "test"]), "split of the tasks", "test"),
     asked(
         "--alone",
-        ALONE,
-        "score every query example on its own too, after these steps, for nets whose batch"
-        " norm lets it see the others",
+        click.Choice(["last", "all", "none"]),
+        "also score each query example alone after these steps, for nets with batch norm",
         "last",
     ),
     JSON,
-    switch("--markdown as_markdown", "print Markdown"),
+    asked("--markdown as_markdown", None, "print Markdown"),
 )
 
 
@@ -75,8 +58,11 @@ def evaluate(
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other")
     paths = [path for name in run for path in runs.members(checkpoints.locate(name))]
-    which = given["last"], given["fallback"]
-    opened = [(path, *open_run(path, given["data"], *which)) for path in paths]
+    opened = []
+    for path in paths:
+        config = runs.read_config(path, given["data"])
+        theta = checkpoints.load(path, config, given["last"], given["fallback"])
+        opened.append((path, config, theta))
     groups = results.alike([(path, config) for path, config, _ in opened])
     with engine(given["workers"]) as pool:
         found = [scored([opened[i] for i in group], given, pool) for group in groups]
@@ -91,14 +77,6 @@ def evaluate(
         click.echo("\n\n".join(map("{}\n{}".format, titles, texts)))
 
 
-def open_run(
-    path: Path, data: str | None, last: bool, fallback: bool
-) -> tuple[Config, Kept]:
-    """Return a run's configuration, with another data file if given, and its theta."""
-    config = runs.read_config(path, data)
-    return config, checkpoints.load(path, config, last, fallback)
-
-
 def scored(
     group: list[tuple[Path, Config, Kept]], given: dict[str, Any], pool: Executor
 ) -> list[Result]:
@@ -109,18 +87,18 @@ def scored(
     alone = {"last": [steps], "all": range(steps + 1), "none": []}[given["alone"]]
     if given["shots"] and "shots" not in first.options:
         raise UsageError(f"{first.name} has no --shots")
-    found = []
-    for shots in given["shots"] or [None]:
-        each = []
-        for path, config, theta in group:
-            result = results.judge(
-                config, theta, given["split"], tasks, steps, alone, pool, shots
-            )
-            if results.is_final(result) and not given["last"]:
-                tables.keep(path, result)
-            each.append(result)
-        found.append(results.pooled(each))
-    return found
+    how = given["split"], tasks, steps, alone, pool
+
+    def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
+        result = results.judge(config, theta, *how, shots)
+        if results.is_final(result) and not given["last"]:
+            tables.keep(path, result)
+        return result
+
+    return [
+        results.pooled([one(*opened, shots) for opened in group])
+        for shots in given["shots"] or [None]
+    ]
 
 
 @click.command(params=[LAST, FALLBACK])
@@ -134,7 +112,9 @@ def export(run: str, folder: Path, last: bool, fallback: bool) -> None:
 
     Example: tinymaml export runs/omniglot-1 omniglot-5w1s
     """
-    config, theta = open_run(checkpoints.locate(run), None, last, fallback)
+    path = checkpoints.locate(run)
+    config = runs.read_config(path)
+    theta = checkpoints.load(path, config, last, fallback)
     if (folder / runs.CONFIG).exists():
         raise WorldError(f"{str(folder)!r} already holds a run")
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tinymaml.algorithms import ALGORITHMS
-from tinymaml.cli.options import JSON, switch
+from tinymaml.cli.options import JSON, asked
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
 from tinymaml.options import Option, flag, flags, options_of, shown
@@ -20,7 +20,7 @@ COLUMNS = ("algorithm", "meta-learns", "adapts", "relative cost", "source")
 
 
 @click.command(
-    "list", params=[switch("--presets published", "list published settings"), JSON]
+    "list", params=[asked("--presets published", None, "list published settings"), JSON]
 )
 @click.argument("name", required=False, type=click.Choice([*MODULES, *ALGORITHMS]))
 def list_command(name: str | None, published: bool, as_json: bool) -> None:

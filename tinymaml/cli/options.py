@@ -51,9 +51,6 @@ class Workers(Value):
         return super().convert(value, param, context)
 
 
-# ----- Commands with the options of an experiment and an algorithm -----
-
-
 class Command(click.Command):
     """The command of an experiment and an algorithm; it explains unknown options."""
 
@@ -62,16 +59,14 @@ class Command(click.Command):
         self.unknown = partial(kind.unknown, record)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Parse as click does."""
+        """Parse as click does, with another message about an unknown option."""
         try:
             return super().parse_args(context, args)
         except click.NoSuchOption as error:
             if not error.option_name.startswith("--"):
                 raise
-            name, *names = (
-                text[2:].replace("-", "_")
-                for text in (error.option_name, *(param.opts[0] for param in self.params))
-            )
+            flags = error.option_name, *(param.opts[0] for param in self.params)
+            name, *names = (flag[2:].replace("-", "_") for flag in flags)
             raise click.UsageError(self.unknown(name, names), context) from error
 
 
@@ -143,18 +138,12 @@ def option_of(kind: type[Config], option: Option) -> click.Option:
     )
 
 
-# ----- Options that commands share -----
-
-
 def asked(names: str, kind: Any, help: str, default: Any = None, **more: Any) -> Any:
-    """Return a click option, which shows its default if it has one."""
+    """Return a click option that shows its default, if any. kind: None for a flag."""
     default = {} if default is None else {"default": default, "show_default": True}
-    return click.Option(names.split(), type=kind, help=help, **default, **more)
-
-
-def switch(names: str, help: str) -> click.Option:
-    """Return a click flag."""
-    return click.Option(names.split(), is_flag=True, help=help)
+    return click.Option(
+        names.split(), type=kind, is_flag=kind is None, help=help, **default, **more
+    )
 
 
 WORKERS = asked(
@@ -164,14 +153,11 @@ WORKERS = asked(
     1,
     metavar="N",
 )
-QUIET = switch("--quiet", "show no progress on stderr")
+QUIET = asked("--quiet", None, "show no progress on stderr")
 DATA = asked("--data", Value(str), "data file, if it has moved")
-LAST = switch("--last", "use the last theta, not the best on validation tasks")
-FALLBACK = switch("--fallback", "use an older theta when the newest is damaged")
-JSON = switch("--json as_json", "print JSON")
-
-
-# ----- Configuration files -----
+LAST = asked("--last", None, "use the last theta, not the best on validation tasks")
+FALLBACK = asked("--fallback", None, "use an older theta when the newest is damaged")
+JSON = asked("--json as_json", None, "print JSON")
 
 
 def read_file(file: str) -> dict[str, Any]:
@@ -182,7 +168,7 @@ def read_file(file: str) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_FILE:
         raise UsageError(f"--config {file!r} is too large")
     try:
-        found = tomllib.loads(path.read_bytes().decode("utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {file!r}: {error}") from error
     return {key.replace("-", "_"): value for key, value in found.items()}

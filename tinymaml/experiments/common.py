@@ -21,6 +21,7 @@ from tinymaml.options import (
     MANNER,
     NET,
     POSITIVE,
+    SAMPLE,
     SCHEDULE,
     SEED,
     SEEDS,
@@ -41,7 +42,6 @@ from tinymaml.published import presets
 # A number of iterations, and how often something is done.
 LONG = {"least": 0, "most": 10**8}
 EVERY = {"least": 1, "most": 10**8}
-SAMPLE = COUNT | {"least": 2}  # for an interval
 
 # The decorator of a class of options: `Config` makes its instances.
 configuration = dataclass(frozen=True, init=False)

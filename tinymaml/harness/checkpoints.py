@@ -18,7 +18,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,6 @@ from tinymaml.optim import Moments, State
 
 
 Array = np.ndarray
-T = TypeVar("T")
-
 FORMAT = 1
 OVERHEAD = 2**16  # bytes; more than a file of ours has besides its vectors
 PREFIX, FOLDER = "kept:", Path(__file__).parents[1] / "kept"
@@ -52,7 +50,7 @@ class Kept(NamedTuple):
 
 
 def size(config: Config) -> int:
-    """Return M, the number of meta-learned numbers of a run."""
+    """Return M, the size of everything meta-learned."""
     return config.method.size(problem(config))
 
 
@@ -109,9 +107,8 @@ def better(config: Config, best: Kept | None, now: Kept) -> Kept | None:
     """Return the one of two with the better finite validation score; if equal, `best`."""
     if not math.isfinite(now.validation):
         return best
-    if best is None or config.score.better(now.validation, best.validation):
-        return now
-    return best
+    won = best is None or config.score.better(now.validation, best.validation)
+    return now if won else best
 
 
 def best_of(
@@ -129,12 +126,10 @@ def best_of(
     faults: list[str] = []
     older = None
     for file, kept in whole(files, read_theta, config, faults):
-        if known and kept.iteration == chosen:
-            return (file, kept), []
-        if kept.iteration <= iteration:  # a later one has no checkpoint
-            older = older or (file, kept)
-            if not known:
-                break
+        early = kept.iteration <= iteration  # a later one has no checkpoint
+        if kept.iteration == chosen if known else early:
+            return (file, kept), [] if known else faults
+        older = older or ((file, kept) if early else None)
     if known and not faults:
         faults.append(f"{str(files[0])!r} is not of iteration {chosen}, the best")
     return older, faults
@@ -230,11 +225,8 @@ def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path
 
 
 def whole(
-    files: Sequence[Path],
-    read: Callable[[Path, Config], T],
-    config: Config,
-    faults: list[str],
-) -> Iterator[tuple[Path, T]]:
+    files: Sequence[Path], read: Callable, config: Config, faults: list[str]
+) -> Iterator[tuple[Path, Any]]:
     """Yield the files that exist and can be read, with their content.
 
     faults: gains a line for each file that is damaged or does not fit the run
