@@ -598,8 +598,8 @@ MUTATIONS = [
     Mutation(
         "another default loses the range",
         "options.py",
-        "metadata={**old.metadata, **changes}",
-        'metadata={**old.metadata, **changes, "limits": {}}',
+        "metadata=changes)",
+        'metadata={**changes, "limits": {}})',
         "test_options.py",
     ),
     Mutation(
@@ -619,7 +619,7 @@ MUTATIONS = [
     Mutation(
         "another algorithm keeps the former's defaults",
         "experiments/common.py",
-        " and former.get(name) != value",
+        " if former.get(k) != before[k]",
         "",
         "experiments/test_experiments.py",
     ),
@@ -1693,8 +1693,8 @@ MUTATIONS = [
     Mutation(
         "a run that is damaged for want of its algorithm's file",
         "harness/runs.py",
-        "except (UsageError, WorldError) as error:\n            fault",
-        "except ZeroDivisionError as error:\n            fault",
+        "except (UsageError, WorldError) as error:\n        return str(error)",
+        "except ZeroDivisionError as error:\n        return str(error)",
         "algorithms/test_own.py",
     ),
     Mutation(
@@ -1728,7 +1728,7 @@ MUTATIONS = [
     Mutation(
         "models as large as one likes",
         "harness/plan.py",
-        "if count > MOST_PARAMETERS:",
+        "if (count := checkpoints.size(config)) > MOST_PARAMETERS:",
         "if False:",
         "harness/test_plan.py",
     ),

@@ -29,6 +29,7 @@ SEEDS = {"least": 0, "most": 2**64 - 1}
 FACTOR = {"least": 0, "most": 1e9}
 POSITIVE = {"above": 0, "most": 1e9}
 
+NUMBER = {int: "an integer", float: "a number"}
 # The published figures that an option's value is compared with.
 EVERY, OWN, NONE = "of every method", "of the run's own method", "none"
 
@@ -61,9 +62,7 @@ SCHEDULE = Role(False, False, True, True)  # when files are written; the last bi
 TESTING = Role(False, False, False, True)  # how a run is tested
 SEED = Role(False, False, True, False)
 PLACE = Role(True, False, False, False)  # where the data are
-MANNER = Role(
-    False, False, False, False
-)  # how a run is carried out; no effect on the result
+MANNER = Role(False, False, False, False)  # no effect on the result
 
 
 class Values(NamedTuple):
@@ -101,7 +100,7 @@ class Values(NamedTuple):
                 raise ValueError(text)
             value = self.kind(text)
         except ValueError as error:
-            raise ValueError(f"{text!r} is not {_article(self.noun)}") from error
+            raise ValueError(f"{text!r} is not {NUMBER[self.kind]}") from error
         return self.checked(value)
 
     def checked(self, value: Any) -> Any:
@@ -129,7 +128,7 @@ class Values(NamedTuple):
     def _number(self, value: Any) -> float:
         taken = numbers.Integral if self.kind is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, taken):
-            raise ValueError(f"{value!r} is not {_article(self.noun)}")
+            raise ValueError(f"{value!r} is not {NUMBER[self.kind]}")
         if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
         given = str(value).removesuffix(".0")  # -1 and -1.0 are refused in the same words
@@ -166,11 +165,10 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def redefault(kind: type, name: str, default: Any, source: str = "", help: str = "") -> Any:
-    """Return the option `name` of `kind` with another default, source and help."""
-    old = next(field for field in dataclasses.fields(kind) if field.name == name)
+def redefault(default: Any, source: str = "", help: str = "") -> Any:
+    """Return an inherited option with another default and source, and perhaps help."""
     changes = {"source": source, **({"help": help} if help else {})}
-    return dataclasses.field(default=default, metadata={**old.metadata, **changes})
+    return dataclasses.field(default=default, metadata=changes)
 
 
 @lru_cache
@@ -178,7 +176,10 @@ def options_of(kind: type) -> dict[str, Option]:
     """Return the options of a dataclass by name: its fields that have a help."""
     hints, options = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
-        name, hint, metadata = field.name, hints[field.name], {**field.metadata}
+        name, hint, metadata = field.name, hints[field.name], {}
+        for base in reversed(kind.__mro__):
+            if name in (fields := getattr(base, "__dataclass_fields__", {})):
+                metadata |= fields[name].metadata
         if metadata:
             values = Values(typing.get_origin(hint) or hint, **metadata.pop("limits"))
             options[name] = Option(name, field.default, values, **metadata)
@@ -221,12 +222,6 @@ def shown(value: Any) -> str:
 def flags(values: Mapping[str, Any]) -> str:
     """Return options and their values as one would type them."""
     return " ".join(
-        flag(name if value else f"no_{name}")
-        if isinstance(value, bool)
-        else f"{flag(name)} {shown(value)}"
-        for name, value in values.items()
+        flag(k if x else f"no_{k}") if isinstance(x, bool) else f"{flag(k)} {shown(x)}"
+        for k, x in values.items()
     )
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -242,8 +242,8 @@ def deaf(number):
 
 if __name__ == "__main__":
     number, program.GRACE = int(sys.argv[1]), int(sys.argv[2])
-    import tinymaml.cli
-    tinymaml.cli.run = lambda: deaf(number)
+    import tinymaml.cli.main
+    tinymaml.cli.main.run = lambda: deaf(number)
     program.main()
 """
 

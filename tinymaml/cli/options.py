@@ -140,10 +140,11 @@ def option_of(kind: type[Config], option: Option) -> click.Option:
 
 def asked(names: str, kind: Any, help: str, default: Any = None, **more: Any) -> Any:
     """Return a click option that shows its default, if any. kind: None for a flag."""
-    default = {} if default is None else {"default": default, "show_default": True}
-    return click.Option(
-        names.split(), type=kind, is_flag=kind is None, help=help, **default, **more
-    )
+    if default is not None:
+        more |= {"default": default, "show_default": True}
+    if kind is None:
+        more["is_flag"] = True
+    return click.Option(names.split(), type=kind, help=help, **more)
 
 
 WORKERS = asked(

@@ -150,9 +150,7 @@ class Config:
     @classmethod
     def restored(cls, options: Mapping[str, Any]) -> Config:
         """Return the configuration of `values`; its algorithm need not use every option."""
-        config = object.__new__(cls)
-        config._fill(options, {})
-        return config
+        return object.__new__(cls)._fill(options, {})
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy with some options changed. Raises UsageError as the constructor.
@@ -160,19 +158,15 @@ class Config:
         With another algorithm, options that both have keep their values, except defaults
         of the former algorithm.
         """
-        config, before = object.__new__(type(self)), self.values()
+        before = self.values()
         if changes.get("algorithm", self.algorithm) != self.algorithm:
             options = self.options_for(algorithm_of(type(self), changes["algorithm"]))
             former = self.method.defaults(before)
-            before = {
-                name: value
-                for name, value in before.items()
-                if name in options and self.uses(name) and former.get(name) != value
-            }
-        config._fill(before, changes)
-        return config
+            kept = [k for k in before if k in options and self.uses(k)]
+            before = {k: before[k] for k in kept if former.get(k) != before[k]}
+        return object.__new__(type(self))._fill(before, changes)
 
-    def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
         """Set every option: as given, else as before, else the default."""
         kind = type(self)
         name = given.get("algorithm", before.get("algorithm", kind.algorithm))
@@ -197,13 +191,14 @@ class Config:
         values |= given
         for key in given:
             if not _uses(record, key, values):
-                unless = " unless --no-tune" if key == "alpha" else ""
-                effect = f"has no effect with --algorithm {name}{unless}"
+                effect = f"has no effect with --algorithm {name}"
+                effect += " unless --no-tune" if key == "alpha" else ""
                 raise UsageError(f"{flag(key)} {effect}")
         own = {key: values.pop(key) for key in options_of(record.options)}
         self.__dict__.update(values, own=record.options(**own))
         if reason := record.refuses(self):
             raise UsageError(reason)
+        return self
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__.get("own")
@@ -223,10 +218,9 @@ class Config:
     def unknown(cls, record: Algorithm, name: str, names: Iterable[str]) -> str:
         """Return the message about an unknown option: who has it, or a similar name."""
         rows = map(algorithms.find, algorithms.available(cls.setting, cls.offers))
-        owners = [row.name for row in rows if name in options_of(row.options)]
-        if not owners:
+        owner = " or ".join(x.name for x in rows if name in options_of(x.options))
+        if not owner:
             return unknown(name, names)
-        owner = " or ".join(owners)
         return f"{flag(name)}: an option of --algorithm {owner}, not of {record.name}"
 
     @property
@@ -249,16 +243,11 @@ class Config:
 
     def differences(self) -> dict[str, Any]:
         """Return the options in use that differ from the preset, or from the defaults."""
-        usual = {name: one.default for name, one in self.options.items()}
-        usual |= self.method.defaults(self.values())
+        usual, values = {k: one.default for k, one in self.options.items()}, self.values()
+        usual |= self.method.defaults(values)
         if self.preset != "none":
-            usual |= presets.column(self.name, self.preset, self.values())
-        values = self.values()
-        return {
-            name: value
-            for name, value in values.items()
-            if value != usual[name] and _uses(self.method, name, values)
-        }
+            usual |= presets.column(self.name, self.preset, values)
+        return {k: x for k, x in values.items() if x != usual[k] and self.uses(k)}
 
     @property
     def is_original(self) -> bool:

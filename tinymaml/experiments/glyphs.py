@@ -26,9 +26,9 @@ class Glyphs(Images):
     name: ClassVar[str] = "glyphs"
     title: ClassVar[str] = "Glyphs"
 
-    iterations: int = redefault(Images, "iterations", 500)
-    filters: int = redefault(Images, "filters", 32)
-    checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
+    iterations: int = redefault(500)
+    filters: int = redefault(32)
+    checkpoint_every: int = redefault(100)
 
 
 CONFIG = Glyphs

@@ -44,10 +44,8 @@ class Images(Config):
         least=-1,
         most=MOST,
     )
-    validate_every: int = redefault(Config, "validate_every", 250)
+    validate_every: int = redefault(250)
     alpha: float = redefault(
-        Config,
-        "alpha",
         0.4,
         "main.py:11, where the loss is a sum over shots: 2.0 on the mean",
         "inner-loop learning rate, on the loss that --inner-loss names",

@@ -28,19 +28,15 @@ class MiniImageNet(Images):
     title: ClassVar[str] = "mini-ImageNet"
     test_chunk: ClassVar[int] = 2  # a task is large; more would fill the memory
 
-    iterations: int = redefault(Images, "iterations", 10000, "60,000 in main.py:17")
-    tasks: int = redefault(Images, "tasks", 4, "main.py:17, :20")
-    queries: int = redefault(
-        Images, "queries", 15, "main.py:247; main.py:249 has --test-queries -1"
-    )
-    alpha: float = redefault(
-        Images, "alpha", 0.01, "main.py:17, on a sum over shots: 0.05 on the mean"
-    )
-    inner_steps: int = redefault(Images, "inner_steps", 5, "main.py:17, :20")
-    net: str = redefault(Images, "net", "pooled", "section 5.2 of the paper")
-    filters: int = redefault(Images, "filters", 32, "section 5.2")
-    chunk: int = redefault(Images, "chunk", 1)
-    checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
+    iterations: int = redefault(10000, "60,000 in main.py:17")
+    tasks: int = redefault(4, "main.py:17, :20")
+    queries: int = redefault(15, "main.py:247; main.py:249 has --test-queries -1")
+    alpha: float = redefault(0.01, "main.py:17, on a sum over shots: 0.05 on the mean")
+    inner_steps: int = redefault(5, "main.py:17, :20")
+    net: str = redefault("pooled", "section 5.2 of the paper")
+    filters: int = redefault(32, "section 5.2")
+    chunk: int = redefault(1)
+    checkpoint_every: int = redefault(100)
     data: str = option("", "data file that data_scripts/miniimagenet.py writes", role=PLACE)
 
     @property

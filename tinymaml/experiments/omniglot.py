@@ -19,7 +19,7 @@ class Omniglot(Images):
     name: ClassVar[str] = "omniglot"
     title: ClassVar[str] = "Omniglot"
 
-    iterations: int = redefault(Images, "iterations", 10000, "60,000 in main.py:11")
+    iterations: int = redefault(10000, "60,000 in main.py:11")
     data: str = option("", "data file that data_scripts/omniglot.py writes", role=PLACE)
     split: str = option(
         "finn",

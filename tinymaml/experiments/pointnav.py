@@ -36,10 +36,8 @@ class PointNav(Config):
     setting: ClassVar[str] = RL
     offers: ClassVar[tuple[str, ...]] = ("task parameters",)
 
-    iterations: int = redefault(Config, "iterations", 500, "A.2")
+    iterations: int = redefault(500, "A.2")
     tasks: int = redefault(
-        Config,
-        "tasks",
         40,
         "maml_trpo_point.py:20; A.2 has 20, where one seed of five diverged",
         "goals in a meta-batch",
@@ -56,7 +54,7 @@ class PointNav(Config):
         "point_env_randgoal.py:39-42; the paper's A.2 squares the distance",
         choices=tuple(pointnav.REWARDS),
     )
-    alpha: float = redefault(Config, "alpha", 0.1, "A.2")
+    alpha: float = redefault(0.1, "A.2")
     trajectories: int = option(
         20, "trajectories per task and step in training", "A.2", **COUNT
     )
@@ -87,13 +85,11 @@ class PointNav(Config):
         least=1,
         most=10**5,
     )
-    chunk: int = redefault(Config, "chunk", 10)
-    checkpoint_every: int = redefault(Config, "checkpoint_every", 10)
-    validation_tasks: int = redefault(Config, "validation_tasks", 40)
-    test_tasks: int = redefault(
-        Config, "test_tasks", 40, "test_maml_point.py", "number of test goals"
-    )
-    test_steps: int = redefault(Config, "test_steps", 4, "test_maml_point.py")
+    chunk: int = redefault(10)
+    checkpoint_every: int = redefault(10)
+    validation_tasks: int = redefault(40)
+    test_tasks: int = redefault(40, "test_maml_point.py", "number of test goals")
+    test_steps: int = redefault(4, "test_maml_point.py")
     test_trajectories: int = option(
         40,
         "trajectories per task and step at test time",

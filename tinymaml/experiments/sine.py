@@ -23,15 +23,12 @@ class Sine(Config):
     offers: ClassVar[tuple[str, ...]] = ("regression", "task parameters")
     shown_steps: ClassVar[tuple[int, ...]] = (0, 1, 2, 5, 10)
 
-    iterations: int = redefault(Config, "iterations", 12000, "70,000 in main.py:4")
+    iterations: int = redefault(12000, "70,000 in main.py:4")
     inner_steps: int = redefault(
-        Config,
-        "inner_steps",
-        2,
-        "the paper has 1, after which further steps diverge on a few tasks in a hundred",
+        2, "the paper has 1, after which further steps diverge on a few tasks in a hundred"
     )
-    tasks: int = redefault(Config, "tasks", 25, "main.py:4")
-    alpha: float = redefault(Config, "alpha", 0.01, "the paper; main.py:52 has 0.001")
+    tasks: int = redefault(25, "main.py:4")
+    alpha: float = redefault(0.01, "the paper; main.py:52 has 0.001")
     shots: int = option(
         10, "support points of a task", "the paper: 5, 10 or 20", role=TASK, **COUNT
     )
@@ -41,7 +38,7 @@ class Sine(Config):
     hidden: tuple[int, ...] = option(
         (40, 40), "widths of the hidden layers", "section 5.1", role=NET, **WIDTHS
     )
-    chunk: int = redefault(Config, "chunk", 25)
+    chunk: int = redefault(25)
 
 
 CONFIG = Sine

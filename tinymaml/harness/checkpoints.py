@@ -93,13 +93,8 @@ def _packed_theta(config: Config, kept: Kept) -> bytes:
 
 def _packed(config: Config, iteration: int, arrays: Mapping[str, Array]) -> bytes:
     """Return the bytes of a file without pickle; the same arrays give the same bytes."""
-    buffer, name = io.BytesIO(), np.str_(config.name)
-    head = {
-        "format": np.int64(FORMAT),
-        "experiment": name,
-        "iteration": np.int64(iteration),
-    }
-    np.savez(buffer, **head, **arrays)
+    buffer, name, number = io.BytesIO(), np.str_(config.name), np.int64(iteration)
+    np.savez(buffer, format=np.int64(FORMAT), experiment=name, iteration=number, **arrays)
     return buffer.getvalue()
 
 
@@ -164,9 +159,8 @@ def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
                 os.replace(best[0], path / BEST)
             return state, best and best[1]
     if faults:
-        raise WorldError(
-            f"{_joined(faults)}; no checkpoint is left that has its best theta"
-        )
+        end = "no checkpoint is left that has its best theta"
+        raise WorldError(f"{_joined(faults)}; {end}")
     return None, None
 
 
@@ -217,10 +211,7 @@ def locate(name: str) -> Path:
 
 
 def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path, State]]:
-    """Yield the whole checkpoints of a run, newest first, as `whole` does.
-
-    A run that was killed during a save may have only the previous one.
-    """
+    """Yield the whole checkpoints of a run, newest first; a killed run may have only one."""
     return whole((path / CHECKPOINT, path / PREVIOUS), read_state, config, faults)
 
 

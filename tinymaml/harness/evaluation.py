@@ -1,7 +1,6 @@
 """Held-out tasks: the score after each gradient step, with its interval.
 
-The tasks are a fixed list, the same for every run and seed. The hash of two lists is equal
-when the lists are.
+The tasks are a fixed list, the same for every run and seed. Equal lists have equal hashes.
 """
 
 from __future__ import annotations
@@ -119,10 +118,8 @@ def tuning_remarks(config: Config, steps: int) -> list[str]:
     if config.uses("alpha") or not steps:
         return []
     edge = ", at an end of the range" * (config.alpha in (STEP_SIZES[0], STEP_SIZES[-1]))
-    return [
-        f"step size {config.alpha:g}, the best of {len(STEP_SIZES)} on"
-        f" {config.validation_tasks} validation tasks{edge}"
-    ]
+    best = f"step size {config.alpha:g}, the best of {len(STEP_SIZES)}"
+    return [f"{best} on {config.validation_tasks} validation tasks{edge}"]
 
 
 def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str:

@@ -36,7 +36,7 @@ def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
             raise WorldError(f"{str(folder)!r} holds runs of several seeds")
         return Plan(folder, [(folder, config)])
     planned = [
-        (runs.seed_folder(folder, seed), config.with_changes({"seed": seed}))
+        (folder / f"{runs.SEED}{seed}", config.with_changes({"seed": seed}))
         for seed in range(config.seed, config.seed + seeds)
     ]
     for path, wanted in planned:
@@ -64,6 +64,5 @@ def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
 
 def check_size(config: Config) -> None:
     """Raise UsageError when the options do not fit the data or ask for a huge model."""
-    count = checkpoints.size(config)
-    if count > MOST_PARAMETERS:
+    if (count := checkpoints.size(config)) > MOST_PARAMETERS:
         raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")

@@ -1,10 +1,10 @@
-"""The run folder: configuration, metrics and checkpoints, each whole at any time.
+"""The run folder and its files, each whole at any time.
 
-    config.json             experiment, options, versions
-    metrics.jsonl           one line an iteration
-    evaluation.json         the result on held-out tasks
-    checkpoint.npz          the state after an iteration; checkpoint.previous.npz before it
-    lock                    held while a process works on the run
+    config.json       experiment, options, versions
+    metrics.jsonl     one line an iteration
+    evaluation.json   the result on held-out tasks
+    lock              held while a process works on the run
+    *.npz             see checkpoints.py
 
 A file is written beside its place, synced and moved there.
 """
@@ -52,11 +52,6 @@ def new_folder(out: str | None, name: str) -> Path:
     if (path / CONFIG).exists():
         raise WorldError(f"{out!r} already holds a run; resume it with --resume {out}")
     return path
-
-
-def seed_folder(path: Path, seed: int) -> Path:
-    """Return the folder of one seed's run in the common folder of several seeds."""
-    return path / f"{SEED}{seed}"
 
 
 def members(path: Path) -> list[Path]:
@@ -123,31 +118,30 @@ def read_config(path: Path, data: str | None = None) -> Config:
     data: the data file, when it has moved
     Raises WorldError when no run can be read, UsageError when it has no data file.
     """
-    config = _read_config(path)
-    if data is None:
-        return config
-    if "data" not in config.options:
-        raise UsageError(f"a run of {config.name} has no data file")
-    return config.with_changes({"data": data})
-
-
-def _read_config(path: Path) -> Config:
     try:
         found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind, options = MODULES[found["experiment"]].CONFIG, found["options"]
-        fault = ""
-        try:
-            if re.fullmatch(algorithms.OWN, options["algorithm"]):
-                algorithms.find(options["algorithm"])
-        except (UsageError, WorldError) as error:
-            fault = str(error)
-        if not fault:
-            return kind.restored(older.translated(options))
+        own = re.fullmatch(algorithms.OWN, options["algorithm"])
+        if not (fault := _fault(options["algorithm"]) if own else ""):
+            config = kind.restored(older.translated(options))
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
-    raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
+    if fault:
+        raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
+    if data is not None and "data" not in config.options:
+        raise UsageError(f"a run of {config.name} has no data file")
+    return config if data is None else config.with_changes({"data": data})
+
+
+def _fault(algorithm: str) -> str:
+    """Return the reason why a user's own algorithm cannot be used, "" if none."""
+    try:
+        algorithms.find(algorithm)
+    except (UsageError, WorldError) as error:
+        return str(error)
+    return ""
 
 
 def changed_algorithm(path: Path, config: Config) -> bool:
