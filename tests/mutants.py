@@ -1192,8 +1192,8 @@ MUTATIONS = [
     Mutation(
         "batch-norm offsets adapted though they should not be",
         "experiments/images.py",
-        "fixed = () if config.adapt_norm else model.norm",
-        "fixed = ()",
+        "() if config.adapt_norm else model.norm",
+        "()",
         "experiments/test_experiments.py",
     ),
     # ----- meta-policy-gradients -----

@@ -187,10 +187,7 @@ def options_of(kind: type) -> dict[str, Option]:
 
 
 def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given values in their options' types.
-
-    Raises UsageError for an unknown name or a value that the option cannot have.
-    """
+    """Return values in their options' types. Raises UsageError for a bad name or value."""
     found = {}
     for name, value in given.items():
         if name not in options:

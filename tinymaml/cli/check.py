@@ -17,10 +17,7 @@ from tinymaml.options import COUNT, SEEDS
 
 
 STEPS = asked(
-    "--steps inner_steps",
-    Value(int, least=0, most=100),
-    "number of inner gradient steps, K",
-    1,
+    "--steps inner_steps", Value(int, least=0, most=100), "inner gradient steps, K", 1
 )
 TASKS = asked("--tasks", Value(int, **COUNT), "number of tasks", 2)
 # Small nets with the operations of every experiment; they take seconds.
@@ -50,11 +47,7 @@ def check_command(kind: type[Config], record: Algorithm) -> click.Command:
 
 
 @click.group(
-    "check",
-    cls=Experiments,
-    make=check_command,
-    invoke_without_command=True,
-    params=[JSON],
+    "check", cls=Experiments, make=check_command, invoke_without_command=True, params=[JSON]
 )
 @click.pass_context
 def check_group(context: click.Context, as_json: bool) -> None:

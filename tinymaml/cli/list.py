@@ -39,23 +39,16 @@ def list_command(name: str | None, published: bool, as_json: bool) -> None:
             click.echo("\n\n".join(side_by_side(KINDS[n]) for n in chosen))
     elif as_json:
         kinds = KINDS | {n: row.options for n, row in ALGORITHMS.items()}
-        found = {
-            n: {key: option.default for key, option in options_of(kind).items()}
-            for n, kind in kinds.items()
-        }
+        known = {n: options_of(kind) for n, kind in kinds.items()}
+        found = {n: {k: o.default for k, o in row.items()} for n, row in known.items()}
         click.echo(json.dumps(found[name] if name else found, indent=2))
     elif name is None:
-        click.echo(f"experiments\n{experiments()}\n\n{algorithms()}")
+        lines = [f"  {n:<14} {kind.__doc__.splitlines()[0]}" for n, kind in KINDS.items()]
+        click.echo("\n".join(["experiments", *lines, "", algorithms()]))
     else:
         kind = KINDS[name] if name in KINDS else ALGORITHMS[name].options
         lines = [_described(option) for option in options_of(kind).values()]
         click.echo("\n".join(lines) or f"{name} has no options of its own")
-
-
-def experiments() -> str:
-    """Return the experiments, a line each."""
-    lines = [f"  {n:<14} {kind.__doc__.splitlines()[0]}" for n, kind in KINDS.items()]
-    return "\n".join(lines)
 
 
 def algorithms() -> str:

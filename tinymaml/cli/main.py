@@ -53,10 +53,7 @@ for command in (train, chain_command, check_group, evaluate, export, list_comman
     main.add_command(command)
 
 TASK = asked(
-    "--task",
-    Value(int, least=0, most=MOST),
-    "number of the held-out task to show, in the fixed list",
-    0,
+    "--task", Value(int, least=0, most=MOST), "number of the held-out task to show", 0
 )
 
 

@@ -29,10 +29,7 @@ from tinymaml.speed.workers import engine
 OUT = asked("--out", Value(str), "folder of the new run  [runs/NAME-N]")
 RESUME = asked("--resume", Value(str), "resume this run", metavar="RUN")
 SEEDS = asked(
-    "--seeds",
-    Value(int, least=1, most=1000),
-    "number of runs, of this seed and the next ones, each in its own folder",
-    1,
+    "--seeds", Value(int, least=1, most=1000), "number of runs, of consecutive seeds", 1
 )
 FILE = asked(
     "--config config_file",

@@ -25,10 +25,9 @@ MODULES = {
 
 @lru_cache(maxsize=2)
 def problem(config: Config) -> Problem:
-    """Set up the experiment of `config`; cached, so that a worker process does it once.
+    """Set up the experiment of `config`; a worker process does it once.
 
-    Raises UsageError when options do not fit each other or the data, WorldError when
-    the data cannot be read.
+    Raises UsageError when options do not fit the data, WorldError when these are damaged.
     """
     found = MODULES[config.name].setup(config)
     if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision

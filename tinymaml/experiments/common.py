@@ -51,10 +51,9 @@ configuration = dataclass(frozen=True, init=False)
 class Config:
     """Options of every experiment; an experiment's own class adds and overrides.
 
-    Values that are not given are the preset's, then the algorithm's defaults, then the
-    defaults here.
-    Raises UsageError for an unknown option, a value out of range, an option that the
-    algorithm does not use, and a preset that does not fit.
+    A value that is not given is the preset's, else the algorithm's default, else the
+    default here. Raises UsageError for an unknown option, a value out of range, an option
+    that the algorithm does not use, and a preset that does not fit.
     """
 
     name: ClassVar[str]
@@ -132,12 +131,10 @@ class Config:
         role=SCHEDULE,
         **LONG,
     )
-    validation_tasks: int = option(
-        200, "number of validation tasks", role=SCHEDULE, **SAMPLE
-    )
+    validation_tasks: int = option(200, "validation tasks", role=SCHEDULE, **SAMPLE)
     test: bool = option(True, "evaluate on test tasks after training", role=MANNER)
     test_tasks: int = option(
-        600, "number of test tasks", "the paper and its code", role=TESTING, **SAMPLE
+        600, "test tasks", "the paper and its code", role=TESTING, **SAMPLE
     )
     test_steps: int = option(
         10, "gradient steps at test time", "section 5.1", role=TESTING, **STEPS
@@ -155,8 +152,7 @@ class Config:
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy with some options changed. Raises UsageError as the constructor.
 
-        With another algorithm, options that both have keep their values, except defaults
-        of the former algorithm.
+        Another algorithm does not take over the former one's own options and defaults.
         """
         before = self.values()
         if changes.get("algorithm", self.algorithm) != self.algorithm:

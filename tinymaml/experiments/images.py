@@ -64,8 +64,7 @@ class Images(Config):
     )
     net: str = option(
         "conv",
-        "conv: strided convolutions; pooled: with max-pooling; dense: layers of"
-        " 256-128-64-64",
+        "conv: strided convolutions; pooled: max-pooling; dense: layers of 256-128-64-64",
         "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
         choices=("conv", "pooled", "dense"),
     )
@@ -87,9 +86,7 @@ class Images(Config):
         most=1.0,
     )
     adapt_norm: bool = option(
-        False,
-        "let the inner loop change batch norm's offsets too",
-        "maml.py of the official code: they are meta-learned only",
+        False, "let inner steps adapt batch norm's offsets", "maml.py: meta-learned only"
     )
 
 
@@ -123,7 +120,7 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
-    fixed = () if config.adapt_norm else model.norm
+    apply, fixed = model.apply, () if config.adapt_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)
@@ -133,12 +130,10 @@ def build(
         alpha=method.step_sizes(model, config.alpha, fixed),
         options=config,
         sample=each(draw),
-        task=lambda episode: as_task(episode, model.apply, inner, outer),
-        score=lambda theta, episode: losses.accuracy(
-            model.apply(theta, episode.x_query), episode.y_query
-        ),
-        score_alone=lambda theta, episode: losses.accuracy(
-            apply_alone(model.apply, theta, episode), episode.y_query
+        task=lambda e: as_task(e, apply, inner, outer),
+        score=lambda theta, e: losses.accuracy(apply(theta, e.x_query), e.y_query),
+        score_alone=lambda theta, e: losses.accuracy(
+            apply_alone(apply, theta, e), e.y_query
         ),
     )
 

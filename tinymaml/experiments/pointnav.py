@@ -88,7 +88,7 @@ class PointNav(Config):
     chunk: int = redefault(10)
     checkpoint_every: int = redefault(10)
     validation_tasks: int = redefault(40)
-    test_tasks: int = redefault(40, "test_maml_point.py", "number of test goals")
+    test_tasks: int = redefault(40, "test_maml_point.py", "test goals")
     test_steps: int = redefault(4, "test_maml_point.py")
     test_trajectories: int = option(
         40,

@@ -59,16 +59,15 @@ def setup(config: Sine) -> Problem:
     def with_parameters(split: str, streams: Streams, tasks: range) -> Episode:
         return sine.show_task(sample(split, streams, tasks), streams, tasks)
 
+    apply = model.apply
     return Problem(
         model=model,
         alpha=method.step_sizes(model, config.alpha, ()),
         options=config,
         sample=with_parameters if method.sees_task else sample,
         plain=sample,
-        task=lambda episode: as_task(episode, model.apply, losses.mse),
-        score=lambda theta, episode: losses.squared_error(
-            model.apply(theta, episode.x_query), episode.y_query
-        ),
+        task=lambda e: as_task(e, apply, losses.mse),
+        score=lambda theta, e: losses.squared_error(apply(theta, e.x_query), e.y_query),
     )
 
 

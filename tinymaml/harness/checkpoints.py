@@ -1,12 +1,10 @@
-"""The .npz files of a run. A file is refused when it is damaged or does not fit the model.
+"""The .npz files of a run, without pickles. Files that are damaged or unfit are refused.
 
-    checkpoint.npz  the state after an iteration; checkpoint.previous.npz is the one before
-    best.npz        the best theta on validation tasks up to the checkpoint;
-                    best.previous.npz is the one before
-    theta.npz       instead of checkpoints, beside a config.json: written by `export`
+    checkpoint.npz, checkpoint.previous.npz   the last saved state, and the one before
+    best.npz, best.previous.npz               the best thetas on validation tasks by then
+    theta.npz                                 in their place: a theta from `export`
 
-Theta stands for everything meta-learned (M,). No file has a pickle. The package has folders
-with a theta.npz, named kept:NAME.
+Theta stands for everything meta-learned (M,). kept:NAME is a folder of the package.
 """
 
 from __future__ import annotations
@@ -67,10 +65,9 @@ def save(path: Path, config: Config, state: State) -> None:
 
 
 def save_best(path: Path, config: Config, best: Kept) -> None:
-    """Write a run's best theta. Call this before the checkpoint of its iteration is saved.
+    """Write a run's best theta, to be followed by the checkpoint of its iteration.
 
-    The one before it is kept: if the process is killed before the checkpoint is written,
-    the run resumes from an earlier one with the best theta of that time.
+    The one before is kept for a resume from an earlier checkpoint, after a kill in between.
     """
     data, file = _packed_theta(config, best), path / BEST
     # A resumed run may find the same theta again; the one before must then stay.
@@ -111,8 +108,8 @@ def best_of(
 ) -> tuple[tuple[Path, Kept] | None, list[str]]:
     """Return the best theta that a run had at an iteration, and its file; None if none.
 
-    A list of faults comes with it. With faults, the theta is an older one, or None. The
-    metrics say of which iteration it must be, if they reach that far.
+    With a list of faults the theta is an older one, or None. The metrics say of which
+    iteration it must be, if they reach that far.
     """
     files = [path / name for name in (BEST, PREVIOUS_BEST) if (path / name).exists()]
     known, chosen = _chosen(path, config, iteration) if files else (True, None)
@@ -144,9 +141,8 @@ def _chosen(path: Path, config: Config, iteration: int) -> tuple[bool, int | Non
 def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
     """Return a run's newest state whose best theta exists too, and that theta.
 
-    A line on stderr reports damaged newer files. The files in use take their places;
-    otherwise the next save would keep the damaged ones.
-    Raises WorldError when there are checkpoints, but none to resume from.
+    The files in use replace newer damaged ones, which the next save would keep; a line on
+    stderr reports it. Raises WorldError when no checkpoint is left to resume from.
     """
     faults: list[str] = []
     for file, state in states(path, config, faults):
@@ -168,7 +164,7 @@ def load(path: Path, config: Config, last: bool = False, fallback: bool = False)
     """Return a run's best theta when validation chose one, else its last.
 
     last: return the last in any case
-    fallback: return an older one when a newer file is damaged, with a line on stderr
+    fallback: where a newer file is damaged, return an older one, with a line on stderr
     Raises WorldError when there is none, or a newer file is damaged.
     """
     if (path / THETA).exists():
@@ -211,7 +207,7 @@ def locate(name: str) -> Path:
 
 
 def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path, State]]:
-    """Yield the whole checkpoints of a run, newest first; a killed run may have only one."""
+    """Yield the whole checkpoints of a run, newest first; a killed run may have one."""
     return whole((path / CHECKPOINT, path / PREVIOUS), read_state, config, faults)
 
 
@@ -250,10 +246,8 @@ def read_theta(file: Path, config: Config) -> Kept:
 def _read(
     file: Path, config: Config, vectors: Sequence[str], others: Sequence[str] = ()
 ) -> dict[str, Array]:
-    """Return the arrays of a file by name.
+    """Return the arrays of a file by name: vectors (M,), and others that a caller checks.
 
-    vectors: names of the arrays (M,) in config's precision
-    others: names of further arrays, which the caller checks
     Raises WorldError when the file is damaged, of another format or experiment, or does
     not fit the model.
     """

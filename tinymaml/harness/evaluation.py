@@ -26,10 +26,7 @@ NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 def evaluate(
     config: Config, w: Array, split: str, tasks: int, steps: int, engine: Executor
 ) -> Array:
-    """Return the score (steps + 1, tasks) of each task after 0, 1, ..., steps steps.
-
-    w: everything meta-learned (M,)
-    """
+    """Return the score (steps + 1, tasks) after 0, 1, ..., steps steps from w (M,)."""
     start = config.method.start(w, problem(config))
     chunks = spans(tasks, config.test_chunk)
     scores = gather(engine, chunk_scores, (config, start, split, steps), chunks)
@@ -41,8 +38,7 @@ def evaluate_alone(
 ) -> Array:
     """Return the score (len(steps), tasks) after those steps, each query on its own.
 
-    w: everything meta-learned (M,). Raises TypeError for a model in which the examples of a
-    batch do not see each other.
+    Raises TypeError for a model in which the examples of a batch do not see each other.
     """
     start = config.method.start(w, problem(config))
     chunks = spans(tasks, config.test_chunk)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from tinymaml.optim import Moments, State, check_dtype
 
 
 Progress = Callable[[int, dict], None]
+# One iteration, by an experiment's setting.
+ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
 
 
 def train(path: Path, config: Config, engine: Executor, progress: Progress) -> State:
@@ -60,7 +62,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                     best = checkpoints.better(config, best, now)
                 metrics.add(record)
                 progress(state.iteration, record)
-                stop = [*asked]  # a signal that comes during the save waits for the next
+                stop = [*asked]  # a signal during the save waits for the next
                 last = stop or state.iteration == config.iterations
                 if last or state.iteration % config.checkpoint_every == 0:
                     metrics.sync()
@@ -81,10 +83,6 @@ def initial_state(config: Config) -> State:
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
-# One iteration, by an experiment's setting.
-ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
-
-
 def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
     """Return the score on validation tasks and half its 95 % interval, if one is due."""
     if not config.validate_every or state.iteration % config.validate_every:
@@ -100,19 +98,13 @@ def validate(config: Config, state: State, engine: Executor) -> dict[str, float]
 def signals() -> Iterator[list[int]]:
     """Collect the first Ctrl-C or SIGTERM in a list; the old handlers take a second one."""
     asked: list[int] = []
+    with ExitStack() as old:
 
-    def note(number: int, frame: object) -> None:
-        asked.append(number)
-        put_back()
+        def note(number: int, frame: object) -> None:
+            asked.append(number)
+            old.close()  # puts the handlers back
 
-    def put_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in before:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old.callback(signal.signal, number, signal.getsignal(number))
             signal.signal(number, note)
         yield asked
-    finally:
-        put_back()

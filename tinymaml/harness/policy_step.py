@@ -43,8 +43,8 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     )
     check_dtype(state.theta, gradient=gradient)  # the line search would convert its step
     gradient = clip(gradient, config.clip)
-    paths = [chunk.path for chunk in chunks]
-    state = state._replace(iteration=state.iteration + 1)
+    paths, number = [chunk.path for chunk in chunks], state.iteration + 1
+    state = state._replace(iteration=number)
 
     def score(theta: Array) -> tuple[float, float]:
         """Return the mean loss after adapting from theta, and the KL divergence."""
@@ -52,7 +52,6 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
         return after / config.tasks, kl / config.tasks
 
     if config.outer == "adam":
-        number = state.iteration
         theta, moments = adam(state.theta, gradient, state.moments, number, config.beta)
         (after, kl), tries = score(theta), 0
         state = state._replace(theta=theta, moments=moments)
@@ -99,24 +98,18 @@ def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Colle
 
 def curvature(config: Config, v: Array, path: Path) -> Array:
     """Return J'FJ v (P,), summed over the tasks of one chunk."""
-    path = trpo.side_by_side(path)
-    v = np.broadcast_to(v, path[-1].theta.shape)
     return replayed(_curvature, config, v, path)[0].sum(axis=0)
 
 
 def _curvature(config: Config, v: Array, path: Path) -> tuple[Array]:
     family, (*inner, last) = problem(config), path
-    if not config.method.second_order:  # J is replaced by the identity
-        inner = []
-    losses = inner_losses(config, inner)
-    thetas = [met.theta for met in inner]
+    inner = inner if config.method.second_order else []  # [] makes J the identity
+    losses, thetas = inner_losses(config, inner), [met.theta for met in inner]
     return (trpo.curvature(v, thetas, losses, family.alpha, family.model, last),)
 
 
 def trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
     """Return loss and KL after adapting from theta, summed over the tasks of one chunk."""
-    path = trpo.side_by_side(path)
-    theta = np.broadcast_to(theta, path[-1].theta.shape)
     return replayed(_trial, config, theta, path)
 
 
@@ -134,7 +127,9 @@ def inner_losses(config: Config, inner: Path) -> list[Loss]:
 
 @np.errstate(over="ignore", invalid="ignore")
 def replayed(function: Callable, config: Config, x: Array, path: Path) -> tuple[Array, ...]:
-    """Return function(config, x, path), recorded at its first call for these shapes."""
+    """Return function(config, x, path) for x (P,), recorded at its first call."""
+    path = trpo.side_by_side(path)
+    x = np.broadcast_to(x, path[-1].theta.shape)
     return _recorded(function, config)(x, *[array for met in path for array in met])
 
 

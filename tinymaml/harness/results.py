@@ -108,10 +108,9 @@ def unimproved(
     config: the options when it adapts
     tasks: the largest number of validation tasks; test tasks are not used
 
-    The score must exceed that of the untrained net after as many steps by more than the
-    95 % interval of the difference. It must also exceed the score before the first step by
-    more than its own interval, unless an oracle need not adapt. Data without validation
-    classes, and scores that diverge, have no line.
+    The score must exceed that of the untrained net by more than the 95 % interval of the
+    difference and, unless an oracle need not adapt, that before the first step by more than
+    its own. Data without validation classes, and scores that diverge, have no line.
     """
     if not (steps and kept.iteration):
         return []
@@ -151,9 +150,8 @@ def diverged(scores: Array) -> list[str]:
 
 
 def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
-    """Group the numbers of runs that differ only in their seeds.
+    """Group the numbers of runs (folder, options) that differ only in their seeds.
 
-    runs: the folder and options of each
     Raises UsageError when two of a group have the same seed: they are one sample.
     """
     kinds: dict[Config, dict[int, int]] = {}
@@ -167,11 +165,8 @@ def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
 
 
 def pooled(results: Sequence[Result]) -> Result:
-    """Return the result of several runs from that of each.
-
-    Raises ValueError when they are not of the same tasks.
-    """
-    if len({result.tasks_sha256 for result in results}) > 1:
+    """Pool the results of several runs. Raises ValueError if their tasks differ."""
+    if len({one.tasks_sha256 for one in results}) > 1:
         raise ValueError("these results are of different tasks")
     first, *others = results
     if not others:
@@ -192,19 +187,13 @@ def pooled(results: Sequence[Result]) -> Result:
 
 @np.errstate(over="ignore", invalid="ignore")
 def over_tasks(scores: Array) -> tuple[Array, Array]:
-    """Return mean and half the 95 % interval over tasks of scores (runs, k, tasks): (k,).
-
-    A task counts once, with its mean over the runs.
-    """
+    """Average scores (runs, k, tasks) over runs; return mean and half-interval (k,)."""
     return interval(scores.astype(float).mean(axis=0))
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def over_seeds(scores: Array) -> Array:
-    """Return half the 95 % interval over runs of their means: (runs, k, tasks) -> (k,).
-
-    The width comes from Student's t, as runs are few. There must be at least two.
-    """
+    """Return half the 95 % interval (k,) of the means of few runs (at least two)."""
     means = scores.astype(float).mean(axis=-1)
     t = STUDENT_95[min(len(means) - 1, len(STUDENT_95)) - 1]
     return t * means.std(axis=0, ddof=1) / np.sqrt(len(means))

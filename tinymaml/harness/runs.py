@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
-    """Write a file. It is whole or as before whenever the process is killed.
-
-    previous: the path that the former file moves to, if any
-    """
+    """Write a file, whole or not at all; the former file moves to `previous`, if given."""
     beside = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         with open(beside, "wb") as file:
@@ -113,9 +110,8 @@ def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
 
 
 def read_config(path: Path, data: str | None = None) -> Config:
-    """Return the configuration of a run.
+    """Return the configuration of a run; data: its data file, if that has moved.
 
-    data: the data file, when it has moved
     Raises WorldError when no run can be read, UsageError when it has no data file.
     """
     try:
@@ -150,7 +146,7 @@ def changed_algorithm(path: Path, config: Config) -> bool:
     return found.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
 
 
-class Metrics:
+class Metrics(AbstractContextManager):
     """Appends one JSON line an iteration. It first drops lines after the checkpoint."""
 
     def __init__(self, path: Path, iteration: int) -> None:
@@ -168,9 +164,6 @@ class Metrics:
         """Flush all records to the disk. Call this before their checkpoint is saved."""
         self.file.flush()
         os.fsync(self.file.fileno())
-
-    def __enter__(self) -> Metrics:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
