@@ -591,7 +591,7 @@ MUTATIONS = [
     Mutation(
         "any text for a choice",
         "options.py",
-        "if self.choices and value not in self.choices and not other:",
+        "if self.choices and value not in self.choices:",
         "if False:",
         "test_options.py",
     ),

@@ -1,7 +1,5 @@
 """python -m tinymaml, and the console script."""
 
-from __future__ import annotations
-
 import multiprocessing.util
 import os
 import signal

@@ -1,7 +1,5 @@
 """Errors: the user's (exit 2), the world's (exit 1), a signal's (130 or 143)."""
 
-from __future__ import annotations
-
 import signal
 import tokenize
 import zipfile

@@ -3,8 +3,6 @@
 A value is checked in one place, whether it was typed, read from a file or given in Python.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math
@@ -71,7 +69,7 @@ class Values(NamedTuple):
     kind: int, float, bool, str, or tuple for a list of integers
     least, most: the ends of the range; above: an end that is excluded
     choices: the texts that are allowed; empty: any text
-    others: a pattern of texts that are allowed besides the choices
+    others: a pattern of texts that are allowed besides
     """
 
     kind: type
@@ -89,6 +87,8 @@ class Values(NamedTuple):
 
     def parsed(self, text: str) -> Any:
         """Return the value of a text. Raises ValueError when it has none."""
+        if self._other(text):
+            return text
         if self.kind is tuple:
             item = self._replace(kind=int)
             return self.checked(tuple(item.parsed(part) for part in text.split(",")))
@@ -105,6 +105,8 @@ class Values(NamedTuple):
 
     def checked(self, value: Any) -> Any:
         """Return a value in the option's type. Raises ValueError outside the range."""
+        if self._other(value):
+            return value
         if self.kind is tuple:
             if not isinstance(value, tuple | list):
                 raise ValueError(f"{value!r} is not a list of integers")
@@ -115,13 +117,16 @@ class Values(NamedTuple):
             return value
         return self._text(value) if self.kind is str else self._number(value)
 
+    def _other(self, value: Any) -> bool:
+        text = self.others and isinstance(value, str) and value.isprintable()
+        return bool(text and re.fullmatch(self.others, value))
+
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError(f"{value!r} is not text")
         if not value.isprintable():
             raise ValueError(f"{value!r} has a character that cannot be printed")
-        other = self.others and re.fullmatch(self.others, value)
-        if self.choices and value not in self.choices and not other:
+        if self.choices and value not in self.choices:
             raise ValueError(f"{value!r} is not one of {', '.join(self.choices)}")
         return value
 

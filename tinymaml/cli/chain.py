@@ -1,7 +1,5 @@
 """`tinymaml chain`: the picture of the algorithm itself."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

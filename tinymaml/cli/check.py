@@ -1,7 +1,5 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`tinymaml evaluate` and `tinymaml export`: score a run's theta, or export it."""
 
-from __future__ import annotations
-
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -42,9 +40,7 @@ OPTIONS = (
 
 @click.command(params=[DATA, LAST, FALLBACK, WORKERS, QUIET, *OPTIONS])
 @click.argument("run", nargs=-1, required=True)
-def evaluate(
-    run: tuple[str, ...], as_json: bool, as_markdown: bool, quiet: bool, **given: Any
-) -> None:
+def evaluate(run: tuple[str, ...], as_json: bool, as_markdown: bool, **given: Any) -> None:
     """Score runs on held-out tasks after each gradient step.
 
     Runs that differ only in their seeds are pooled. kept:NAME is a run in the package. A
@@ -54,7 +50,6 @@ def evaluate(
     tinymaml evaluate runs/omniglot-1
     tinymaml evaluate runs/sine-1 --shots 5,10,20
     """
-    del quiet  # there is no progress to show
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other")
     paths = [path for name in run for path in runs.members(checkpoints.locate(name))]

@@ -1,7 +1,5 @@
 """`tinymaml list`: experiments, algorithms, their options, published settings."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -5,8 +5,6 @@ of a file, the data or the disk, or divergence; 130 after Ctrl-C and 143 after S
 resumable.
 """
 
-from __future__ import annotations
-
 import sys
 import traceback
 from pathlib import Path

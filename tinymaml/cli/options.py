@@ -1,8 +1,5 @@
 """Click options made from the options of a configuration, and options from a TOML file."""
 
-from __future__ import annotations
-
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -37,18 +34,7 @@ class Value(click.ParamType):
             read = self.values.parsed if isinstance(value, str) else self.values.checked
             return read(value)
         except ValueError as error:  # in the words of `options.check`
-            message = f"{param.opts[0]}: {error}" if param else str(error)
-            raise click.UsageError(message, context) from error
-
-
-class Workers(Value):
-    """A number of processes, dask:ADDRESS or mpi."""
-
-    def convert(self, value: Any, param: Any, context: Any) -> int | str:
-        """Return the argument of `workers.engine`; fail when there is none."""
-        if isinstance(value, str) and re.fullmatch(r"mpi|dask:\S+", value):
-            return value
-        return super().convert(value, param, context)
+            raise click.UsageError(f"{param.opts[0]}: {error}", context) from error
 
 
 class Command(click.Command):
@@ -76,9 +62,7 @@ class Experiments(click.Group):
     make(kind, record) -> the command of an experiment with an algorithm
     """
 
-    def __init__(
-        self, *, make: Callable[[type[Config], Algorithm], click.Command], **more: Any
-    ) -> None:
+    def __init__(self, *, make: Callable[..., click.Command], **more: Any) -> None:
         super().__init__(**more)
         self.make = make
 
@@ -149,7 +133,7 @@ def asked(names: str, kind: Any, help: str, default: Any = None, **more: Any) ->
 
 WORKERS = asked(
     "--workers",
-    Workers(int, least=1, most=256),
+    Value(int, least=1, most=256, others=r"mpi|dask:\S+"),
     "number of processes, or dask:tcp://HOST:PORT, or mpi; the result is the same",
     1,
     metavar="N",
@@ -191,24 +175,13 @@ def check_file(
     checked = {}
     for name, value in found.items():
         try:
-            if name in options:
+            if name in others:
+                checked[name] = others[name].values.checked(value)
+            elif name in options:
                 checked |= check(options, {name: value})
-            elif name in others:
-                checked[name] = _from_file(name, others[name], value)
             else:
                 raise UsageError(unknown(name, [*options, *others]))
-        except UsageError as error:
-            raise UsageError(f"--config {file!r}: {error}") from error
+        except ValueError as error:
+            bare = f"{flag(name)}: " if name in others else ""
+            raise UsageError(f"--config {file!r}: {bare}{error}") from error
     return checked
-
-
-def _from_file(name: str, kind: Value, value: Any) -> Any:
-    """Return a value of a file, where numbers have no quotation marks."""
-    try:
-        if not isinstance(kind, Workers):
-            return kind.values.checked(value)
-        if isinstance(value, str) and value.isdigit():
-            raise ValueError(f"{value!r} is text")
-        return kind.convert(value, None, None)
-    except (ValueError, click.UsageError) as error:
-        raise UsageError(f"{flag(name)}: {error}") from error

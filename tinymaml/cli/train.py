@@ -1,7 +1,5 @@
 """`tinymaml train`: begin runs or resume them, then evaluate and draw them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -127,10 +125,7 @@ def planned_runs(
 def train_and_report(
     path: Path, config: Config, shared: dict[str, Any], folder: Path
 ) -> Result | None:
-    """Train in the folder `path`, then print, write and draw the result on test tasks.
-
-    With --no-test it does not use them and returns None.
-    """
+    """Train in a run's folder; print, write, draw and return the result on test tasks."""
     click.echo(f"run folder: {path}", err=True)
     with engine(shared["workers"]) as pool:
         try:

@@ -3,8 +3,6 @@
 To add one, write its module and name it here.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -4,11 +4,9 @@ A configuration has the options of an experiment and those of its algorithm, by 
 Its constructor checks it, so Python, the command line and a file raise the same errors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tinymaml import algorithms
 from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
@@ -145,11 +143,11 @@ class Config:
         self._fill({}, given)
 
     @classmethod
-    def restored(cls, options: Mapping[str, Any]) -> Config:
+    def restored(cls, options: Mapping[str, Any]) -> Self:
         """Return the configuration of `values`; its algorithm need not use every option."""
         return object.__new__(cls)._fill(options, {})
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Config:
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with some options changed. Raises UsageError as the constructor.
 
         Another algorithm does not take over the former one's own options and defaults.
@@ -162,7 +160,7 @@ class Config:
             before = {k: before[k] for k in kept if former.get(k) != before[k]}
         return object.__new__(type(self))._fill(before, changes)
 
-    def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
         """Set every option: as given, else as before, else the default."""
         kind = type(self)
         name = given.get("algorithm", before.get("algorithm", kind.algorithm))
@@ -250,7 +248,7 @@ class Config:
         """Whether published figures are about these data."""
         return True
 
-    def but_for_its_seed(self) -> Config:
+    def but_for_its_seed(self) -> Self:
         """Return the common configuration of runs that are pooled as seeds."""
         usual = {k: o.default for k, o in self.options.items() if not o.role.compared}
         return self.restored(self.values() | usual)

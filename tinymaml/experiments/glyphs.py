@@ -1,7 +1,5 @@
 """Glyphs: few-shot images drawn by a program."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Few-shot image classification: the common part of every experiment on images."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """mini-ImageNet: section 5.2 of the paper, on 84 x 84 photographs in colour."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

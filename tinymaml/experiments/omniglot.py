@@ -1,7 +1,5 @@
 """Omniglot: section 5.2 of the paper, on the real drawings."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from tinymaml.data import omniglot

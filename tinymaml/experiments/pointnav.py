@@ -1,7 +1,5 @@
 """2D navigation: section 5.3 of the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 

@@ -1,7 +1,5 @@
 """Sine regression: section 5.1 of the paper."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from tinymaml import losses, models

@@ -7,8 +7,6 @@
 Theta stands for everything meta-learned (M,). kept:NAME is a folder of the package.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os

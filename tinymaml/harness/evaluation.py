@@ -3,8 +3,6 @@
 The tasks are a fixed list, the same for every run and seed. Equal lists have equal hashes.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor

@@ -4,8 +4,6 @@ Every iteration has random streams of its own, keyed by seed and iteration. A ru
 interrupted and resumed gives the same bytes.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor

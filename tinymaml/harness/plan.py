@@ -1,7 +1,5 @@
 """The runs of one training: new or resumed, of one or several seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

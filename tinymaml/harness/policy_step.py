@@ -4,8 +4,6 @@ The workers compute what grows with the data: `collect`, `curvature` and `trial`
 chunk each. Their mathematics is in `rl.trpo`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from functools import lru_cache

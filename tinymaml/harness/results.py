@@ -1,7 +1,5 @@
 """Results of one run, or of several with the same options, on held-out tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -171,14 +169,10 @@ def pooled(results: Sequence[Result]) -> Result:
     first, *others = results
     if not others:
         return first
-
-    def joined(name: str) -> tuple:
-        return sum((getattr(result, name) for result in results), ())
-
+    each = ("seeds", "iterations", "validations")
+    joined = {k: sum((getattr(one, k) for one in results), ()) for k in each}
     return first._replace(
-        seeds=joined("seeds"),
-        iterations=joined("iterations"),
-        validations=joined("validations"),
+        **joined,
         scores=np.concatenate([one.scores for one in results]),
         alone=None if first.alone is None else np.concatenate([x.alone for x in results]),
         remarks=tuple(f"seed {one.seeds[0]}: {x}" for one in results for x in one.remarks),
@@ -187,13 +181,13 @@ def pooled(results: Sequence[Result]) -> Result:
 
 @np.errstate(over="ignore", invalid="ignore")
 def over_tasks(scores: Array) -> tuple[Array, Array]:
-    """Average scores (runs, k, tasks) over runs; return mean and half-interval (k,)."""
+    """Return mean and half the 95 % interval over tasks: (runs, k, tasks) -> (k,), (k,)."""
     return interval(scores.astype(float).mean(axis=0))
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def over_seeds(scores: Array) -> Array:
-    """Return half the 95 % interval (k,) of the means of few runs (at least two)."""
+    """Return half the 95 % interval (k,) of the runs' means; there are at least two."""
     means = scores.astype(float).mean(axis=-1)
     t = STUDENT_95[min(len(means) - 1, len(STUDENT_95)) - 1]
     return t * means.std(axis=0, ddof=1) / np.sqrt(len(means))

@@ -9,8 +9,6 @@
 A file is written beside its place, synced and moved there.
 """
 
-from __future__ import annotations
-
 import fcntl
 import itertools
 import json
@@ -32,8 +30,7 @@ CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
 EVALUATION = "evaluation.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 BEST, PREVIOUS_BEST, THETA = "best.npz", "best.previous.npz", "theta.npz"
-TEMPORARY = ".tmp-"
-SEED = "seed-"  # and its number: a run among those of several seeds
+TEMPORARY, SEED = ".tmp-", "seed-"  # names of one seed's run end with its number
 
 
 def new_folder(out: str | None, name: str) -> Path:

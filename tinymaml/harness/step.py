@@ -1,7 +1,5 @@
 """One iteration on few-shot tasks: the mean meta-gradient of a meta-batch, then Adam."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from functools import lru_cache
