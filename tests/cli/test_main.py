@@ -504,7 +504,7 @@ def test_the_list_of_an_algorithm_has_its_own_options(name):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("way", ["typed", "after an =", "in a file"])
+@pytest.mark.parametrize("way", ["typed", "typed twice", "after an =", "in a file"])
 def test_help_of_training_has_the_options_of_the_algorithm(
     tmp_path, monkeypatch, name, way
 ):
@@ -514,6 +514,7 @@ def test_help_of_training_has_the_options_of_the_algorithm(
     Path("c.toml").write_text(f'algorithm = "{name}"')
     given = {
         "typed": ["--algorithm", name],
+        "typed twice": ["--algorithm", "random", "--algorithm", name],
         "after an =": [f"--algorithm={name}"],
         "in a file": ["--config", "c.toml"],
     }
