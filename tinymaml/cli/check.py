@@ -17,6 +17,7 @@ from tinymaml.options import COUNT, SEEDS
 STEPS = asked(
     "--steps inner_steps", Value(int, least=0, most=100), "inner gradient steps, K", 1
 )
+SEED = asked("--seed", Value(int, **SEEDS), "seed of the worlds and trajectories", 0)
 TASKS = asked("--tasks", Value(int, **COUNT), "number of tasks", 2)
 # Small nets with the operations of every experiment; they take seconds.
 EXAMPLES = (
@@ -71,9 +72,6 @@ def verify(config: Config, tasks: int) -> Report:
         for activation in ("relu", "tanh")
     )
     return chain.verify(config.name, config.method, rough, smooth, tasks)
-
-
-SEED = asked("--seed", Value(int, **SEEDS), "seed of the worlds and trajectories", 0)
 
 
 @click.command(name="pointnav", params=[JSON, SEED])

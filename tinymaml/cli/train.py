@@ -32,7 +32,7 @@ SEEDS = asked(
 FILE = asked(
     "--config config_file",
     click.Path(exists=True, dir_okay=False),
-    "read options by the same names; the command line overrides them",
+    "TOML file of options, by the same names; the command line overrides it",
     metavar="FILE.toml",
 )
 # The options of `train` that are not of the configuration.

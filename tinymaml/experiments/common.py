@@ -61,10 +61,10 @@ class Config:
     # The metrics in learning curves; the second only for one run that adapts.
     learning: ClassVar[tuple[str, ...]] = ("loss",)
     setting: ClassVar[str] = FEW_SHOT
-    offers: ClassVar[tuple[str, ...]] = ()  # what Algorithm.needs may name
+    offers: ClassVar[tuple[str, ...]] = ()  # names that Algorithm.needs may have
     anchors: ClassVar[dict[str, float]] = {}  # reference scores by name
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
-    # Tasks side by side in an evaluation; it does not change what is measured.
+    # Tasks side by side in an evaluation, with no effect on the result.
     test_chunk: ClassVar[int] = 20
 
     preset: str = option(

@@ -16,7 +16,6 @@ from tinymaml.options import COUNT, DATA, MOST, NET, TASK, option, redefault
 
 
 Array = np.ndarray
-
 SCALES = ("mean", "sum_over_shots")
 
 

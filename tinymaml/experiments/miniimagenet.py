@@ -13,7 +13,6 @@ from tinymaml.options import PLACE, option, redefault
 
 
 Array = np.ndarray
-
 # The stand-in's pixels, squares in a row, and classes of each part.
 SIDE, SQUARES, CLASSES = 16, 4, 20
 

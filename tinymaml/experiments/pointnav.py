@@ -18,7 +18,6 @@ from tinymaml.rl.surrogates import PolicyLoss, Surrogate
 
 
 Array = np.ndarray
-
 SCORE = 2**31  # the number of a noise that no inner step uses
 
 

@@ -16,7 +16,6 @@ from tinymaml.speed.workers import gather, spans
 
 
 Array = np.ndarray
-
 TASK_SEED = 0
 NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 

@@ -1,7 +1,7 @@
 """One iteration of meta reinforcement learning, its sums over chunks of tasks.
 
-The workers compute what grows with the data: `collect`, `curvature` and `trial` take one
-chunk each. Their mathematics is in `rl.trpo`.
+The workers compute all sums over data: `collect`, `curvature` and `trial` take one chunk
+each. Their mathematics is in `rl.trpo`.
 """
 
 from collections.abc import Callable, Iterable

@@ -18,7 +18,6 @@ from tinymaml.harness.step import own_tasks
 
 
 Array = np.ndarray
-
 # Two-sided 95 % quantiles of Student's t with 1, 2, ..., 30 degrees of freedom.
 STUDENT_95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
