@@ -188,8 +188,7 @@ class Config:
                 effect = f"has no effect with --algorithm {name}"
                 effect += " unless --no-tune" if key == "alpha" else ""
                 raise UsageError(f"{flag(key)} {effect}")
-        own = {key: values.pop(key) for key in options_of(record.options)}
-        self.__dict__.update(values, own=record.options(**own))
+        self.__setstate__(values)
         if reason := record.refuses(self):
             raise UsageError(reason)
         return self
@@ -200,8 +199,13 @@ class Config:
             raise AttributeError(name)
         return getattr(own, name)
 
-    def __reduce__(self) -> tuple:
-        return type(self).restored, (self.values(),)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.values()  # a user's algorithm cannot be pickled
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        record = algorithms.find(values["algorithm"])
+        own = {key: values.pop(key) for key in options_of(record.options)}
+        self.__dict__.update(values, own=record.options(**own))
 
     @classmethod
     def options_for(cls, record: Algorithm) -> dict[str, Option]:
