@@ -40,12 +40,9 @@ def _stop(number: int, _: object) -> None:
 
 
 def _leave(code: int) -> None:
-    """Remove the names of semaphores and end the process without Python's own exit.
-
-    That waits for threads, which may wait for a lock that was held when the signal came.
-    """
+    """End the process without Python's exit, which waits for threads that may hang."""
     _answer_next(lambda *_: os._exit(code), 1)
-    multiprocessing.util._run_finalizers(0)
+    multiprocessing.util._run_finalizers(0)  # removes the names of semaphores
     os._exit(code)
 
 

@@ -194,7 +194,7 @@ def _joined(faults: list[str]) -> str:
 
 
 def locate(name: str) -> Path:
-    """Return a folder by name; kept:NAME is in the package. Raises UsageError if not."""
+    """Return the folder of a name. Raises UsageError for an unknown kept:NAME."""
     if not name.startswith(PREFIX):
         return Path(name)
     folder = FOLDER / name.removeprefix(PREFIX)
