@@ -185,8 +185,8 @@ class Parent:
 class Child(Parent):
     """Overrides both."""
 
-    size: int = redefault(Parent, "size", 5)
-    name: str = redefault(Parent, "name", "b", "another source", "another name")
+    size: int = redefault(5)
+    name: str = redefault("b", "another source", "another name")
 
 
 def test_another_default_keeps_the_rest():

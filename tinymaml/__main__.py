@@ -1,7 +1,5 @@
 """python -m tinymaml, and the console script."""
 
-from __future__ import annotations
-
 import multiprocessing.util
 import os
 import signal
@@ -15,13 +13,13 @@ GRACE = 10  # seconds that a signal leaves for closing files
 
 
 class _Stopped(SystemExit):
-    """A signal came before or after training, or a second one during it."""
+    """A signal before or after training, or a second one during it."""
 
 
 def main() -> None:
     """Run the command line, with one BLAS thread unless the environment says otherwise."""
-    machine.prepare_blas()  # before the next import brings NumPy
-    # Training answers the first signal itself.
+    machine.prepare_blas()  # before NumPy is imported
+    # Training handles the first signal itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -33,22 +31,18 @@ def main() -> None:
 
 
 def _stop(number: int, _: object) -> None:
-    """Leave by an exception; at once after a second signal or when it takes too long."""
+    """Leave by an exception; at once after a second signal or after GRACE seconds."""
     code = 128 + number
     _answer_next(lambda *_: _leave(code), GRACE)
-    # The pool's thread can fail on tasks that are cancelled while their workers die.
+    # The pool's thread can fail on cancelled tasks while their workers die.
     threading.excepthook = lambda _: None
     raise _Stopped(code)
 
 
 def _leave(code: int) -> None:
-    """Remove the names of semaphores and end the process without Python's own exit.
-
-    Python's own exit waits for threads, which may wait for a lock that was held when the
-    signal came.
-    """
+    """End the process without Python's exit, which waits for threads that may hang."""
     _answer_next(lambda *_: os._exit(code), 1)
-    multiprocessing.util._run_finalizers(0)
+    multiprocessing.util._run_finalizers(0)  # removes the names of semaphores
     os._exit(code)
 
 

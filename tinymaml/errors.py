@@ -1,6 +1,4 @@
-"""The two kinds of failure that are told in one line, and the one that is a wish."""
-
-from __future__ import annotations
+"""Errors: the user's (exit 2), the world's (exit 1), a signal's (130 or 143)."""
 
 import signal
 import tokenize
@@ -8,7 +6,7 @@ import zipfile
 import zlib
 
 
-# What reading a damaged .npz has been seen to raise.
+# Errors that reading a damaged .npz has raised.
 DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, NotImplementedError, MemoryError),
     *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),

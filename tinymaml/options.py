@@ -3,8 +3,6 @@
 A value is checked in one place, whether it was typed, read from a file or given in Python.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math
@@ -18,23 +16,31 @@ from typing import Any, NamedTuple
 from tinymaml.errors import UsageError
 
 
-# Far above any use, and low enough to catch a slip of the finger.
+# The largest number of anything: far above any use, it catches a slip of the finger.
 MOST = 10**6
+# Ranges that many options have.
+COUNT = {"least": 1, "most": MOST}
+SAMPLE = {"least": 2, "most": MOST}  # with an interval
+WIDTHS = {"least": 1, "most": 10**4}
+STEPS = {"least": 0, "most": 1000}
+SEEDS = {"least": 0, "most": 2**64 - 1}
+FACTOR = {"least": 0, "most": 1e9}
+POSITIVE = {"above": 0, "most": 1e9}
 
-
+NUMBER = {int: "an integer", float: "a number"}
 # The published figures that an option's value is compared with.
 EVERY, OWN, NONE = "of every method", "of the run's own method", "none"
 
 
 class Role(NamedTuple):
-    """What an option takes part in.
+    """The parts of the program that an option affects.
 
     checked: `tinymaml check` has it
     titled: a run's title and label name it
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
-    task: it says what a task is, which labels and titles name first
-    figures: with which published figures it is compared: EVERY, OWN or NONE
+    task: it defines a task; labels and titles name it first
+    figures: the published figures that it is compared with: EVERY, OWN or NONE
     """
 
     checked: bool
@@ -50,11 +56,11 @@ PROBLEM = Role(True, True, True, True, figures=OWN)  # the losses, the world
 DATA = NET = PROBLEM._replace(figures=EVERY)
 TRAINING = Role(False, True, True, True, figures=OWN)  # the outer loop
 LENGTH = Role(False, False, False, True, figures=OWN)  # how long a run is
-SCHEDULE = Role(False, False, True, True)  # when something is written; the last bits
+SCHEDULE = Role(False, False, True, True)  # when files are written; the last bits
 TESTING = Role(False, False, False, True)  # how a run is tested
 SEED = Role(False, False, True, False)
 PLACE = Role(True, False, False, False)  # where the data are
-MANNER = Role(False, False, False, False)  # how a run is carried out, with the same result
+MANNER = Role(False, False, False, False)  # no effect on the result
 
 
 class Values(NamedTuple):
@@ -62,8 +68,8 @@ class Values(NamedTuple):
 
     kind: int, float, bool, str, or tuple for a list of integers
     least, most: the ends of the range; above: an end that is excluded
-    choices: the texts that are allowed; any, when it is empty
-    others: a pattern of texts that are allowed besides the choices
+    choices: the texts that are allowed; empty: any text
+    others: a pattern of texts that are allowed besides
     """
 
     kind: type
@@ -75,12 +81,14 @@ class Values(NamedTuple):
 
     @property
     def noun(self) -> str:
-        """What a value is called in messages."""
+        """The name of such a value in messages."""
         nouns = {int: "integer", float: "number", bool: "flag", str: "text"}
         return nouns.get(self.kind, "list of integers")
 
     def parsed(self, text: str) -> Any:
-        """Return the value that a text stands for. Raises ValueError when it is none."""
+        """Return the value of a text. Raises ValueError when it has none."""
+        if self._other(text):
+            return text
         if self.kind is tuple:
             item = self._replace(kind=int)
             return self.checked(tuple(item.parsed(part) for part in text.split(",")))
@@ -92,11 +100,13 @@ class Values(NamedTuple):
                 raise ValueError(text)
             value = self.kind(text)
         except ValueError as error:
-            raise ValueError(f"{text!r} is not {_article(self.noun)}") from error
+            raise ValueError(f"{text!r} is not {NUMBER[self.kind]}") from error
         return self.checked(value)
 
     def checked(self, value: Any) -> Any:
         """Return a value in the option's type. Raises ValueError outside the range."""
+        if self._other(value):
+            return value
         if self.kind is tuple:
             if not isinstance(value, tuple | list):
                 raise ValueError(f"{value!r} is not a list of integers")
@@ -107,20 +117,23 @@ class Values(NamedTuple):
             return value
         return self._text(value) if self.kind is str else self._number(value)
 
+    def _other(self, value: Any) -> bool:
+        text = self.others and isinstance(value, str) and value.isprintable()
+        return bool(text and re.fullmatch(self.others, value))
+
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError(f"{value!r} is not text")
         if not value.isprintable():
             raise ValueError(f"{value!r} has a character that cannot be printed")
-        free = self.others and re.fullmatch(self.others, value)
-        if self.choices and value not in self.choices and not free:
+        if self.choices and value not in self.choices:
             raise ValueError(f"{value!r} is not one of {', '.join(self.choices)}")
         return value
 
     def _number(self, value: Any) -> float:
         taken = numbers.Integral if self.kind is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, taken):
-            raise ValueError(f"{value!r} is not {_article(self.noun)}")
+            raise ValueError(f"{value!r} is not {NUMBER[self.kind]}")
         if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
         given = str(value).removesuffix(".0")  # -1 and -1.0 are refused in the same words
@@ -134,7 +147,7 @@ class Values(NamedTuple):
 
 
 class Option(NamedTuple):
-    """One option: its name in Python, its default, and what a field tells about it."""
+    """One option: its name in Python, its default, and the metadata of its field."""
 
     name: str
     default: Any
@@ -150,56 +163,36 @@ class Option(NamedTuple):
 
 
 def option(
-    default: Any,
-    help: str,
-    source: str = "",
-    *,
-    role: Role = PROBLEM,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    choices: Iterable[str] = (),
-    others: str = "",
+    default: Any, help: str, source: str = "", *, role: Role = PROBLEM, **limits: Any
 ) -> Any:
-    """Return a dataclass field that is an option; limits as `Values` has them."""
-    limits = {"least": least, "most": most, "above": above}
-    limits |= {"choices": tuple(choices), "others": others}
+    """Return a dataclass field that is an option. limits: fields of `Values` but `kind`."""
     metadata = {"help": help, "source": source, "role": role, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def redefault(kind: type, name: str, default: Any, source: str = "", help: str = "") -> Any:
-    """Return the option `name` of `kind` with another default, source and help."""
-    old = next(field for field in dataclasses.fields(kind) if field.name == name)
+def redefault(default: Any, source: str = "", help: str = "") -> Any:
+    """Return an inherited option with another default and source, and perhaps help."""
     changes = {"source": source, **({"help": help} if help else {})}
-    return dataclasses.field(default=default, metadata={**old.metadata, **changes})
+    return dataclasses.field(default=default, metadata=changes)
 
 
 @lru_cache
 def options_of(kind: type) -> dict[str, Option]:
-    """Return the options of a dataclass by name; fields without help are none."""
-    kinds = typing.get_type_hints(kind)
-    return {
-        field.name: Option(
-            field.name,
-            field.default,
-            Values(_plain(kinds[field.name]), **field.metadata["limits"]),
-            *(field.metadata[name] for name in ("help", "source", "role")),
-        )
-        for field in dataclasses.fields(kind)
-        if "help" in field.metadata
-    }
-
-
-def _plain(annotation: Any) -> type:
-    return typing.get_origin(annotation) or annotation
+    """Return the options of a dataclass by name: its fields that have a help."""
+    hints, options = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        name, hint, metadata = field.name, hints[field.name], {}
+        for base in reversed(kind.__mro__):
+            if name in (fields := getattr(base, "__dataclass_fields__", {})):
+                metadata |= fields[name].metadata
+        if metadata:
+            values = Values(typing.get_origin(hint) or hint, **metadata.pop("limits"))
+            options[name] = Option(name, field.default, values, **metadata)
+    return options
 
 
 def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given values in their options' types.
-
-    Raises UsageError for an unknown name or a value that the option cannot have.
-    """
+    """Return values in their options' types. Raises UsageError for a bad name or value."""
     found = {}
     for name, value in given.items():
         if name not in options:
@@ -212,7 +205,7 @@ def check(options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
-    """Return the message about an option that does not exist, with a name that is close."""
+    """Return the message about an option that does not exist, with a similar name."""
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {flag(near[0])}?" if near else ""
     return f"{flag(name)}: no such option{hint}"
@@ -230,14 +223,7 @@ def shown(value: Any) -> str:
 
 def flags(values: Mapping[str, Any]) -> str:
     """Return options and their values as one would type them."""
-    return " ".join(_typed(name, value) for name, value in values.items())
-
-
-def _typed(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return flag(name) if value else flag(f"no_{name}")
-    return f"{flag(name)} {shown(value)}"
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return " ".join(
+        flag(k if x else f"no_{k}") if isinstance(x, bool) else f"{flag(k)} {shown(x)}"
+        for k, x in values.items()
+    )

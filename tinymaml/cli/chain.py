@@ -1,28 +1,23 @@
 """`tinymaml chain`: the picture of the algorithm itself."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click
 
+from tinymaml.cli.options import asked
 from tinymaml.errors import UsageError
 from tinymaml.plots import chain
 
 
-@click.command(name="chain")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="chain.png",
-    show_default=True,
-    help="PNG file to write",
-)
+OUT = asked("--out", click.Path(path_type=Path), "PNG file to write", "chain.png")
+
+
+@click.command(name="chain", params=[OUT])
 def chain_command(out: Path) -> None:
     """Draw the chain of Hessian-vector products on a problem of two parameters.
 
-    The picture shows three inner steps and the vectors v_3, ..., v_0 on the way back: the
-    exact ones, and those of first-order MAML beside them. It needs no run.
+    The picture shows three inner steps and the vectors v_3, ..., v_0 of the reverse pass,
+    with those of first-order MAML beside them. It needs no run.
 
     \b
     tinymaml chain

@@ -1,70 +1,53 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
-from __future__ import annotations
-
 import json
-from functools import partial
 from typing import Any
 
 import click
 
-from tinymaml import algorithms
-from tinymaml.algorithms.algorithm import RL
+from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.check.chain import Report
-from tinymaml.cli.options import JSON, Command, Value, option_of
-from tinymaml.cli.train import chosen_algorithm
-from tinymaml.experiments import MODULES, glyphs, pointnav, problem, sine, stand_in
-from tinymaml.experiments.common import Config, algorithm_of
-from tinymaml.options import MOST
+from tinymaml.cli.options import JSON, Command, Experiments, Value, asked, option_of
+from tinymaml.experiments import glyphs, pointnav, problem, sine, stand_in
+from tinymaml.experiments.common import Config
+from tinymaml.options import COUNT, SEEDS
 
 
-STEPS = click.Option(
-    ["--steps", "inner_steps"],
-    type=Value(int, least=0, most=100),
-    default=1,
-    show_default=True,
-    help="number of inner gradient steps, K",
+STEPS = asked(
+    "--steps inner_steps", Value(int, least=0, most=100), "inner gradient steps, K", 1
 )
-TASKS = click.Option(
-    ["--tasks"],
-    type=Value(int, least=1, most=MOST),
-    default=2,
-    show_default=True,
-    help="number of tasks",
-)
-# Small nets that check in seconds what every experiment's does.
+SEED = asked("--seed", Value(int, **SEEDS), "seed of the worlds and trajectories", 0)
+TASKS = asked("--tasks", Value(int, **COUNT), "number of tasks", 2)
+# Small nets with the operations of every experiment; they take seconds.
 EXAMPLES = (
-    sine.Sine(tasks=3, inner_steps=1),
-    sine.Sine(tasks=3, inner_steps=3),
-    glyphs.Glyphs(tasks=2, filters=4, inner_steps=1),
-    glyphs.Glyphs(tasks=2, filters=4, inner_steps=3),
+    *(sine.Sine(tasks=3, inner_steps=k) for k in (1, 3)),
+    *(glyphs.Glyphs(tasks=2, filters=4, inner_steps=k) for k in (1, 3)),
 )
 
 
-class CheckGroup(click.Group):
-    """Chooses the options of `check NAME` by the algorithm that the arguments name."""
+def check_command(kind: type[Config], record: Algorithm) -> click.Command:
+    """Return the command that checks one experiment with an algorithm."""
+    if kind.setting == RL:  # its tasks have no fixed loss to differentiate
+        return check_policies
+    usual = kind(algorithm=record.name)
+    checked = [
+        STEPS if name == STEPS.name else option_of(kind, option)
+        for name, option in usual.options.items()
+        if option.role.checked and name != TASKS.name and usual.uses(name)
+    ]
 
-    def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names of the experiments."""
-        return [*MODULES]
+    def check(as_json: bool, tasks: int, **given: Any) -> None:
+        show([verify(kind(**given), tasks)], as_json)
 
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Keep the arguments for the choice."""
-        context.obj = args
-        return super().parse_args(context, args)
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return the command that checks one experiment."""
-        if name not in MODULES:
-            return None
-        kind = MODULES[name].CONFIG
-        if kind.setting == RL:  # its tasks have no fixed loss to differentiate
-            return check_policies
-        return check_command(kind, chosen_algorithm(kind, context.obj or []))
+    text = f"Verify the gradient.\n\nExample: tinymaml check {kind.name} --steps 3"
+    params = [*checked, TASKS, JSON]
+    return Command(kind, record, params=params, callback=check, help=text)
 
 
-@click.group(name="check", cls=CheckGroup, invoke_without_command=True, params=[JSON])
+@click.group(
+    "check", cls=Experiments, make=check_command, invoke_without_command=True, params=[JSON]
+)
 @click.pass_context
 def check_group(context: click.Context, as_json: bool) -> None:
     """Verify the gradient of an algorithm, in float64; exit 1 on any failure.
@@ -80,29 +63,6 @@ def check_group(context: click.Context, as_json: bool) -> None:
         show([verify(config, config.tasks) for config in EXAMPLES], as_json)
 
 
-def check_command(kind: type[Config], algorithm: str) -> click.Command:
-    """Return the command that checks one experiment with an algorithm."""
-    record = algorithm_of(kind, algorithm)
-    choices = (*algorithms.available(kind.setting, kind.offers), "FILE.py:NAME")
-    usual = kind(algorithm=algorithm)
-    checked = [
-        STEPS if name == STEPS.name else option_of(option, choices * (name == "algorithm"))
-        for name, option in usual.options.items()
-        if option.role.checked and name != TASKS.name and usual.uses(name)
-    ]
-
-    def check(as_json: bool, tasks: int, **given: Any) -> None:
-        show([verify(kind(**given), tasks)], as_json)
-
-    return Command(
-        kind.name,
-        partial(kind.unknown, record),
-        params=[*checked, TASKS, JSON],
-        callback=check,
-        help=f"Verify the gradient.\n\nExample: tinymaml check {kind.name} --steps 3",
-    )
-
-
 def verify(config: Config, tasks: int) -> Report:
     """Verify the gradient of a configuration's algorithm on some tasks, in float64."""
     exact = {"dtype": "float64", "validate_every": 0}  # some data have no validation tasks
@@ -114,14 +74,7 @@ def verify(config: Config, tasks: int) -> Report:
     return chain.verify(config.name, config.method, rough, smooth, tasks)
 
 
-@click.command(name="pointnav", params=[JSON])
-@click.option(
-    "--seed",
-    type=Value(int, least=0, most=2**64 - 1),
-    default=0,
-    show_default=True,
-    help="seed of the worlds and trajectories",
-)
+@click.command(name="pointnav", params=[JSON, SEED])
 def check_policies(seed: int, as_json: bool) -> None:
     """Verify meta-policy-gradients on random worlds whose trajectories can be summed.
 
@@ -134,7 +87,7 @@ def check_policies(seed: int, as_json: bool) -> None:
 
 
 def show(reports: list[Report], as_json: bool) -> None:
-    """Print the figures and exit 1 if one is out of range."""
+    """Print the reports and exit 1 if one failed."""
     if as_json:
         click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
     else:

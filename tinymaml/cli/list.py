@@ -1,6 +1,4 @@
-"""`tinymaml list`: the experiments, the algorithms, their options, published settings."""
-
-from __future__ import annotations
+"""`tinymaml list`: experiments, algorithms, their options, published settings."""
 
 import json
 from typing import Any
@@ -8,6 +6,7 @@ from typing import Any
 import click
 
 from tinymaml.algorithms import ALGORITHMS
+from tinymaml.cli.options import JSON, asked
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
 from tinymaml.options import Option, flag, flags, options_of, shown
@@ -18,10 +17,10 @@ KINDS = {name: module.CONFIG for name, module in MODULES.items()}
 COLUMNS = ("algorithm", "meta-learns", "adapts", "relative cost", "source")
 
 
-@click.command(name="list")
+@click.command(
+    "list", params=[asked("--presets published", None, "list published settings"), JSON]
+)
 @click.argument("name", required=False, type=click.Choice([*MODULES, *ALGORITHMS]))
-@click.option("--presets", "published", is_flag=True, help="list published settings")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
 def list_command(name: str | None, published: bool, as_json: bool) -> None:
     """List the experiments and the algorithms, or the options of one of them.
 
@@ -31,41 +30,31 @@ def list_command(name: str | None, published: bool, as_json: bool) -> None:
     tinymaml list --presets
     """
     if published:
-        chosen = {n: KINDS[n] for n in presets.PUBLISHED if name in (None, n)}
+        chosen = [n for n in presets.PUBLISHED if name in (None, n)]
         if as_json:
             click.echo(json.dumps({n: _as_json(n) for n in chosen}, indent=2))
         else:
-            click.echo("\n\n".join(side_by_side(kind) for kind in chosen.values()))
+            click.echo("\n\n".join(side_by_side(KINDS[n]) for n in chosen))
     elif as_json:
         kinds = KINDS | {n: row.options for n, row in ALGORITHMS.items()}
-        found = {
-            n: {key: option.default for key, option in options_of(kind).items()}
-            for n, kind in kinds.items()
-        }
+        known = {n: options_of(kind) for n, kind in kinds.items()}
+        found = {n: {k: o.default for k, o in row.items()} for n, row in known.items()}
         click.echo(json.dumps(found[name] if name else found, indent=2))
     elif name is None:
-        click.echo(f"experiments\n{experiments()}\n\n{algorithms()}")
+        lines = [f"  {n:<14} {kind.__doc__.splitlines()[0]}" for n, kind in KINDS.items()]
+        click.echo("\n".join(["experiments", *lines, "", algorithms()]))
     else:
         kind = KINDS[name] if name in KINDS else ALGORITHMS[name].options
         lines = [_described(option) for option in options_of(kind).values()]
         click.echo("\n".join(lines) or f"{name} has no options of its own")
 
 
-def experiments() -> str:
-    """Return the experiments, a line each."""
-    lines = [f"  {n:<14} {kind.__doc__.splitlines()[0]}" for n, kind in KINDS.items()]
-    return "\n".join(lines)
-
-
 def algorithms() -> str:
     """Return the algorithms as a table; costs are relative to MAML with one inner step."""
-    rows = [
-        (row.name, row.learns, row.adapts, row.cost, row.source)
-        for row in ALGORITHMS.values()
-    ]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (COLUMNS, *rows)]
-    return "\n".join(lines)
+    found = ALGORITHMS.values()
+    rows = [COLUMNS, *((x.name, x.learns, x.adapts, x.cost, x.source) for x in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _described(option: Option) -> str:
@@ -95,12 +84,6 @@ def side_by_side(kind: type[Config]) -> str:
 
 
 def _as_json(name: str) -> dict[str, Any]:
-    published = presets.PUBLISHED[name]
-    return {
-        "settings": published.settings,
-        "parts": [
-            {"when": part.when, "rows": [row._asdict() for row in part.rows]}
-            for part in published.parts
-        ],
-        "notes": published.notes,
-    }
+    settings, parts, notes = presets.PUBLISHED[name]
+    rows = [{"when": x.when, "rows": [row._asdict() for row in x.rows]} for x in parts]
+    return {"settings": settings, "parts": rows, "notes": notes}

@@ -1,11 +1,9 @@
-"""The command line: the other commands, and how every failure is told.
+"""The command line: all commands, and one line for every failure.
 
-Exit codes: 0 well; 2 the command line or configuration is wrong, nothing written; 1 the
-world is (a file, the data, the disk, divergence), told in one line; 130 after Ctrl-C and
-143 after SIGTERM, resumable.
+Exit codes: 0 success; 2 a wrong command line or configuration, nothing written; 1 a failure
+of a file, the data or the disk, or divergence; 130 after Ctrl-C and 143 after SIGTERM,
+resumable.
 """
-
-from __future__ import annotations
 
 import sys
 import traceback
@@ -19,17 +17,18 @@ from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
-from tinymaml.cli.options import DATA, FALLBACK, TASK
+from tinymaml.cli.options import DATA, FALLBACK, Value, asked
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
+from tinymaml.options import MOST
 from tinymaml.speed.machine import advice, cpu, versions
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
     if asked:
-        told = versions()
-        click.echo("\n".join(f"{name} {version}" for name, version in told.items()))
-        if advised := advice(told["kernel"], cpu().flags):
+        found = versions()
+        click.echo("\n".join(f"{name} {version}" for name, version in found.items()))
+        if advised := advice(found["kernel"], cpu().flags):
             click.echo(advised, err=True)
         context.exit()
 
@@ -48,28 +47,21 @@ def main(debug: bool) -> None:
     """Model-agnostic meta-learning on a CPU, the second-order term written out."""
 
 
-main.add_command(train)
-main.add_command(chain_command)
-main.add_command(check_group)
-main.add_command(evaluate)
-main.add_command(export)
-main.add_command(list_command)
+for command in (train, chain_command, check_group, evaluate, export, list_command):
+    main.add_command(command)
 
-
-@main.command(params=[DATA, FALLBACK])
-@click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--task",
-    type=TASK,
-    default=0,
-    show_default=True,
-    help="number of the held-out task to show, in the fixed list",
+TASK = asked(
+    "--task", Value(int, least=0, most=MOST), "number of the held-out task to show", 0
 )
+
+
+@main.command(params=[DATA, FALLBACK, TASK])
+@click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
 def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> None:
     """Draw pictures of runs, into the folder of the first.
 
     Several runs share each picture. A line or a row is a run, or all runs that differ only
-    in their seeds, with the interval over seeds. A run that was not evaluated has only its
+    in their seeds, with the interval over seeds. A run without evaluation has only its
     learning curve: use `tinymaml evaluate` first.
 
     \b
@@ -80,23 +72,15 @@ def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> 
         click.echo(picture)
 
 
-# ----- Errors are for people -----
-
-
 def run(args: list[str] | None = None) -> None:
-    """Run the command line and exit with the code that the module's text promises."""
+    """Run the command line and exit with the code that the module's docstring lists."""
     arguments = sys.argv[1:] if args is None else args
     try:
         code = main.main(arguments, "tinymaml", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = 2
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except Interrupted as error:
+    except (click.exceptions.Exit, Interrupted) as error:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
@@ -109,7 +93,7 @@ def run(args: list[str] | None = None) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, with the file of an OSError, in one line."""
+    """Return the text of an error in one line, with the file of an OSError."""
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror

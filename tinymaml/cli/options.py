@@ -1,17 +1,21 @@
-"""Command-line options made from the options of a configuration, and from a TOML file."""
+"""Click options made from the options of a configuration, and options from a TOML file."""
 
-from __future__ import annotations
-
-import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tinymaml.errors import UsageError
-from tinymaml.options import MOST, Option, Values, check, flag, shown
+from tinymaml import algorithms
+from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments import MODULES
+from tinymaml.experiments.common import Config, algorithm_of
+from tinymaml.harness import runs
+from tinymaml.options import Option, Values, check, flag, shown
 
 
 LARGEST_FILE = 2**20  # bytes of a configuration file
@@ -25,112 +29,131 @@ class Value(click.ParamType):
         self.name = self.values.noun
 
     def convert(self, value: Any, param: Any, context: Any) -> Any:
-        """Return the value in the option's type; fail with what is wrong with it."""
+        """Return the value in the option's type; fail with the reason."""
         try:
             read = self.values.parsed if isinstance(value, str) else self.values.checked
             return read(value)
-        except ValueError as error:
-            raise _usage_error(param, str(error), context) from error
-
-
-def _usage_error(param: Any, message: str, context: Any) -> click.UsageError:
-    """Return the error about an option's value, in the words of `options.check`."""
-    return click.UsageError(f"{param.opts[0]}: {message}" if param else message, context)
+        except ValueError as error:  # in the words of `options.check`
+            raise click.UsageError(f"{param.opts[0]}: {error}", context) from error
 
 
 class Command(click.Command):
-    """A command that describes an unknown option in its own words.
+    """The command of an experiment and an algorithm; it explains unknown options."""
 
-    unknown(name, names) -> the message, where the command has the options `names`
-    """
-
-    def __init__(
-        self, name: str, unknown: Callable[[str, list[str]], str], **more: Any
-    ) -> None:
-        super().__init__(name, **more)
-        self.unknown = unknown
+    def __init__(self, kind: type[Config], record: Algorithm, **more: Any) -> None:
+        super().__init__(kind.name, **more)
+        self.unknown = partial(kind.unknown, record)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Parse as click does."""
+        """Parse as click does, with another message about an unknown option."""
         try:
             return super().parse_args(context, args)
         except click.NoSuchOption as error:
             if not error.option_name.startswith("--"):
                 raise
-            name = error.option_name[2:].replace("-", "_")
-            names = [param.opts[0][2:].replace("-", "_") for param in self.params]
+            flags = error.option_name, *(param.opts[0] for param in self.params)
+            name, *names = (flag[2:].replace("-", "_") for flag in flags)
             raise click.UsageError(self.unknown(name, names), context) from error
 
 
-class Workers(click.ParamType):
-    """A number of processes, dask:ADDRESS or mpi."""
+class Experiments(click.Group):
+    """A command for each experiment, with the options of the algorithm in the arguments.
 
-    name = "workers"
-    number = Value(int, least=1, most=256)
-
-    def convert(self, value: Any, param: Any, context: Any) -> int | str:
-        """Return what `workers.engine` takes; fail when it is neither."""
-        if isinstance(value, str) and re.fullmatch(r"mpi|dask:\S+", value):
-            return value
-        return self.number.convert(value, param, context)
-
-
-def option_of(option: Option, choices: tuple[str, ...] = ()) -> click.Option:
-    """Return the click option of an option of a configuration.
-
-    choices: those to show and take, when they are fewer than the option has
+    make(kind, record) -> the command of an experiment with an algorithm
     """
-    values, bare = option.values, option.flag
-    if values.kind is bool:
-        names, kind = [f"{bare}/--no-{bare[2:]}"], None
-    else:
-        names, kind = [bare], Value(**values._asdict())
-    choices = choices or values.choices
+
+    def __init__(self, *, make: Callable[..., click.Command], **more: Any) -> None:
+        super().__init__(**more)
+        self.make = make
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the experiments."""
+        return [*MODULES]
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments for `get_command`."""
+        context.obj = args
+        return super().parse_args(context, args)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return the command of one experiment."""
+        if name not in MODULES:
+            return None
+        kind = MODULES[name].CONFIG
+        return self.make(kind, algorithm_of(kind, _algorithm(kind, context.obj or [])))
+
+
+def argument(args: list[str], flag: str) -> str | None:
+    """Return the value of a flag among unparsed arguments: the last, as click takes it."""
+    found = None
+    for name, value in zip(args, [*args, None][1:], strict=True):
+        if name == flag:
+            found = value
+        elif name.startswith(f"{flag}="):
+            found = name.partition("=")[2]
+    return found
+
+
+def _algorithm(kind: type[Config], args: list[str]) -> str:
+    """Return the algorithm that the arguments, a file or a run to resume name."""
+    file = argument(args, "--config")
+    found = read_file(file) if file is not None and Path(file).is_file() else {}
+    name = argument(args, "--algorithm") or found.get("algorithm")
+    run = argument(args, "--resume") or found.get("resume")
+    if name is None and isinstance(run, str):
+        with suppress(WorldError):  # the command itself reports it
+            name = runs.read_config(runs.members(Path(run))[0]).algorithm
+    return name if isinstance(name, str) else kind.algorithm
+
+
+def option_of(kind: type[Config], option: Option) -> click.Option:
+    """Return the click option of an option of an experiment."""
+    values, bare, choices = option.values, option.flag, option.values.choices
+    if option.name == "algorithm":
+        choices = *algorithms.available(kind.setting, kind.offers), "FILE.py:NAME"
+    is_flag = values.kind is bool
     return click.Option(
-        [*names, option.name],
-        type=kind,
-        default=option.default if values.kind is bool else shown(option.default),
+        [f"{bare}/--no-{bare[2:]}" if is_flag else bare, option.name],
+        type=None if is_flag else Value(**values._asdict()),
+        default=option.default if is_flag else shown(option.default),
         show_default=option.default != "",
         metavar=f"[{'|'.join(choices)}]" if choices else None,
         help=option.help,
     )
 
 
-# ----- Options that commands share -----
+def asked(names: str, kind: Any, help: str, default: Any = None, **more: Any) -> Any:
+    """Return a click option that shows its default, if any. kind: None for a flag."""
+    if default is not None:
+        more |= {"default": default, "show_default": True}
+    if kind is None:
+        more["is_flag"] = True
+    return click.Option(names.split(), type=kind, help=help, **more)
 
-WORKERS = click.Option(
-    ["--workers"],
-    type=Workers(),
-    default=1,
-    show_default=True,
+
+WORKERS = asked(
+    "--workers",
+    Value(int, least=1, most=256, others=r"mpi|dask:\S+"),
+    "number of processes, or dask:tcp://HOST:PORT, or mpi; the result is the same",
+    1,
     metavar="N",
-    help="number of processes, or dask:tcp://HOST:PORT, or mpi; the result is the same",
 )
-QUIET = click.Option(["--quiet"], is_flag=True, help="show no progress on stderr")
-DATA = click.Option(["--data"], type=Value(str), help="data file, if it has moved")
-LAST = click.Option(
-    ["--last"], is_flag=True, help="use the last theta, not the best on validation tasks"
-)
-FALLBACK = click.Option(
-    ["--fallback"], is_flag=True, help="use an older theta when the newest is damaged"
-)
-JSON = click.Option(["--json", "as_json"], is_flag=True, help="print JSON")
-SEEDS = Value(int, least=1, most=1000)
-TASK = Value(int, least=0, most=MOST)
-
-
-# ----- Configuration files -----
+QUIET = asked("--quiet", None, "show no progress on stderr")
+DATA = asked("--data", Value(str), "data file, if it has moved")
+LAST = asked("--last", None, "use the last theta, not the best on validation tasks")
+FALLBACK = asked("--fallback", None, "use an older theta when the newest is damaged")
+JSON = asked("--json as_json", None, "print JSON")
 
 
 def read_file(file: str) -> dict[str, Any]:
-    """Return what a TOML file has, by names with underscores. Raises UsageError."""
+    """Return the content of a TOML file by names with underscores. Raises UsageError."""
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"--config {file!r} is not a regular file")
     if path.stat().st_size > LARGEST_FILE:
         raise UsageError(f"--config {file!r} is too large")
     try:
-        found = tomllib.loads(path.read_bytes().decode("utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {file!r}: {error}") from error
     return {key.replace("-", "_"): value for key, value in found.items()}
@@ -140,10 +163,10 @@ def check_file(
     file: str,
     found: Mapping[str, Any],
     options: Mapping[str, Option],
-    others: Mapping[str, click.ParamType],
+    others: Mapping[str, Value],
     unknown: Callable[[str, list[str]], str],
 ) -> dict[str, Any]:
-    """Return what a file has, in the types of its options.
+    """Return the content of a file in the types of its options.
 
     options: those of the configuration; others: those of the command
     unknown(name, names) -> the message about a key that is none of them
@@ -152,27 +175,13 @@ def check_file(
     checked = {}
     for name, value in found.items():
         try:
-            if name in options:
+            if name in others:
+                checked[name] = others[name].values.checked(value)
+            elif name in options:
                 checked |= check(options, {name: value})
-            elif name in others:
-                checked[name] = _from_file(others[name], value)
             else:
                 raise UsageError(unknown(name, [*options, *others]))
-        except click.UsageError as error:
-            told = f"{flag(name)}: {error.message}"
-            raise UsageError(f"--config {file!r}: {told}") from error
-        except UsageError as error:
-            raise UsageError(f"--config {file!r}: {error}") from error
+        except ValueError as error:
+            bare = f"{flag(name)}: " if name in others else ""
+            raise UsageError(f"--config {file!r}: {bare}{error}") from error
     return checked
-
-
-def _from_file(kind: click.ParamType, value: Any) -> Any:
-    """Return a value as it stands in a file, where numbers have no quotation marks."""
-    if isinstance(kind, Workers):
-        if isinstance(value, str) and value.isdigit():
-            raise click.UsageError(f"{value!r} is text")
-        return kind.convert(value, None, None)
-    try:
-        return kind.values.checked(value)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error

@@ -3,8 +3,6 @@
 To add one, write its module and name it here.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
@@ -25,17 +23,16 @@ MODULES = {
 
 @lru_cache(maxsize=2)
 def problem(config: Config) -> Problem:
-    """Set the experiment of `config` up; kept, so that a worker process does it once.
+    """Set up the experiment of `config`; a worker process does it once.
 
-    Raises UsageError when options do not fit each other or the data, WorldError when
-    the data cannot be read.
+    Raises UsageError when options do not fit the data, WorldError when these are damaged.
     """
     found = MODULES[config.name].setup(config)
-    if np.ndim(found.alpha):  # so that an algorithm's own steps stay in its precision
+    if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision
         found = found._replace(alpha=found.alpha.astype(config.dtype))
     return found
 
 
 def stand_in(config: Config) -> Problem:
-    """Set up what a check of the gradients needs: a small problem without data."""
+    """Set up a small problem without data for a check of the gradients."""
     return MODULES[config.name].stand_in(config)

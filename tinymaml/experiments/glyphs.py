@@ -1,6 +1,4 @@
-"""Glyphs: few-shot images drawn on the spot, offline."""
-
-from __future__ import annotations
+"""Glyphs: few-shot images drawn by a program."""
 
 from typing import ClassVar
 
@@ -26,9 +24,9 @@ class Glyphs(Images):
     name: ClassVar[str] = "glyphs"
     title: ClassVar[str] = "Glyphs"
 
-    iterations: int = redefault(Images, "iterations", 500)
-    filters: int = redefault(Images, "filters", 32)
-    checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
+    iterations: int = redefault(500)
+    filters: int = redefault(32)
+    checkpoint_every: int = redefault(100)
 
 
 CONFIG = Glyphs
@@ -43,5 +41,5 @@ def setup(config: Images) -> Problem:
     return images.build(config, drawings, classes, rotate=False)
 
 
-# What a check of the gradients needs: the glyphs are drawn, so it is the problem itself.
+# A check of the gradients uses the problem itself, as it needs no data.
 stand_in = setup

@@ -1,6 +1,4 @@
-"""Few-shot image classification: what every experiment on images has in common."""
-
-from __future__ import annotations
+"""Few-shot image classification: the common part of every experiment on images."""
 
 from functools import partial
 from typing import ClassVar
@@ -14,11 +12,10 @@ from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.models import Model
-from tinymaml.options import DATA, MOST, NET, TASK, option, redefault
+from tinymaml.options import COUNT, DATA, MOST, NET, TASK, option, redefault
 
 
 Array = np.ndarray
-
 SCALES = ("mean", "sum_over_shots")
 
 
@@ -32,13 +29,9 @@ class Images(Config):
     ways: int = option(
         5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
     )
-    shots: int = option(1, "support examples per class", role=TASK, least=1, most=MOST)
+    shots: int = option(1, "support examples per class", role=TASK, **COUNT)
     queries: int = option(
-        0,
-        "query examples per class; 0: as many as shots",
-        "main.py: as many as shots",
-        least=0,
-        most=MOST,
+        0, "query examples per class; 0: as many as shots", "main.py", least=0, most=MOST
     )
     test_queries: int = option(
         0,
@@ -48,10 +41,8 @@ class Images(Config):
         least=-1,
         most=MOST,
     )
-    validate_every: int = redefault(Config, "validate_every", 250)
+    validate_every: int = redefault(250)
     alpha: float = redefault(
-        Config,
-        "alpha",
         0.4,
         "main.py:11, where the loss is a sum over shots: 2.0 on the mean",
         "inner-loop learning rate, on the loss that --inner-loss names",
@@ -64,15 +55,13 @@ class Images(Config):
     )
     outer_loss: str = option(
         "mean",
-        "query loss: the mean, or the sum divided by shots; only --clip depends on it,"
-        " Adam does not",
+        "query loss: the mean, or the sum divided by shots; matters to --clip, not to Adam",
         "utils.py:56-58 divides by shots: WAYS * QUERIES / SHOTS times the mean",
         choices=SCALES,
     )
     net: str = option(
         "conv",
-        "conv: strided convolutions; pooled: with max-pooling; dense: layers of"
-        " 256-128-64-64",
+        "conv: strided convolutions; pooled: max-pooling; dense: layers of 256-128-64-64",
         "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
         choices=("conv", "pooled", "dense"),
     )
@@ -81,8 +70,7 @@ class Images(Config):
     )
     head: str = option(
         "glorot",
-        "initial weights of a convolutional net's head: glorot (uniform), or normal,"
-        " N(0, 1)",
+        "initial weights of a convolutional head: glorot (uniform) or normal, N(0, 1)",
         "maml.py: N(0, 1) on Omniglot, Glorot on mini-ImageNet",
         role=NET,
         choices=tuple(models.HEADS),
@@ -95,17 +83,12 @@ class Images(Config):
         most=1.0,
     )
     adapt_norm: bool = option(
-        False,
-        "let the inner loop change batch norm's offsets too",
-        "maml.py of the official code: they are meta-learned only",
+        False, "let inner steps adapt batch norm's offsets", "maml.py: meta-learned only"
     )
 
 
 def build(
-    config: Images,
-    images: Array,
-    classes: dict[str, Array],
-    rotate: bool,
+    config: Images, images: Array, classes: dict[str, Array], rotate: bool
 ) -> Problem:
     """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}.
 
@@ -123,8 +106,7 @@ def build(
     if not config.uses("alpha") and "val" not in classes:
         raise UsageError("this split has no validation classes to tune the step size on")
     *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
-    method = config.method
-    free = method.inputs(config)
+    method, free = config.method, config.method.inputs(config)
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
@@ -135,29 +117,26 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
-    fixed = () if config.adapt_norm else model.norm
+    apply, fixed = model.apply, () if config.adapt_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)
     )
-
     return Problem(
         model=model,
         alpha=method.step_sizes(model, config.alpha, fixed),
         options=config,
         sample=each(draw),
-        task=lambda episode: as_task(episode, model.apply, inner, outer),
-        score=lambda theta, episode: losses.accuracy(
-            model.apply(theta, episode.x_query), episode.y_query
-        ),
-        score_alone=lambda theta, episode: losses.accuracy(
-            apply_alone(model.apply, theta, episode), episode.y_query
+        task=lambda e: as_task(e, apply, inner, outer),
+        score=lambda theta, e: losses.accuracy(apply(theta, e.x_query), e.y_query),
+        score_alone=lambda theta, e: losses.accuracy(
+            apply_alone(apply, theta, e), e.y_query
         ),
     )
 
 
 def _sizes(config: Images, split: str) -> tuple[int, int, int]:
-    """Ways, shots and queries of an episode."""
+    """Return ways, shots and queries of an episode."""
     queries = config.queries or config.shots
     if split != "train" and config.test_queries:
         queries = max(config.test_queries, 0) or config.shots
@@ -165,26 +144,12 @@ def _sizes(config: Images, split: str) -> tuple[int, int, int]:
 
 
 def _net(config: Images, image: tuple[int, int, int]) -> Model:
-    activation = models.ACTIVATIONS[config.activation]
-    if config.net == "conv":
-        return models.conv_net(
-            image,
-            config.ways,
-            config.filters,
-            activation=activation,
-            head=models.HEADS[config.head],
-            eps=config.norm_eps,
-        )
+    activation, eps = models.ACTIVATIONS[config.activation], config.norm_eps
+    if config.net == "dense":
+        widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
+        return models.flat_images(models.mlp(widths, activation, batch_norm=True, eps=eps))
+    net = models.conv_net
     if config.net == "pooled":
-        return models.pooled_conv_net(
-            image,
-            config.ways,
-            config.filters,
-            activation=activation,
-            pool=models.POOLS[config.activation],
-            head=models.HEADS[config.head],
-            eps=config.norm_eps,
-        )
-    widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
-    net = models.mlp(widths, activation, batch_norm=True, eps=config.norm_eps)
-    return models.flat_images(net)
+        net = partial(models.pooled_conv_net, pool=models.POOLS[config.activation])
+    head, filters = models.HEADS[config.head], config.filters
+    return net(image, config.ways, filters, activation=activation, head=head, eps=eps)

@@ -1,7 +1,5 @@
 """mini-ImageNet: section 5.2 of the paper, on 84 x 84 photographs in colour."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np
@@ -15,8 +13,7 @@ from tinymaml.options import PLACE, option, redefault
 
 
 Array = np.ndarray
-
-# Of the stand-in: pixels, squares in a row, classes of each part.
+# The stand-in's pixels, squares in a row, and classes of each part.
 SIDE, SQUARES, CLASSES = 16, 4, 20
 
 
@@ -28,30 +25,20 @@ class MiniImageNet(Images):
     title: ClassVar[str] = "mini-ImageNet"
     test_chunk: ClassVar[int] = 2  # a task is large; more would fill the memory
 
-    iterations: int = redefault(Images, "iterations", 10000, "60,000 in main.py:17")
-    tasks: int = redefault(Images, "tasks", 4, "main.py:17, :20")
-    queries: int = redefault(
-        Images,
-        "queries",
-        15,
-        "main.py:247; for main.py:249, as many as shots at test, see --test-queries",
-    )
-    alpha: float = redefault(
-        Images,
-        "alpha",
-        0.01,
-        "main.py:17, where the loss is a sum over shots: 0.05 on the mean",
-    )
-    inner_steps: int = redefault(Images, "inner_steps", 5, "main.py:17, :20")
-    net: str = redefault(Images, "net", "pooled", "section 5.2 of the paper")
-    filters: int = redefault(Images, "filters", 32, "section 5.2")
-    chunk: int = redefault(Images, "chunk", 1)
-    checkpoint_every: int = redefault(Images, "checkpoint_every", 100)
+    iterations: int = redefault(10000, "60,000 in main.py:17")
+    tasks: int = redefault(4, "main.py:17, :20")
+    queries: int = redefault(15, "main.py:247; main.py:249 has --test-queries -1")
+    alpha: float = redefault(0.01, "main.py:17, on a sum over shots: 0.05 on the mean")
+    inner_steps: int = redefault(5, "main.py:17, :20")
+    net: str = redefault("pooled", "section 5.2 of the paper")
+    filters: int = redefault(32, "section 5.2")
+    chunk: int = redefault(1)
+    checkpoint_every: int = redefault(100)
     data: str = option("", "data file that data_scripts/miniimagenet.py writes", role=PLACE)
 
     @property
     def is_original(self) -> bool:
-        """Whether the data file is known to hold mini-ImageNet, not other images."""
+        """Whether the data file holds mini-ImageNet, not other images."""
         return miniimagenet.is_original(self.data)
 
 
@@ -59,16 +46,16 @@ CONFIG = MiniImageNet
 
 
 def setup(config: MiniImageNet) -> Problem:
-    """Return the problem on the prepared file; no image is turned, for they have a top."""
+    """Return the problem on the prepared file; photographs have a top: none is rotated."""
     return images.build(config, *miniimagenet.load(config.data), rotate=False)
 
 
 def stand_in(config: MiniImageNet) -> Problem:
-    """Return what a check of the gradients needs, on images of 16 x 16 pixels.
+    """Return the problem for a check of the gradients, on images of 16 x 16 pixels.
 
-    They are the middle of the photographs, where a file is named, else drawn patchworks.
-    There are no more queries than shots: at the full size some relu or maximum is always
-    about to change sides, and differences measure nothing.
+    They are the middle of the photographs in the file, or drawn patchworks without a file.
+    There are no more queries than shots: at the full size a relu or maximum is always
+    about to change sides, so that differences measure nothing.
     """
     if config.data:
         pictures, classes = miniimagenet.load(config.data)
@@ -76,10 +63,8 @@ def stand_in(config: MiniImageNet) -> Problem:
         pictures = pictures[:, :, middle, middle]
     else:
         pictures, classes = draw_patchworks(config.shots)
-    few = config.with_changes(
-        {"queries": min(config.queries, config.shots), "test_queries": 0}
-    )
-    return images.build(few, pictures, classes, rotate=False)
+    few = {"queries": min(config.queries, config.shots), "test_queries": 0}
+    return images.build(config.with_changes(few), pictures, classes, rotate=False)
 
 
 def draw_patchworks(shots: int) -> tuple[Array, dict[str, Array]]:

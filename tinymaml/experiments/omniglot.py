@@ -1,7 +1,5 @@
 """Omniglot: section 5.2 of the paper, on the real drawings."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from tinymaml.data import omniglot
@@ -19,7 +17,7 @@ class Omniglot(Images):
     name: ClassVar[str] = "omniglot"
     title: ClassVar[str] = "Omniglot"
 
-    iterations: int = redefault(Images, "iterations", 10000, "60,000 in main.py:11")
+    iterations: int = redefault(10000, "60,000 in main.py:11")
     data: str = option("", "data file that data_scripts/omniglot.py writes", role=PLACE)
     split: str = option(
         "finn",
@@ -46,5 +44,5 @@ def setup(config: Omniglot) -> Problem:
 
 
 def stand_in(config: Omniglot) -> Problem:
-    """Return what a check of the gradients needs: glyphs where no file is named."""
+    """Return the problem for a check of the gradients: on glyphs without a data file."""
     return setup(config) if config.data else glyphs.setup(config)

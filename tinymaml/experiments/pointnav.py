@@ -1,7 +1,5 @@
 """2D navigation: section 5.3 of the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
@@ -13,15 +11,14 @@ from tinymaml.algorithms.algorithm import RL
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Problem, each
 from tinymaml.losses import Score
-from tinymaml.options import DATA, MOST, NET, option, redefault
+from tinymaml.options import COUNT, DATA, NET, POSITIVE, WIDTHS, option, redefault
 from tinymaml.rl import pointnav, policy, rollout, surrogates
 from tinymaml.rl.rollout import Experience
 from tinymaml.rl.surrogates import PolicyLoss, Surrogate
 
 
 Array = np.ndarray
-
-SCORE = 2**31  # the number of the noise that no inner step uses
+SCORE = 2**31  # the number of a noise that no inner step uses
 
 
 @configuration
@@ -36,12 +33,10 @@ class PointNav(Config):
     setting: ClassVar[str] = RL
     offers: ClassVar[tuple[str, ...]] = ("task parameters",)
 
-    iterations: int = redefault(Config, "iterations", 500, "A.2")
+    iterations: int = redefault(500, "A.2")
     tasks: int = redefault(
-        Config,
-        "tasks",
         40,
-        "maml_trpo_point.py:20; A.2 has 20, with which one seed of five diverged",
+        "maml_trpo_point.py:20; A.2 has 20, where one seed of five diverged",
         "goals in a meta-batch",
     )
     surrogate: str = option(
@@ -56,9 +51,9 @@ class PointNav(Config):
         "point_env_randgoal.py:39-42; the paper's A.2 squares the distance",
         choices=tuple(pointnav.REWARDS),
     )
-    alpha: float = redefault(Config, "alpha", 0.1, "A.2")
+    alpha: float = redefault(0.1, "A.2")
     trajectories: int = option(
-        20, "trajectories per task and step in training", "A.2", least=1, most=MOST
+        20, "trajectories per task and step in training", "A.2", **COUNT
     )
     horizon: int = option(
         100, "maximum number of time steps of a trajectory", "A.2", least=1, most=10**5
@@ -71,16 +66,14 @@ class PointNav(Config):
         "widths of the policy's hidden layers",
         "section 5.3",
         role=NET,
-        least=1,
-        most=10**4,
+        **WIDTHS,
     )
     outer: str = option("trpo", "outer optimiser", "section 5.3", choices=("trpo", "adam"))
     max_kl: float = option(
         0.01,
         "TRPO's limit of the mean KL divergence between adapted policies",
         "maml_trpo_point.py",
-        above=0,
-        most=1e9,
+        **POSITIVE,
     )
     fisher_stride: int = option(
         10,
@@ -89,25 +82,22 @@ class PointNav(Config):
         least=1,
         most=10**5,
     )
-    chunk: int = redefault(Config, "chunk", 10)
-    checkpoint_every: int = redefault(Config, "checkpoint_every", 10)
-    validation_tasks: int = redefault(Config, "validation_tasks", 40)
-    test_tasks: int = redefault(
-        Config, "test_tasks", 40, "test_maml_point.py", "number of test goals"
-    )
-    test_steps: int = redefault(Config, "test_steps", 4, "test_maml_point.py")
+    chunk: int = redefault(10)
+    checkpoint_every: int = redefault(10)
+    validation_tasks: int = redefault(40)
+    test_tasks: int = redefault(40, "test_maml_point.py", "test goals")
+    test_steps: int = redefault(4, "test_maml_point.py")
     test_trajectories: int = option(
         40,
         "trajectories per task and step at test time",
         "test_maml_point.py: 4000 time steps",
         role=DATA,
-        least=1,
-        most=MOST,
+        **COUNT,
     )
 
     @property
     def anchors(self) -> dict[str, float]:
-        """Returns that need no learning, in the world as the official code has it."""
+        """Returns that need no learning, in the world of the official code."""
         official = self.reward == "negative_distance" and self.horizon == 100
         return {"standing still": -38.26, "clairvoyant": -0.51} if official else {}
 
@@ -116,7 +106,7 @@ CONFIG = PointNav
 
 
 class Draws(NamedTuple):
-    """What chance decides of tasks: goals (T, 2), and (T,) seeds and trajectories each."""
+    """Random parts of T tasks: goals (T, 2), seeds (T,), numbers of trajectories (T,)."""
 
     goals: Array
     seeds: Array
@@ -124,9 +114,9 @@ class Draws(NamedTuple):
 
 
 class PolicyTask(NamedTuple):
-    """A `maml.Task` whose makers act in the world with the theta that they get.
+    """A `maml.Task` whose makers act in the world with their theta.
 
-    path: what each theta met, in the order of the calls; empty at first
+    path: the experience of each theta, in the order of the calls; empty at first
     """
 
     support: Callable[[Array], PolicyLoss]
@@ -161,7 +151,7 @@ def setup(config: PointNav) -> Problem:
 
             return met
 
-        # The ratio of likelihoods is the outer loss of all (maml_npo.py:120-121).
+        # The likelihood ratio is every algorithm's outer loss (maml_npo.py:120-121).
         return PolicyTask(maker(inner), maker(surrogates.lvc), path)
 
     return Problem(

@@ -1,15 +1,11 @@
-"""The .npz files of a run: whole, ours and fit for the model, or refused.
+"""The .npz files of a run, without pickles. Files that are damaged or unfit are refused.
 
-    checkpoint.npz  the state after an iteration; checkpoint.previous.npz is the one before
-    best.npz        what scored best on validation tasks up to the checkpoint;
-                    best.previous.npz is the one before
-    theta.npz       instead of checkpoints, beside a config.json: what `export` writes
+    checkpoint.npz, checkpoint.previous.npz   the last saved state, and the one before
+    best.npz, best.previous.npz               the best thetas on validation tasks by then
+    theta.npz                                 in their place: a theta from `export`
 
-Theta stands for all that is meta-learned (M,). None of the files has a pickle. The package
-has folders with a theta.npz, named kept:NAME.
+Theta stands for everything meta-learned (M,). kept:NAME is a folder of the package.
 """
-
-from __future__ import annotations
 
 import io
 import math
@@ -18,7 +14,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,19 +27,13 @@ from tinymaml.optim import Moments, State
 
 
 Array = np.ndarray
-T = TypeVar("T")
-
 FORMAT = 1
-# Bytes that an .npz of ours has besides its vectors, and more.
-OVERHEAD = 2**16
+OVERHEAD = 2**16  # bytes; more than a file of ours has besides its vectors
 PREFIX, FOLDER = "kept:", Path(__file__).parents[1] / "kept"
 
 
 class Kept(NamedTuple):
-    """A theta (M,), its iteration, and the validation score that chose it.
-
-    validation: nan when it was not chosen but is the last
-    """
+    """A theta (M,), its iteration, and the validation score that chose it, nan if none."""
 
     iteration: int
     theta: Array
@@ -56,11 +46,8 @@ class Kept(NamedTuple):
 
 
 def size(config: Config) -> int:
-    """Return M, the number of meta-learned numbers of a run."""
+    """Return M, the size of everything meta-learned."""
     return config.method.size(problem(config))
-
-
-# ----- Writing -----
 
 
 def save(path: Path, config: Config, state: State) -> None:
@@ -68,8 +55,7 @@ def save(path: Path, config: Config, state: State) -> None:
 
     Raises WorldError, and writes nothing, when reading would refuse it.
     """
-    m, v = state.moments
-    vectors = {"theta": state.theta, "m": m, "v": v}
+    vectors = {"theta": state.theta, **state.moments._asdict()}
     for name, vector in vectors.items():
         _check_vector(path / CHECKPOINT, name, vector, config.dtype, size(config))
     data = _packed(config, state.iteration, vectors)
@@ -77,13 +63,12 @@ def save(path: Path, config: Config, state: State) -> None:
 
 
 def save_best(path: Path, config: Config, best: Kept) -> None:
-    """Write a run's best theta; to be called before the checkpoint that counts it.
+    """Write a run's best theta, to be followed by the checkpoint of its iteration.
 
-    The one before it is kept: if the process is killed before that checkpoint is written,
-    the run continues from an earlier one, with the best of that time.
+    The one before is kept for a resume from an earlier checkpoint, after a kill in between.
     """
     data, file = _packed_theta(config, best), path / BEST
-    # A resumed run finds again what it had found; the one before must then stay.
+    # A resumed run may find the same theta again; the one before must then stay.
     if not file.exists() or file.read_bytes() != data:
         runs.write(file, data, previous=path / PREVIOUS_BEST)
 
@@ -103,39 +88,26 @@ def _packed_theta(config: Config, kept: Kept) -> bytes:
 
 def _packed(config: Config, iteration: int, arrays: Mapping[str, Array]) -> bytes:
     """Return the bytes of a file without pickle; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        format=np.int64(FORMAT),
-        experiment=np.str_(config.name),
-        iteration=np.int64(iteration),
-        **arrays,
-    )
+    buffer, name, number = io.BytesIO(), np.str_(config.name), np.int64(iteration)
+    np.savez(buffer, format=np.int64(FORMAT), experiment=name, iteration=number, **arrays)
     return buffer.getvalue()
 
 
-# ----- The best on validation tasks -----
-
-
 def better(config: Config, best: Kept | None, now: Kept) -> Kept | None:
-    """Return the one of two with the better validation score, the earlier of equals.
-
-    A score that is not finite is none.
-    """
+    """Return the one of two with the better finite validation score; if equal, `best`."""
     if not math.isfinite(now.validation):
         return best
-    if best is None or config.score.better(now.validation, best.validation):
-        return now
-    return best
+    won = best is None or config.score.better(now.validation, best.validation)
+    return now if won else best
 
 
 def best_of(
     path: Path, config: Config, iteration: int
 ) -> tuple[tuple[Path, Kept] | None, list[str]]:
-    """Return the best theta that a run had at an iteration, None when it had none.
+    """Return the best theta that a run had at an iteration, and its file; None if none.
 
-    With it come its file and a list of faults. Where there are faults, the theta is an
-    older one, or None. The metrics say which iteration it must be of, if they go so far.
+    With a list of faults the theta is an older one, or None. The metrics say of which
+    iteration it must be, if they reach that far.
     """
     files = [path / name for name in (BEST, PREVIOUS_BEST) if (path / name).exists()]
     known, chosen = _chosen(path, config, iteration) if files else (True, None)
@@ -143,20 +115,18 @@ def best_of(
         return None, []
     faults: list[str] = []
     older = None
-    for file, kept in whole(files, lambda file: read_theta(file, config), faults):
-        if known and kept.iteration == chosen:
-            return (file, kept), []
-        if kept.iteration <= iteration:  # else it is of a checkpoint that was not written
-            older = older or (file, kept)
-            if not known:
-                break
+    for file, kept in whole(files, read_theta, config, faults):
+        early = kept.iteration <= iteration  # a later one has no checkpoint
+        if kept.iteration == chosen if known else early:
+            return (file, kept), [] if known else faults
+        older = older or ((file, kept) if early else None)
     if known and not faults:
         faults.append(f"{str(files[0])!r} is not of iteration {chosen}, the best")
     return older, faults
 
 
 def _chosen(path: Path, config: Config, iteration: int) -> tuple[bool, int | None]:
-    """Whether the metrics go up to an iteration, and the one whose theta was then best."""
+    """Return whether the metrics reach an iteration, and the best iteration up to it."""
     best, last = None, 0
     for record in runs.read_metrics(path):
         last = record["iteration"]
@@ -166,38 +136,33 @@ def _chosen(path: Path, config: Config, iteration: int) -> tuple[bool, int | Non
     return last >= iteration, best and best.iteration
 
 
-# ----- Reading -----
-
-
 def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
-    """Return a run's newest state whose best theta is there too, and that theta.
+    """Return a run's newest state whose best theta exists too, and that theta.
 
-    Where newer files are damaged, a line on stderr says so. The files that are used take
-    the places of the damaged ones, which the next save would keep otherwise.
-    Raises WorldError when there are checkpoints, but none to continue from.
+    The files in use replace newer damaged ones, which the next save would keep; a line on
+    stderr reports it. Raises WorldError when no checkpoint is left to resume from.
     """
     faults: list[str] = []
     for file, state in states(path, config, faults):
         best, wrong = best_of(path, config, state.iteration)
         faults += wrong
         if not wrong:
-            if faults:
-                _fall_back(faults, file, state.iteration, allowed=True)
+            _fall_back(faults, file, state.iteration, allowed=True)
             os.replace(file, path / CHECKPOINT)
             if best:
                 os.replace(best[0], path / BEST)
             return state, best and best[1]
     if faults:
-        reasons = "; ".join(dict.fromkeys(faults))
-        raise WorldError(f"{reasons}; no checkpoint is left that has its best theta")
+        end = "no checkpoint is left that has its best theta"
+        raise WorldError(f"{_joined(faults)}; {end}")
     return None, None
 
 
 def load(path: Path, config: Config, last: bool = False, fallback: bool = False) -> Kept:
     """Return a run's best theta when validation chose one, else its last.
 
-    last: the last in any case
-    fallback: an older one when a newer file is damaged; a line on stderr says so
+    last: return the last in any case
+    fallback: where a newer file is damaged, return an older one, with a line on stderr
     Raises WorldError when there is none, or a newer file is damaged.
     """
     if (path / THETA).exists():
@@ -211,103 +176,90 @@ def load(path: Path, config: Config, last: bool = False, fallback: bool = False)
         best, wrong = best_of(path, config, state.iteration)
         faults += wrong
         file, kept = best or (file, kept)
-    if faults:
-        _fall_back(faults, file, kept.iteration, fallback)
+    _fall_back(faults, file, kept.iteration, fallback)
     return kept
 
 
-def _fall_back(faults: Sequence[str], file: Path, iteration: int, allowed: bool) -> None:
-    """Say on stderr which file is used in place of a damaged one.
+def _fall_back(faults: list[str], file: Path, iteration: int, allowed: bool) -> None:
+    """Report on stderr the file used for a faulty one. Raises WorldError if not allowed."""
+    if faults:
+        fallback = f"{str(file)!r} of iteration {iteration}"
+        if not allowed:
+            raise WorldError(f"{_joined(faults)}; add --fallback to use {fallback}")
+        print(f"{_joined(faults)}; using {fallback}", file=sys.stderr)
 
-    Raises WorldError when that is not allowed.
-    """
-    reasons = "; ".join(dict.fromkeys(faults))
-    fallback = f"{str(file)!r} of iteration {iteration}"
-    if not allowed:
-        raise WorldError(f"{reasons}; add --fallback to use {fallback}")
-    print(f"{reasons}; using {fallback}", file=sys.stderr)
+
+def _joined(faults: list[str]) -> str:
+    return "; ".join(dict.fromkeys(faults))
 
 
 def locate(name: str) -> Path:
-    """Return the folder that is named; kept:NAME is one of the package's.
-
-    Raises UsageError when the package has none of that name.
-    """
+    """Return the folder of a name. Raises UsageError for an unknown kept:NAME."""
     if not name.startswith(PREFIX):
         return Path(name)
     folder = FOLDER / name.removeprefix(PREFIX)
     if folder.parent != FOLDER or not (folder / runs.CONFIG).is_file():
-        having = sorted(PREFIX + path.parent.name for path in FOLDER.glob("*/config.json"))
-        raise UsageError(f"no {name!r}; there are: {', '.join(having) or 'none'}")
+        found = sorted(PREFIX + path.parent.name for path in FOLDER.glob("*/config.json"))
+        raise UsageError(f"no {name!r}; there are: {', '.join(found) or 'none'}")
     return folder
 
 
 def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path, State]]:
-    """Yield the whole checkpoints of a run, newest first, as `whole` does.
-
-    A run that was killed while it saved may have only the previous one: its newest.
-    """
-    files = path / CHECKPOINT, path / PREVIOUS
-    return whole(files, lambda file: read_state(file, config), faults)
+    """Yield the whole checkpoints of a run, newest first; a killed run may have one."""
+    return whole((path / CHECKPOINT, path / PREVIOUS), read_state, config, faults)
 
 
 def whole(
-    files: Sequence[Path], read: Callable[[Path], T], faults: list[str]
-) -> Iterator[tuple[Path, T]]:
-    """Yield the files that can be read, with their content; a missing file is skipped.
+    files: Sequence[Path], read: Callable, config: Config, faults: list[str]
+) -> Iterator[tuple[Path, Any]]:
+    """Yield the files that exist and can be read, with their content.
 
-    faults: gets a line for each file that is damaged or does not fit the run
+    faults: gains a line for each file that is damaged or does not fit the run
     """
-    for file in files:
-        if file.exists():
-            try:
-                found = read(file)
-            except WorldError as error:
-                faults.append(str(error))
-            else:
-                yield file, found
+    for file in filter(Path.exists, files):
+        try:
+            found = read(file, config)
+        except WorldError as error:
+            faults.append(str(error))
+        else:
+            yield file, found
 
 
 def read_state(file: Path, config: Config) -> State:
-    """Return the state in a checkpoint. Raises WorldError as `read` does."""
-    arrays = read(file, config, size(config), ("theta", "m", "v"))
+    """Return the state in a checkpoint. Raises WorldError as `_read` does."""
+    arrays = _read(file, config, ("theta", "m", "v"))
     moments = Moments(arrays["m"], arrays["v"])
     return State(int(arrays["iteration"]), arrays["theta"], moments)
 
 
 def read_theta(file: Path, config: Config) -> Kept:
-    """Return the content of best.npz or theta.npz. Raises WorldError as `read` does."""
-    arrays = read(file, config, size(config), ("theta",), ("validation",))
+    """Return the content of best.npz or theta.npz. Raises WorldError as `_read` does."""
+    arrays = _read(file, config, ("theta",), ("validation",))
     validation = arrays["validation"]
     if validation.shape != () or validation.dtype != np.float64:
         raise WorldError(f"{str(file)!r} has validation {validation}")
     return Kept(int(arrays["iteration"]), arrays["theta"], float(validation))
 
 
-def read(
-    file: Path,
-    config: Config,
-    count: int,
-    vectors: Sequence[str],
-    others: Sequence[str] = (),
+def _read(
+    file: Path, config: Config, vectors: Sequence[str], others: Sequence[str] = ()
 ) -> dict[str, Array]:
-    """Return the arrays of a file by their names.
+    """Return the arrays of a file by name: vectors (M,), and others that a caller checks.
 
-    vectors: names of the arrays (count,) in config's precision
-    others: names of further arrays, which the caller checks
-    Raises WorldError when it is damaged, of another format or experiment, or does not fit
-    the model.
+    Raises WorldError when the file is damaged, of another format or experiment, or does
+    not fit the model.
     """
+    count = size(config)
     try:
         largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
         if file.stat().st_size > largest:
             raise ValueError("it is too large for this model")
-        data = file.read_bytes()
-        if not data.startswith(b"PK"):
-            raise ValueError("not a tinymaml checkpoint")
-        arrays = _unpacked(data)
+        arrays = _unpacked(file.read_bytes())
     except DAMAGE as error:
-        raise WorldError(f"{str(file)!r} is damaged: {_line(error)}") from error
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # NumPy's advice to load a pickle "unsafely" is not ours.
+        text = "an array of objects" if "pickle" in text.lower() else text
+        raise WorldError(f"{str(file)!r} is damaged: {text}") from error
     expected = {"format", "experiment", "iteration", *vectors, *others}
     if arrays.keys() != expected:
         names = ", ".join(sorted(arrays.keys() ^ expected))
@@ -325,6 +277,8 @@ def read(
 
 
 def _unpacked(data: bytes) -> dict[str, Array]:
+    if not data.startswith(b"PK"):
+        raise ValueError("not a tinymaml checkpoint")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         sizes = [member.file_size for member in archive.infolist()]
     if sum(sizes) > len(data):  # np.savez does not compress
@@ -339,9 +293,3 @@ def _check_vector(file: Path, name: str, vector: Array, dtype: str, count: int) 
         raise WorldError(f"{str(file)!r}: {name} is {found}, not {dtype} ({count},)")
     if not np.isfinite(vector).all():
         raise WorldError(f"{str(file)!r}: {name} is not finite")
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    # NumPy's advice to load a pickle "unsafely" is not ours.
-    return "an array of objects" if "pickle" in text.lower() else text

@@ -1,10 +1,8 @@
-"""The one training loop: iterate, record, save.
+"""The training loop: iterate, record, save.
 
-Nothing random is kept between iterations: an iteration has streams of its own, keyed by
-seed and iteration. A run that was interrupted and goes on gives the same bytes.
+Every iteration has random streams of its own, keyed by seed and iteration. A run that was
+interrupted and resumed gives the same bytes.
 """
-
-from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
@@ -26,14 +24,16 @@ from tinymaml.optim import Moments, State, check_dtype
 
 
 Progress = Callable[[int, dict], None]
+# One iteration, by an experiment's setting.
+ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
 
 
 def train(path: Path, config: Config, engine: Executor, progress: Progress) -> State:
     """Train from the run's last checkpoint, if any, to config.iterations.
 
-    progress(iteration, record) is called after every iteration.
-    Raises Interrupted after Ctrl-C or SIGTERM, the run saved; WorldError when the loss
-    or the update is not finite or has another dtype, the last good checkpoint kept.
+    It calls progress(iteration, record) after every iteration.
+    Raises Interrupted after Ctrl-C or SIGTERM, with the run saved. Raises WorldError when
+    the loss or the update is not finite or has another dtype; the last checkpoint stays.
     """
     with signals() as asked:
         state, best = checkpoints.resumed(path, config)
@@ -42,21 +42,25 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
             checkpoints.save(path, config, state)
         with runs.Metrics(path, state.iteration) as metrics:
             while state.iteration < config.iterations:
-                after, told = ITERATIONS[config.setting](config, state, engine)
+                after, found = ITERATIONS[config.setting](config, state, engine)
                 m, v = after.moments
                 check_dtype(state.theta, theta=after.theta, m=m, v=v)
-                numbers = told["loss"], after.theta, m, v
+                numbers = found["loss"], after.theta, m, v
                 if not all(np.isfinite(x).all() for x in numbers):
-                    raise WorldError(_diverged(path, config, state))
+                    raise WorldError(
+                        f"diverged at iteration {after.iteration} (alpha={config.alpha},"
+                        f" beta={config.beta}): the loss or the update is not finite;"
+                        f" the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
+                    )
                 state = after
-                record = {"iteration": state.iteration, **told}
+                record = {"iteration": state.iteration, **found}
                 record |= validate(config, state, engine)
                 if "validation" in record:
                     now = Kept(state.iteration, state.theta, record["validation"])
                     best = checkpoints.better(config, best, now)
                 metrics.add(record)
                 progress(state.iteration, record)
-                stop = [*asked]  # a signal that comes during the save waits for the next
+                stop = [*asked]  # a signal during the save waits for the next
                 last = stop or state.iteration == config.iterations
                 if last or state.iteration % config.checkpoint_every == 0:
                     metrics.sync()
@@ -77,29 +81,15 @@ def initial_state(config: Config) -> State:
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
-# One iteration, by the setting that an experiment names.
-ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
-
-
 def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
-    """Return the score on validation tasks and half its interval, when one is due."""
-    due = config.validate_every and state.iteration % config.validate_every == 0
-    if not due:
+    """Return the score on validation tasks and half its 95 % interval, if one is due."""
+    if not config.validate_every or state.iteration % config.validate_every:
         return {}
-    steps = max(config.inner_steps, 1)
+    tasks, steps = config.validation_tasks, max(config.inner_steps, 1)
     config = tuned(config, state.theta, steps, engine)
-    tasks = config.validation_tasks
     last = evaluate(config, state.theta, "val", tasks, steps, engine)[-1]
     _, half = interval(last)
     return {"validation": float(last.mean()), "validation_half_width_95": float(half)}
-
-
-def _diverged(path: Path, config: Config, state: State) -> str:
-    return (
-        f"diverged at iteration {state.iteration + 1} (alpha={config.alpha},"
-        f" beta={config.beta}): the loss or the update is not finite;"
-        f" the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
-    )
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""Which runs a training consists of: new ones or resumed ones, one or several seeds."""
-
-from __future__ import annotations
+"""The runs of one training: new or resumed, of one or several seeds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +22,9 @@ class Plan(NamedTuple):
 def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
     """Return the plan of new runs, of config's seed and the next ones.
 
-    out: the folder; the next free one of runs/ when it is None
-    Runs of several seeds that the folder has already are resumed.
-    Raises UsageError or WorldError when something does not fit; nothing was written.
+    Several seeds resume the runs that the folder has already.
+    out: the folder; None for the next free one in runs/
+    Raises UsageError or WorldError when something does not fit. It writes nothing.
     """
     check_size(config)
     folder = runs.new_folder(out, config.name)
@@ -36,7 +34,7 @@ def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
             raise WorldError(f"{str(folder)!r} holds runs of several seeds")
         return Plan(folder, [(folder, config)])
     planned = [
-        (runs.seed_folder(folder, seed), config.with_changes({"seed": seed}))
+        (folder / f"{runs.SEED}{seed}", config.with_changes({"seed": seed}))
         for seed in range(config.seed, config.seed + seeds)
     ]
     for path, wanted in planned:
@@ -48,7 +46,7 @@ def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
 def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
     """Return the plan of the runs in a folder, with some options changed.
 
-    Raises UsageError when an option that the next iteration depends on is changed.
+    Raises UsageError when a changed option is fixed, WorldError when there is no run.
     """
     planned = []
     for path in runs.members(folder):
@@ -64,6 +62,5 @@ def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
 
 def check_size(config: Config) -> None:
     """Raise UsageError when the options do not fit the data or ask for a huge model."""
-    count = checkpoints.size(config)
-    if count > MOST_PARAMETERS:
+    if (count := checkpoints.size(config)) > MOST_PARAMETERS:
         raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")

@@ -1,12 +1,10 @@
 """One iteration of meta reinforcement learning, its sums over chunks of tasks.
 
-What grows with the data is computed by the workers: `collect`, `curvature` and `trial` take
-one chunk each, and `rl.trpo` has their mathematics.
+The workers compute all sums over data: `collect`, `curvature` and `trial` take one chunk
+each. Their mathematics is in `rl.trpo`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from functools import lru_cache
 
@@ -29,11 +27,12 @@ Array = np.ndarray
 
 
 def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
-    """Return the run's state after the next outer step, and what to record of it.
+    """Return the run's state after the next outer step, and its record.
 
-    Recorded: mean returns before and after adapting, the loss, its improvement, the KL of
-    the adapted policies, which step of the line search was taken (None and refused = 1 if
-    none), the mean standard deviation of the policy, and |alpha H v| / |v| of the chain.
+    The record has the mean returns before and after adapting, the loss, its improvement,
+    the KL of the adapted policies, the number of backtracks of the line search (None and
+    refused = 1 if it took no step), the mean standard deviation of the policy, and
+    |alpha H v| / |v| of the chain.
     """
     tasks = spans(config.tasks, config.chunk)
     chunks = gather(engine, collect, (config, state.theta, state.iteration), tasks)
@@ -42,20 +41,18 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     )
     check_dtype(state.theta, gradient=gradient)  # the line search would convert its step
     gradient = clip(gradient, config.clip)
-    paths = [chunk.path for chunk in chunks]
-    state = state._replace(iteration=state.iteration + 1)
+    paths, number = [chunk.path for chunk in chunks], state.iteration + 1
+    state = state._replace(iteration=number)
 
-    def judge(theta: Array) -> tuple[float, float]:
+    def score(theta: Array) -> tuple[float, float]:
         """Return the mean loss after adapting from theta, and the KL divergence."""
         after, kl = np.sum(gather(engine, trial, (config, theta), paths), axis=0)
         return after / config.tasks, kl / config.tasks
 
     if config.outer == "adam":
-        theta, moments = adam(
-            state.theta, gradient, state.moments, state.iteration, config.beta
-        )
-        state, tries = state._replace(theta=theta, moments=moments), 0
-        after, kl = judge(theta)
+        theta, moments = adam(state.theta, gradient, state.moments, number, config.beta)
+        (after, kl), tries = score(theta), 0
+        state = state._replace(theta=theta, moments=moments)
     else:
         thin = [[met.every(config.fisher_stride) for met in path] for path in paths]
 
@@ -65,59 +62,52 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
             return sum(gather(engine, curvature, fixed, thin)) / config.tasks
 
         step = trpo.natural_step(product, gradient, config.max_kl)
-        theta, tries, after, kl = trpo.search(judge, state.theta, step, loss, config.max_kl)
+        theta, tries, after, kl = trpo.search(score, state.theta, step, loss, config.max_kl)
         state = state._replace(theta=theta)
     return state, {
         "loss": float(loss),
-        "return_before": _mean([path[0].returns for path in paths]),
-        "return_after": _mean([path[-1].returns for path in paths]),
+        "return_before": _mean(path[0].returns for path in paths),
+        "return_after": _mean(path[-1].returns for path in paths),
         "improvement": float(loss - after),
         "kl": float(kl),
         "backtracks": tries,
         "refused": int(tries is None),
-        "std": _mean([np.exp(path[0].log_std) for path in paths]),
+        "std": _mean(np.exp(path[0].log_std) for path in paths),
         "second_order": float(np.sqrt(squares[1] / squares[0])) if squares[0] else 0.0,
     }
 
 
-def _mean(arrays: list[Array]) -> float:
-    return float(np.concatenate(arrays).mean())
-
-
-# ----- What the workers compute -----
+def _mean(arrays: Iterable[Array]) -> float:
+    return float(np.concatenate([*arrays]).mean())
 
 
 @np.errstate(over="ignore", invalid="ignore")  # `act` reports a diverging policy
 def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Collected:
-    """Return the meta-gradient of some tasks, and what the policies met in them."""
+    """Return the meta-gradient of some tasks, and the experience of their policies."""
     family, method = problem(config), config.method
     task = family.task(drawn(family, config.seed, "train", iteration, tasks))
     if not method.inner_loop:
-        task = task._replace(support=task.query)  # the policy is scored where it acts
+        task = task._replace(
+            support=task.query
+        )  # the policy is scored on its own trajectories
     start = np.broadcast_to(theta, (len(tasks), *theta.shape))
     return trpo.collect(lambda task: method.gradient(start, task, family), task)
 
 
 def curvature(config: Config, v: Array, path: Path) -> Array:
     """Return J'FJ v (P,), summed over the tasks of one chunk."""
-    path = trpo.side_by_side(path)
-    v = np.broadcast_to(v, path[-1].theta.shape)
     return replayed(_curvature, config, v, path)[0].sum(axis=0)
 
 
 def _curvature(config: Config, v: Array, path: Path) -> tuple[Array]:
     family, (*inner, last) = problem(config), path
-    if not config.method.second_order:  # J is taken for the identity
-        inner = []
-    losses = inner_losses(config, inner)
-    thetas = [met.theta for met in inner]
+    inner = inner if config.method.second_order else []  # [] makes J the identity
+    losses, thetas = inner_losses(config, inner), [met.theta for met in inner]
     return (trpo.curvature(v, thetas, losses, family.alpha, family.model, last),)
 
 
 def trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
     """Return loss and KL after adapting from theta, summed over the tasks of one chunk."""
-    path = trpo.side_by_side(path)
-    theta = np.broadcast_to(theta, path[-1].theta.shape)
     return replayed(_trial, config, theta, path)
 
 
@@ -128,17 +118,16 @@ def _trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
 
 
 def inner_losses(config: Config, inner: Path) -> list[Loss]:
-    """Return the support loss of each inner step, on what was met."""
+    """Return the support loss of each inner step, on its experience."""
     surrogate = SURROGATES[config.surrogate]
     return [surrogate_loss(problem(config).model, surrogate, met) for met in inner]
 
 
-# ----- Replay -----
-
-
 @np.errstate(over="ignore", invalid="ignore")
 def replayed(function: Callable, config: Config, x: Array, path: Path) -> tuple[Array, ...]:
-    """Return function(config, x, path), recorded at its first call for these shapes."""
+    """Return function(config, x, path) for x (P,), recorded at its first call."""
+    path = trpo.side_by_side(path)
+    x = np.broadcast_to(x, path[-1].theta.shape)
     return _recorded(function, config)(x, *[array for met in path for array in met])
 
 
@@ -150,5 +139,5 @@ def _recorded(function: Callable, config: Config) -> Callable[..., tuple[Array, 
         starts = range(0, len(arrays), size)
         return function(config, x, [Experience(*arrays[i : i + size]) for i in starts])
 
-    # The path stays while conjugate gradients and the line search ask about it.
+    # Conjugate gradients and the line search call it many times with one path.
     return recorded(of_arrays, moving=1) if config.replay else of_arrays

@@ -1,6 +1,4 @@
-"""What is found about a run, or several with the same options, on held-out tasks."""
-
-from __future__ import annotations
+"""Results of one run, or of several with the same options, on held-out tasks."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
@@ -20,8 +18,7 @@ from tinymaml.harness.step import own_tasks
 
 
 Array = np.ndarray
-
-# The two-sided 95 % of Student's t with 1, 2, ... 30 degrees of freedom, from its tables.
+# Two-sided 95 % quantiles of Student's t with 1, 2, ..., 30 degrees of freedom.
 STUDENT_95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -30,17 +27,17 @@ STUDENT_95 = (
 
 
 class Result(NamedTuple):
-    """How one or several runs with the same options do on the same held-out tasks.
+    """Scores of one or several runs with the same options on the same held-out tasks.
 
-    config: of the first run, as it adapted
-    trained: the same as it was trained, perhaps with other shots
-    seeds, iterations, validations: of each run; a validation is nan where the theta was
-        not chosen by validation tasks
-    tasks_sha256: what `fingerprint` gives
+    config: the first run's options when it adapted
+    trained: its options in training, perhaps with other shots
+    seeds, iterations, validations: one for each run; a validation is nan where validation
+        tasks did not choose the theta
+    tasks_sha256: the `fingerprint` of the tasks
     scores: (runs, steps + 1, tasks) after 0, 1, ..., steps gradient steps
-    alone: (runs, len(alone_steps), tasks), each query example judged on its own, after
+    alone: (runs, len(alone_steps), tasks), each query example scored on its own after
         alone_steps steps; None for a model to which that makes no difference
-    remarks: what else is to be told, a line each
+    remarks: further lines for the reader
     """
 
     config: Config
@@ -68,37 +65,34 @@ def judge(
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
 
-    config: of the training; shots: examples to adapt on, where they are others
-    alone_steps: after which of the `steps` steps each query example is judged alone too
+    config: the options in training
+    alone_steps: the steps after which each query example is also scored on its own
+    shots: number of support examples, if other than in training
     """
-    trained = config
+    trained, w, alone = config, kept.theta, None
     if shots is not None:
         config = config.with_changes({"shots": shots})
-    config = tuned(config, kept.theta, steps, engine)
-    scores = evaluation.evaluate(config, kept.theta, split, tasks, steps, engine)
-    alone, alone_steps = None, tuple(alone_steps)
+    config, alone_steps = tuned(config, w, steps, engine), tuple(alone_steps)
+    scores = evaluation.evaluate(config, w, split, tasks, steps, engine)
     if alone_steps and problem(config).score_alone:
-        alone = evaluation.evaluate_alone(
-            config, kept.theta, split, tasks, alone_steps, engine
-        )[None]
-    remarks = (
-        *evaluation.tuning_remarks(config, steps),
-        *config.method.remarks(kept.theta, problem(config), own_tasks(config, engine)),
-        *diverged(scores),
-        *unimproved(config, kept, steps, tasks, engine),
-    )
+        alone = evaluation.evaluate_alone(config, w, split, tasks, alone_steps, engine)
     return Result(
-        config=config,
-        trained=trained,
-        split=split,
+        config,
+        trained,
+        split,
         seeds=(config.seed,),
         iterations=(kept.iteration,),
         validations=(kept.validation,),
         tasks_sha256=evaluation.fingerprint(config, split, tasks, engine),
         scores=scores[None],
-        alone=alone,
+        alone=None if alone is None else alone[None],
         alone_steps=alone_steps,
-        remarks=remarks,
+        remarks=(
+            *evaluation.tuning_remarks(config, steps),
+            *config.method.remarks(w, problem(config), own_tasks(config, engine)),
+            *diverged(scores),
+            *unimproved(config, kept, steps, tasks, engine),
+        ),
     )
 
 
@@ -108,22 +102,20 @@ def unimproved(
 ) -> list[str]:
     """Return a line when training did not improve the score after `steps` steps.
 
-    config: as it adapts
-    tasks: the number of validation tasks at most; test tasks have no part in it
+    config: the options when it adapts
+    tasks: the largest number of validation tasks; test tasks are not used
 
-    The score must be better, beyond the 95 % interval of the difference, than that of the
-    untrained net after as many steps; and, by more than its own interval, than before the
-    first step, unless an oracle need not adapt. Data without validation classes, and
-    scores that diverge, have no line.
+    The score must exceed that of the untrained net by more than the 95 % interval of the
+    difference and, unless an oracle need not adapt, that before the first step by more than
+    its own. Data without validation classes, and scores that diverge, have no line.
     """
     if not (steps and kept.iteration):
         return []
     tasks = min(tasks, config.validation_tasks)
-    thetas = kept.theta, initial_state(config).theta
     try:
         trained, untrained = (
-            evaluation.evaluate(config, theta, "val", tasks, steps, engine).astype(float)
-            for theta in thetas
+            evaluation.evaluate(config, w, "val", tasks, steps, engine).astype(float)
+            for w in (kept.theta, initial_state(config).theta)
         )
     except UsageError:
         return []
@@ -134,19 +126,15 @@ def unimproved(
     for name, other, uncertain in others:
         gain, (_, half) = sign * (after - other).mean(), interval(uncertain)
         if gain <= half < np.inf:
-            told = f"no clear improvement: on {tasks} validation tasks {config.score.name}"
-            told += f" {after.mean():.4f} after {steps} gradient steps, {other.mean():.4f}"
-            told += f" {name} (half of the 95 % interval is {half:.4f})"
-            return [told + _advice(config, gain < -half)]
+            line = f"no clear improvement: on {tasks} validation tasks {config.score.name}"
+            line += f" {after.mean():.4f} after {steps} gradient steps, {other.mean():.4f}"
+            line += f" {name} (half of the 95 % interval is {half:.4f})"
+            if not config.method.iterate:  # the average of nets that fit may well be poor
+                step = "--max-kl" if getattr(config, "outer", "") == "trpo" else "--beta"
+                size = "smaller" if gain < -half else "larger"
+                line += f"; try more --iterations, a {size} {step} or another --seed"
+            return [line]
     return []
-
-
-def _advice(config: Config, worse: bool) -> str:
-    if config.method.iterate:  # the average of nets that fit their tasks may be poor
-        return ""
-    step = "--max-kl" if getattr(config, "outer", "adam") == "trpo" else "--beta"
-    size = "smaller" if worse else "larger"
-    return f"; try more --iterations, a {size} {step} or another --seed"
 
 
 def diverged(scores: Array) -> list[str]:
@@ -154,78 +142,58 @@ def diverged(scores: Array) -> list[str]:
     finite = np.isfinite(last := scores[-1])
     if finite.all():
         return []
-    told = f"{np.sum(~finite)} of {len(last)} tasks diverged; the median is"
-    return [f"{told} {np.median(np.where(finite, last, np.inf)):.4f}"]
+    line = f"{np.sum(~finite)} of {len(last)} tasks diverged; the median is"
+    return [f"{line} {np.median(np.where(finite, last, np.inf)):.4f}"]
 
 
 def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
-    """Return the numbers of the runs that differ in their seeds only, a list of each kind.
+    """Group the numbers of runs (folder, options) that differ only in their seeds.
 
-    runs: the folder and the options of each
-    Raises UsageError when two of a kind have the same seed: they are one sample.
+    Raises UsageError when two of a group have the same seed: they are one sample.
     """
     kinds: dict[Config, dict[int, int]] = {}
     for number, (path, config) in enumerate(runs):
         seeds = kinds.setdefault(config.but_for_its_seed(), {})
         if config.seed in seeds:
-            other, _ = runs[seeds[config.seed]]
-            told = f"{str(other)!r} and {str(path)!r}"
-            raise UsageError(f"{told} have the same options and seed")
+            both = f"{str(runs[seeds[config.seed]][0])!r} and {str(path)!r}"
+            raise UsageError(f"{both} have the same options and seed")
         seeds[config.seed] = number
     return [[*seeds.values()] for seeds in kinds.values()]
 
 
 def pooled(results: Sequence[Result]) -> Result:
-    """Return the result of several runs from that of each.
-
-    Raises ValueError when they are not of the same tasks.
-    """
-    if len({result.tasks_sha256 for result in results}) > 1:
+    """Pool the results of several runs. Raises ValueError if their tasks differ."""
+    if len({one.tasks_sha256 for one in results}) > 1:
         raise ValueError("these results are of different tasks")
-
-    def joined(name: str) -> tuple:
-        return sum((getattr(result, name) for result in results), ())
-
-    alone = [result.alone for result in results]
-    return results[0]._replace(
-        seeds=joined("seeds"),
-        iterations=joined("iterations"),
-        validations=joined("validations"),
-        scores=np.concatenate([result.scores for result in results]),
-        alone=None if alone[0] is None else np.concatenate(alone),
-        remarks=joined("remarks") if len(results) == 1 else _by_seed(results),
-    )
-
-
-def _by_seed(results: Sequence[Result]) -> tuple[str, ...]:
-    """The remarks of several runs, each with the seed of its run."""
-    return tuple(
-        f"seed {one.seeds[0]}: {remark}" for one in results for remark in one.remarks
+    first, *others = results
+    if not others:
+        return first
+    each = ("seeds", "iterations", "validations")
+    joined = {k: sum((getattr(one, k) for one in results), ()) for k in each}
+    return first._replace(
+        **joined,
+        scores=np.concatenate([one.scores for one in results]),
+        alone=None if first.alone is None else np.concatenate([x.alone for x in results]),
+        remarks=tuple(f"seed {one.seeds[0]}: {x}" for one in results for x in one.remarks),
     )
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def over_tasks(scores: Array) -> tuple[Array, Array]:
-    """Return mean and half the 95 % interval over tasks of scores (runs, k, tasks): (k,).
-
-    Every task counts once, with its mean over the runs.
-    """
+    """Return mean and half the 95 % interval over tasks: (runs, k, tasks) -> (k,), (k,)."""
     return interval(scores.astype(float).mean(axis=0))
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def over_seeds(scores: Array) -> Array:
-    """Return half the 95 % interval over runs of their means: (runs, k, tasks) -> (k,).
-
-    Runs are few, so that Student's t tells the width. There must be at least two.
-    """
+    """Return half the 95 % interval (k,) of the runs' means; there are at least two."""
     means = scores.astype(float).mean(axis=-1)
     t = STUDENT_95[min(len(means) - 1, len(STUDENT_95)) - 1]
     return t * means.std(axis=0, ddof=1) / np.sqrt(len(means))
 
 
 def is_final(result: Result) -> bool:
-    """Return whether a result of one run is what the end of its training reports."""
+    """Return whether a result of one run is the one reported after its training."""
     trained = result.trained
     shape = 1, trained.test_steps + 1, trained.test_tasks
     same_shots = result.config.values().get("shots") == trained.values().get("shots")

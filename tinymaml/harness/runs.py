@@ -1,23 +1,21 @@
-"""The run folder: configuration, metrics and checkpoints, none of them ever half written.
+"""The run folder and its files, each whole at any time.
 
-    config.json             experiment, options, versions
-    metrics.jsonl           one line an iteration
-    evaluation.json         how held-out tasks went at the end
-    checkpoint.npz          the state after an iteration; checkpoint.previous.npz before it
-    lock                    held while a process works on the run
+    config.json       experiment, options, versions
+    metrics.jsonl     one line an iteration
+    evaluation.json   the result on held-out tasks
+    lock              held while a process works on the run
+    *.npz             see checkpoints.py
 
-A checkpoint is an .npz without pickle. Everything is written beside its place, synced
-and moved there.
+A file is written beside its place, synced and moved there.
 """
 
-from __future__ import annotations
-
 import fcntl
+import itertools
 import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,7 @@ CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
 EVALUATION = "evaluation.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 BEST, PREVIOUS_BEST, THETA = "best.npz", "best.previous.npz", "theta.npz"
-TEMPORARY = ".tmp-"
-SEED = "seed-"  # and its number: a run among those of several seeds
-
-
-# ----- The folder -----
+TEMPORARY, SEED = ".tmp-", "seed-"  # names of one seed's run end with its number
 
 
 def new_folder(out: str | None, name: str) -> Path:
@@ -47,25 +41,18 @@ def new_folder(out: str | None, name: str) -> Path:
     if out == "":
         raise UsageError("--out must not be empty")
     if out is None:
-        taken = 1
-        while Path("runs", f"{name}-{taken}").exists():
-            taken += 1
-        return Path("runs", f"{name}-{taken}")
+        numbered = (Path("runs", f"{name}-{number}") for number in itertools.count(1))
+        return next(path for path in numbered if not path.exists())
     path = Path(out)
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {out!r} is a file")
     if (path / CONFIG).exists():
-        raise WorldError(f"{out!r} already holds a run; go on with --resume {out}")
+        raise WorldError(f"{out!r} already holds a run; resume it with --resume {out}")
     return path
 
 
-def seed_folder(path: Path, seed: int) -> Path:
-    """Return where the run of one of several seeds lies in their common folder."""
-    return path / f"{SEED}{seed}"
-
-
 def members(path: Path) -> list[Path]:
-    """Return the runs in a folder of several seeds, in their order, or the run itself."""
+    """Return the runs in a folder of several seeds, by number, or the run itself."""
     found = [config.parent for config in path.glob(f"{SEED}*/{CONFIG}")]
     if (path / CONFIG).exists() or not found:
         return [path]
@@ -74,10 +61,7 @@ def members(path: Path) -> list[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the run for this process; let go at its end, however it ends.
-
-    Raises WorldError when another process holds it.
-    """
+    """Lock the run for this process. Raises WorldError when another process holds it."""
     with open(path / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,10 +78,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
-    """Write a file so that it is whole or as before, whenever the process is killed.
-
-    previous: where the file as it was before goes, if anywhere
-    """
+    """Write a file, whole or not at all; the former file moves to `previous`, if given."""
     beside = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         with open(beside, "wb") as file:
@@ -110,87 +91,66 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-# ----- Configuration -----
-
-
 def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
     """Write config.json: the experiment, its options and the versions of libraries."""
-    told = {"experiment": config.name, "options": config.values(), "versions": versions}
+    found = {"experiment": config.name, "options": config.values(), "versions": versions}
     if file_hash := algorithms.fingerprint(config.algorithm):
-        told["algorithm_sha256"] = file_hash
-    write(path / CONFIG, (json.dumps(told, indent=2) + "\n").encode())
+        found["algorithm_sha256"] = file_hash
+    write(path / CONFIG, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def read_config(path: Path, data: str | None = None) -> Config:
-    """Return the configuration of a run.
+    """Return the configuration of a run; data: its data file, if that has moved.
 
-    data: the data file, when it has moved
-    Raises WorldError when there is none, UsageError when it has no data file.
+    Raises WorldError when no run can be read, UsageError when it has no data file.
     """
-    config = _read_config(path)
-    if data is None:
-        return config
-    if "data" not in config.options:
-        raise UsageError(f"a run of {config.name} has no data file")
-    return config.with_changes({"data": data})
-
-
-def _read_config(path: Path) -> Config:
     try:
-        told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        kind, options = MODULES[told["experiment"]].CONFIG, told["options"]
-        fault = _fault_of_own(options["algorithm"])
-        if not fault:
-            return kind.restored(older.translated(options))
+        found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        kind, options = MODULES[found["experiment"]].CONFIG, found["options"]
+        own = re.fullmatch(algorithms.OWN, options["algorithm"])
+        if not (fault := _fault(options["algorithm"]) if own else ""):
+            config = kind.restored(older.translated(options))
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
-    raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
+    if fault:
+        raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
+    if data is not None and "data" not in config.options:
+        raise UsageError(f"a run of {config.name} has no data file")
+    return config if data is None else config.with_changes({"data": data})
 
 
-def _fault_of_own(name: str) -> str:
-    """Return why a user's own algorithm cannot be used, "" when it can or is ours."""
-    if not re.fullmatch(algorithms.OWN, name):
-        return ""
+def _fault(algorithm: str) -> str:
+    """Return the reason why a user's own algorithm cannot be used, "" if none."""
     try:
-        algorithms.find(name)
+        algorithms.find(algorithm)
     except (UsageError, WorldError) as error:
         return str(error)
     return ""
 
 
 def changed_algorithm(path: Path, config: Config) -> bool:
-    """Return whether the file of a user's own algorithm is not what the run began with."""
-    told = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    return told.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
+    """Return whether a user's algorithm file has changed since the run began."""
+    found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    return found.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
 
 
-# ----- Metrics -----
-
-
-class Metrics:
-    """Appends one JSON line an iteration; forgets the lines after the checkpoint."""
+class Metrics(AbstractContextManager):
+    """Appends one JSON line an iteration. It first drops lines after the checkpoint."""
 
     def __init__(self, path: Path, iteration: int) -> None:
         self.path = path / METRICS
-        kept = [
-            json.dumps(record) + "\n"
-            for record in read_metrics(path)
-            if record["iteration"] <= iteration
-        ]
-        write(self.path, "".join(kept).encode())
+        kept = [r for r in read_metrics(path) if r["iteration"] <= iteration]
+        lines = [json.dumps(record) + "\n" for record in kept]
+        write(self.path, "".join(lines).encode())
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
     def add(self, record: dict[str, Any]) -> None:
@@ -198,19 +158,16 @@ class Metrics:
         self.file.write(json.dumps(record) + "\n")
 
     def sync(self) -> None:
-        """Have all records on the disk: called before a checkpoint that counts them."""
+        """Flush all records to the disk. Call this before their checkpoint is saved."""
         self.file.flush()
         os.fsync(self.file.fileno())
-
-    def __enter__(self) -> Metrics:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a run in order; a torn last line is left out."""
+    """Return the records of a run in order, without a torn last line."""
     if not (path / METRICS).exists():
         return []
     records = []

@@ -1,7 +1,5 @@
 """One iteration on few-shot tasks: the mean meta-gradient of a meta-batch, then Adam."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from functools import lru_cache
@@ -21,9 +19,9 @@ Array = np.ndarray
 
 
 def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
-    """Return the state after the next iteration, and what to record of it."""
+    """Return the state after the next iteration, and its record."""
     if own := config.method.iterate:
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop checks what comes out
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop checks the result
             return own(state, problem(config), own_tasks(config, engine))
     loss, gradient = average_gradient(config, state, engine)
     return update(config, state, gradient), {"loss": float(loss)}
@@ -39,19 +37,18 @@ def update(config: Config, state: State, gradient: Array) -> State:
 def average_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
     """Return the loss and meta-gradient (M,), averaged over the next meta-batch.
 
-    The chunks are fixed by the options and summed in order: the same bits from any number
-    of workers.
+    The options fix the chunks, and their order of summation: any number of workers gives
+    the same bits.
     """
-    chunks = spans(config.tasks, config.chunk)
     fixed = config, state.theta, state.iteration
-    sums = gather(engine, chunk_gradient, fixed, chunks)
+    sums = gather(engine, chunk_gradient, fixed, spans(config.tasks, config.chunk))
     losses, gradients = zip(*sums, strict=True)
     gradient = sum(gradients) / config.tasks
     check_dtype(state.theta, gradient=gradient)
     return sum(losses) / config.tasks, gradient
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the loop checks what comes out
+@np.errstate(over="ignore", invalid="ignore")  # the loop checks the result
 def chunk_gradient(
     config: Config, w: Array, iteration: int, tasks: range
 ) -> tuple[float, Array]:
@@ -67,14 +64,13 @@ def chunk_gradient(
 def gradient_of(
     config: Config, summed: bool, key: Hashable = None
 ) -> Callable[..., tuple[float, Array]]:
-    """Return the function of w (T, M), a phase's arrays and an episode's that chunks use.
+    """Return a chunk's gradient as a function of w (T, M), a phase's and episode's arrays.
 
-    summed: whether the gradients (T, M) are summed over the tasks
-    Recorded and replayed, unless the options say not to: the same bits.
+    summed: sum the gradients (T, M) over the tasks
+    It is recorded and replayed, with the same bits, unless the options switch that off.
     """
     del key  # each key has a recording of its own
-    family, method = problem(config), config.method
-    size = len(Episode._fields)
+    family, method, size = problem(config), config.method, len(Episode._fields)
 
     def gradients(w: Array, *arrays: Array) -> tuple[float, Array]:
         task = family.task(Episode(*arrays[-size:]))
@@ -85,17 +81,12 @@ def gradient_of(
     return recorded(gradients) if config.replay else gradients
 
 
-# ----- For an algorithm with an iteration of its own -----
-
-
 def own_tasks(config: Config, engine: Executor) -> Tasks:
-    """Return a fixed list of training tasks, and the gradients on them."""
+    """Return a fixed list of training tasks and their gradients, for an own `iterate`."""
 
     def gradients(w: Array, tasks: range) -> tuple[float, Array]:
-        parts = [tasks[i.start : i.stop] for i in spans(len(tasks), config.chunk)]
-        chunks = [
-            (part, w[part.start - tasks.start : part.stop - tasks.start]) for part in parts
-        ]
+        parts = [slice(i.start, i.stop) for i in spans(len(tasks), config.chunk)]
+        chunks = [(tasks[part], w[part]) for part in parts]
         sums = gather(engine, chunk_gradients, (config,), chunks)
         losses, found = zip(*sums, strict=True)
         return sum(losses), np.concatenate(found)
