@@ -37,6 +37,7 @@ class Figure(NamedTuple):
 
 PAPER = "Finn et al. 2017"
 TABLE_1 = f"{PAPER}, table 1"
+WAYS_AND_SHOTS = (5, 1), (5, 5), (20, 1), (20, 5)
 
 
 def _pair(value: tuple[float, float] | float) -> tuple[float, float | None]:
@@ -50,15 +51,13 @@ def _accuracies(experiment, net, steps, method, algorithm, source, *values) -> l
     values: (mean, half), a mean, or None where there is none
     """
     steps = steps if source.startswith(PAPER) else {}
-    columns = zip(((5, 1), (5, 5), (20, 1), (20, 5)), values, strict=False)
-    return [
-        Figure(
-            *(method, algorithm, experiment, {"ways": ways, "shots": shots, "net": net}),
-            *(((steps.get(ways), *_pair(value)),), source),
-        )
-        for (ways, shots), value in columns
-        if value is not None
-    ]
+    figures = []
+    for (ways, shots), value in zip(WAYS_AND_SHOTS, values, strict=False):
+        if value is not None:
+            setting = {"ways": ways, "shots": shots, "net": net}
+            found = ((steps.get(ways), *_pair(value)),)
+            figures.append(Figure(method, algorithm, experiment, setting, found, source))
+    return figures
 
 
 def _by_steps(
