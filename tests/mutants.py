@@ -1136,8 +1136,8 @@ MUTATIONS = [
     Mutation(
         "a sheet of own images with mini-ImageNet's name",
         "report/names.py",
-        'first.title if first.is_original else "Images"',
-        "first.title",
+        'configs[0].title if configs[0].is_original else "Images"',
+        "configs[0].title",
         "plots/test_plots.py",
     ),
     Mutation(
