@@ -27,7 +27,7 @@ DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^")
 MARKED = 10  # markers of a line, about: more of them would hide the dashes
 STEEP = 20  # least ratio of the largest to the smallest value for a logarithmic axis
-DECADES = 3  # longest logarithmic axis with labels at 1, 2 and 5, not at powers of ten only
+DECADES = 3  # longest logarithmic axis with labels at 1, 2, 5, 10, ...
 DPI = 150
 CHARACTER, ENTRY = 0.075, 0.8  # inches: a character, and the rest of a legend's entry
 
@@ -112,6 +112,11 @@ def legend(figure, axes, title: str | None = None) -> None:
     # A handle is so long that dashes show on both sides of the marker.
     how = {"title": title, "ncols": columns, "handlelength": 4, "columnspacing": 1}
     figure.legend(handles, labels, loc="outside lower center", frameon=False, **how)
+
+
+def after(steps: int) -> str:
+    """Return "before", "after 1 step", "after 2 steps", ..."""
+    return f"after {steps} step" + "s" * (steps > 1) if steps else "before"
 
 
 def save(figure, path: Path) -> Path:

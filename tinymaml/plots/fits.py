@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,13 +34,6 @@ class Panel(NamedTuple):
     truth: Array
     points: tuple[Array, Array]
     fits: dict[int, Array]
-
-
-def pictures(
-    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
-) -> list[Path]:
-    """Draw fit.png into a folder."""
-    return [figures.save(draw(groups, judged, task), into / "fit.png")]
 
 
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
@@ -117,12 +109,5 @@ def _draw(axes, panel: Panel) -> None:
     # In front of the curves.
     axes.plot(*panel.points, "^", color=BLACK, zorder=3, label="support points")
     for step, dashes, color in STEPS:
-        label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
-        axes.plot(
-            panel.x,
-            panel.fits[step],
-            color=color,
-            linestyle=dashes,
-            linewidth=2,
-            label=label,
-        )
+        how = {"color": color, "linestyle": dashes, "label": figures.after(step)}
+        axes.plot(panel.x, panel.fits[step], linewidth=2, **how)
