@@ -895,7 +895,7 @@ MUTATIONS = [
     ),
     Mutation(
         "band over tasks for a line of several seeds",
-        "plots/groups.py",
+        "plots/curves.py",
         "    if len(some) == 1:\n",
         "    if some:\n",
         "plots/test_curves.py",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 from tinymaml.plots import curves, figures, fits, groups, sheets, walks
@@ -41,8 +40,9 @@ def draw(
     if learned := curves.learning(found):
         files.append(figures.save(learned, into / "curve.png"))
     judged = [[groups.judged(run, fallback) for run in group.runs] for group in found]
-    every = zip(chain(*(group.runs for group in found)), chain(*judged), strict=True)
-    lacking = [run for run, one in every if one is None]
+    every = [run for group in found for run in group.runs]
+    tested = [one for some in judged for one in some]
+    lacking = [run for run, one in zip(every, tested, strict=True) if one is None]
     for run in lacking:
         asked = f"tinymaml evaluate {run.path}"
         print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)
