@@ -888,9 +888,9 @@ MUTATIONS = [
     ),
     Mutation(
         "bands of one standard error",
-        "plots/figures.py",
-        "    low = np.maximum(mean - half, least)",
-        "    half = half / 1.96\n    low = np.maximum(mean - half, least)",
+        "plots/curves.py",
+        "        low = np.maximum(mean - half,",
+        "        half = half / 1.96\n        low = np.maximum(mean - half,",
         "plots/test_curves.py",
     ),
     Mutation(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinymaml.errors import UsageError
-from tinymaml.plots import chain
+from tinymaml.plots import chain, figures
 
 
 @click.command(name="chain")
@@ -31,5 +31,5 @@ def chain_command(out: Path) -> None:
     if out.suffix != ".png":
         raise UsageError(f"--out: the picture is a PNG, so {str(out)!r} must end with .png")
     found = chain.solved()
-    click.echo(chain.draw(found, out))
+    click.echo(figures.save(chain.picture(found), out))
     click.echo(chain.caption(found))

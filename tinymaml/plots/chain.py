@@ -7,7 +7,6 @@ left panel shows the exact v_k; the right one those of first-order MAML, all equ
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -129,8 +128,3 @@ def _name(axes, at: Array, text: str, color: str, away: tuple[float, float]) -> 
     halo = [withStroke(linewidth=2, foreground="white")]
     how = {"color": color, "ha": "center", "va": "center", "path_effects": halo}
     axes.annotate(text, at, away, textcoords="offset points", **how)
-
-
-def draw(found: Chain, path: Path) -> Path:
-    """Draw the picture as PNG."""
-    return figures.save(picture(found), path)

@@ -20,6 +20,7 @@ from tinymaml.plots.groups import Group, Judged, title
 Array = np.ndarray
 
 POINTS, SPAN = 100, 10  # most points of a learning curve, and least iterations of a point
+MARKED = 10  # markers of a line, about: more of them would hide the dashes
 
 
 class Line(NamedTuple):
@@ -114,7 +115,7 @@ def _over_runs(x: Array, means: Array) -> Line:
 
 
 def _draw(axes, lines: dict[tuple[int, str], Line], score: Score) -> None:
-    """Draw the lines of a score or, like an MSE, of a loss.
+    """Draw the lines of a score or, like an MSE, of a loss, with their bands.
 
     lines: by the number of their style, and their label
     The axis may be logarithmic where it is not in per cent. Else it begins at 0 where lower
@@ -123,9 +124,12 @@ def _draw(axes, lines: dict[tuple[int, str], Line], score: Score) -> None:
     figures.tidy(axes)
     means = np.concatenate([line.mean for line in lines.values()])
     log = figures.log_from(means) if score.scale == 1 else None
-    for (number, label), line in lines.items():
-        least = -np.inf if log is None else log
-        figures.curve(axes, *line, label, least, **figures.style(number))
+    for (number, label), (x, mean, half) in lines.items():
+        how = figures.style(number)
+        every = max(1, len(x) // MARKED)
+        axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, markevery=every, **how)
+        low = np.maximum(mean - half, -np.inf if log is None else log)
+        axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
     if log is not None:
         figures.make_log(axes, log)
     elif not score.higher_is_better and np.isfinite(axes.dataLim.ymax):

@@ -25,7 +25,6 @@ VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE, GREY)
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^")
-MARKED = 10  # markers of a line, about: more of them would hide the dashes
 STEEP = 20  # least ratio of the largest to the smallest value for a logarithmic axis
 DECADES = 3  # longest logarithmic axis with labels at 1, 2, 5, 10, ...
 DPI = 150
@@ -52,16 +51,6 @@ def tidy(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def curve(
-    axes, x: Array, mean: Array, half: Array, label: str, least: float, **how: Any
-) -> None:
-    """Draw a line with the band mean +- half, cut off below `least`; no band at nan."""
-    every = max(1, len(x) // MARKED)
-    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, markevery=every, **how)
-    low = np.maximum(mean - half, least)
-    axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
 
 
 def log_from(means: Array) -> float | None:
@@ -100,6 +89,12 @@ def level(axes, value: float, label: str) -> None:
 def wrapped(text: str, width: float) -> str:
     """Break a text into lines of at most `width` inches."""
     return fill(text, int(width / CHARACTER))
+
+
+def name_row(row, name: str) -> None:
+    """Write a name above a row of axes: beside it there is no room for a long one."""
+    name = wrapped(name, row[0].figure.get_figwidth() - 0.6)
+    row[0].set_title(name, loc="left", fontsize="medium")
 
 
 def legend(figure, axes, title: str | None = None) -> None:

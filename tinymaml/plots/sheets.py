@@ -75,19 +75,23 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
     """Draw that sheet: a column a class, and below each query image the nets' answers."""
     found = sheet(groups, judged, task)
     ways = len(found.support)
-    names = ascii_uppercase if ways <= len(ascii_uppercase) else range(1, ways + 1)
+    names = ascii_uppercase if ways <= 26 else [str(n) for n in range(1, ways + 1)]
     support, query = (images[:COLUMNS, :ROWS] for images in found[:2])
     cell = min(LARGEST, WIDTH / len(support))
     # An em a character of "20 x" leaves room for its frame.
-    size = min(LETTER, 72 * cell / (2 + max(len(str(name)) for name in names)))
+    size = min(LETTER, 72 * cell / (2 + max(map(len, names))))
 
     def mark(truth: int, answer: int) -> tuple[str, dict[str, Any]]:
         how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
         return f"{names[answer]} {sign}", {"fontsize": size, **how}
 
     # A row: its height, its label, and a cell a class: an image, or a text and its style.
-    labels = _labels(found.answers)
-    rows = [(LINE, "class", [(str(name), {}) for name in names[: len(support)]])]
+    several = len({one.label for one in found.answers}) > 1
+    labels = [
+        f"{one.label}: " * (several and one.steps == 0) + figures.after(one.steps)
+        for one in found.answers
+    ]
+    rows = [(LINE, "class", [(name, {}) for name in names[: len(support)]])]
     rows += [(cell, "support", images) for images in support.swapaxes(0, 1)]
     rows.append((LINE / 2, "", []))
     for i, images in enumerate(query.swapaxes(0, 1)):
@@ -122,15 +126,6 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
     for i, line in enumerate(lines):
         write(sum(axes.get_xlim()) / 2, y + LINE * (i + 0.5), line, ha="center")
     return figure
-
-
-def _labels(answers: Sequence[Answers]) -> list[str]:
-    """Return the labels of the lines of answers, with the groups' names if they differ."""
-    several = len({one.label for one in answers}) > 1
-    return [
-        f"{one.label}: " * (several and one.steps == 0) + figures.after(one.steps)
-        for one in answers
-    ]
 
 
 def _scores(answers: Sequence[Answers]) -> list[str]:

@@ -60,12 +60,10 @@ def _accuracies(experiment, net, steps, method, algorithm, source, *values) -> l
     return figures
 
 
-def _by_steps(
-    experiment, setting, steps, method, algorithm, *values, source, **own
-) -> Figure:
+def _by_steps(name, setting, steps, method, algorithm, *values, source, **own) -> Figure:
     """Return the paper's figure after these numbers of steps; own: the method's options."""
     found = tuple((k, *_pair(value)) for k, value in zip(steps, values, strict=False))
-    return Figure(method, algorithm, experiment, setting | own, found, f"{PAPER}, {source}")
+    return Figure(method, algorithm, name, setting | own, found, f"{PAPER}, {source}")
 
 
 _omniglot = partial(_accuracies, "omniglot", "conv", {5: 3, 20: 5})
