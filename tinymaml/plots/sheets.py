@@ -74,35 +74,12 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
     """Draw that sheet: a column a class, and below each query image the nets' answers."""
     found = sheet(groups, judged, task)
-    ways = len(found.support)
-    names = ascii_uppercase if ways <= 26 else [str(n) for n in range(1, ways + 1)]
-    support, query = (images[:COLUMNS, :ROWS] for images in found[:2])
-    cell = min(LARGEST, WIDTH / len(support))
-    # An em a character of "20 x" leaves room for its frame.
-    size = min(LETTER, 72 * cell / (2 + max(map(len, names))))
-
-    def mark(truth: int, answer: int) -> tuple[str, dict[str, Any]]:
-        how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
-        return f"{names[answer]} {sign}", {"fontsize": size, **how}
-
-    # A row: its height, its label, and a cell a class: an image, or a text and its style.
-    several = len({one.label for one in found.answers}) > 1
-    labels = [
-        f"{one.label}: " * (several and one.steps == 0) + figures.after(one.steps)
-        for one in found.answers
-    ]
-    rows = [(LINE, "class", [(name, {}) for name in names[: len(support)]])]
-    rows += [(cell, "support", images) for images in support.swapaxes(0, 1)]
-    rows.append((LINE / 2, "", []))
-    for i, images in enumerate(query.swapaxes(0, 1)):
-        rows.append((cell, "query", images))
-        for label, answers in zip(labels, found.answers, strict=True):
-            marks = [mark(*pair) for pair in enumerate(answers.classes[:COLUMNS, i])]
-            rows.append((LINE, label, marks))
-
-    left = 0.2 + figures.CHARACTER * max(map(len, (*labels, "support")))
-    right = cell * len(support)
-    below = [*_scores(found.answers), *_left_out(found, support, query, groups)]
+    columns = min(COLUMNS, len(found.support))
+    cell = min(LARGEST, WIDTH / columns)
+    rows = _rows(found, cell)
+    left = 0.2 + figures.CHARACTER * max(len(label) for _, label, _ in rows)
+    right = cell * columns
+    below = [*_scores(found.answers), *_left_out(found, groups)]
     lines = [line for x in below for line in figures.wrapped(x, left + right).split("\n")]
     height = sum(height for height, *_ in rows) + LINE * (len(lines) + 1.5)
     figure = figures.new_figure(left + right + 0.1, height)
@@ -128,6 +105,31 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
     return figure
 
 
+def _rows(found: Sheet, cell: float) -> list[tuple[float, str, Sequence]]:
+    """Return a height, a label and the cells of each row: images, or texts with a style."""
+    ways = len(found.support)
+    names = ascii_uppercase if ways <= 26 else [str(n) for n in range(1, ways + 1)]
+    # An em a character of "20 x" leaves room for its frame.
+    size = min(LETTER, 72 * cell / (2 + max(map(len, names))))
+
+    def mark(truth: int, answer: int) -> tuple[str, dict[str, Any]]:
+        how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
+        return f"{names[answer]} {sign}", {"fontsize": size, **how}
+
+    support, query = (images[:COLUMNS, :ROWS].swapaxes(0, 1) for images in found[:2])
+    several = len({one.label for one in found.answers}) > 1
+    rows = [(LINE, "class", [(name, {}) for name in names[: min(ways, COLUMNS)]])]
+    rows += [(cell, "support", images) for images in support]
+    rows.append((LINE / 2, "", []))
+    for i, images in enumerate(query):
+        rows.append((cell, "query", images))
+        for label, steps, classes in found.answers:
+            marks = [mark(*pair) for pair in enumerate(classes[:COLUMNS, i])]
+            net = f"{label}: " * (several and steps == 0)
+            rows.append((LINE, net + figures.after(steps), marks))
+    return rows
+
+
 def _scores(answers: Sequence[Answers]) -> list[str]:
     """Return a line a group: how many of all query images are right."""
     counts: dict[str, list[str]] = {}
@@ -138,14 +140,14 @@ def _scores(answers: Sequence[Answers]) -> list[str]:
     return [f"{label}: right {', '.join(some)}" for label, some in counts.items()]
 
 
-def _left_out(
-    found: Sheet, support: Array, query: Array, groups: Sequence[Group]
-) -> list[str]:
+def _left_out(found: Sheet, groups: Sequence[Group]) -> list[str]:
     """Return what the sheet lacks: images of the task, and nets that have another task."""
+    (ways, shots), queries = found.support.shape[:2], found.query.shape[1]
+    columns = min(ways, COLUMNS)
     counts = {
-        "classes": [len(x) for x in (support, found.support)],
-        "support images": [len(x) * x.shape[1] for x in (support, found.support)],
-        "queries": [len(x) * x.shape[1] for x in (query, found.query)],
+        "classes": (columns, ways),
+        "support images": (columns * min(shots, ROWS), ways * shots),
+        "queries": (columns * min(queries, ROWS), ways * queries),
     }
     parts = [f"{n} of {whole} {name}" for name, (n, whole) in counts.items() if n < whole]
     answering = {one.label for one in found.answers}
