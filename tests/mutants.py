@@ -896,8 +896,8 @@ MUTATIONS = [
     Mutation(
         "band over tasks for a line of several seeds",
         "plots/curves.py",
-        "    if len(some) == 1:\n",
-        "    if some:\n",
+        "if len(means) > 1 else half",
+        "if len(means) > 9 else half",
         "plots/test_curves.py",
     ),
     Mutation(

@@ -67,23 +67,21 @@ def learning(groups: Sequence[Group]):
 def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
     """Return the means of a metric over up to POINTS spans of iterations.
 
-    The interval is that of a span's mean over its iterations, each of which has tasks of
-    its own; for several runs, that of the mean over runs.
+    For one run the interval is over a span's iterations, each of which has its own tasks.
     """
     length = min(map(len, records))
     iterations = np.array([record["iteration"] for record in records[0][:length]])
     values = np.array([[record[name] for record in one[:length]] for one in records], float)
     spans = np.array_split(np.arange(length), max(1, min(POINTS, length // SPAN)))
     x = np.array([iterations[span].mean() for span in spans])
-    if len(records) > 1:
-        return _over_runs(x, np.stack([values[:, span].mean(1) for span in spans], 1))
-    if length == 1:
-        return Line(x, values[0], np.full(1, np.nan))
-    return Line(x, *np.array([interval(values[0, span]) for span in spans]).T)
+    means = np.stack([values[:, span].mean(axis=1) for span in spans], axis=1)
+    one = length == 1  # which has no interval
+    half = [np.nan if one else interval(values[0, span])[1] for span in spans]
+    return _line(x, means, np.array(half))
 
 
 def validations(records: Sequence[Sequence[dict]], score: Score) -> Line:
-    """Return the scores of validation tasks; for one run the interval is over its tasks."""
+    """Return the scores of validation tasks; for one run the interval is over tasks."""
     checked = [[record for record in one if "validation" in record] for one in records]
     length = min(map(len, checked))
     x = np.array([record["iteration"] for record in checked[0][:length]])
@@ -91,27 +89,20 @@ def validations(records: Sequence[Sequence[dict]], score: Score) -> Line:
         np.array([[r.get(name, np.nan) for r in one[:length]] for one in checked], float)
         for name in ("validation", "validation_half_width_95")
     )
-    if len(checked) > 1:
-        return _over_runs(x, score.scale * mean)
-    return Line(x, score.scale * mean[0], score.scale * half[0])
+    return _line(x, score.scale * mean, score.scale * half[0])
 
 
 def evaluated(some: Sequence[Judged]) -> Line:
-    """Return the score of a group after 0, 1, ... steps.
-
-    The interval is over tasks where there is one run, else over the runs' means.
-    """
+    """Return the score after 0, 1, ... steps; for one run the interval is over tasks."""
     scale, length = some[0].config.score.scale, min(len(one.found.mean) for one in some)
-    if len(some) == 1:
-        found = some[0].found
-        return Line(np.arange(length), scale * found.mean, scale * found.half)
     means = scale * np.stack([one.found.mean[:length] for one in some])
-    return _over_runs(np.arange(length), means)
+    return _line(np.arange(length), means, scale * some[0].found.half[:length])
 
 
-def _over_runs(x: Array, means: Array) -> Line:
-    """Return the line of several runs' means (runs, n)."""
-    return Line(x, means.mean(axis=0), results.over_seeds(means[..., None]))
+def _line(x: Array, means: Array, half: Array) -> Line:
+    """Return the line of runs' means (runs, n); several have an interval over runs."""
+    half = results.over_seeds(means[..., None]) if len(means) > 1 else half
+    return Line(x, means.mean(axis=0), half)
 
 
 def _draw(axes, lines: dict[tuple[int, str], Line], score: Score) -> None:

@@ -29,7 +29,7 @@ def as_text(results: Sequence[Result], steps: Iterable[int]) -> str:
     """Return the table of results of the same runs, with only these numbers of steps."""
     lines = _aligned(_table(results, steps))
     for result in results:
-        lines += [f"{_tasks(result)}: sha256 {result.tasks_sha256}", *_remarks(result)]
+        lines += _notes(result)
         compared, differing = _compared(result)
         lines += ["", *_aligned(compared), *differing, ""] if compared else []
     return "\n".join(lines).rstrip()
@@ -40,8 +40,7 @@ def as_markdown(results: Sequence[Result]) -> str:
     rows = _table(results, range(results[0].scores.shape[1]))
     lines = [f"**{title(results[0])}**", "", *_markdown(rows)]
     for result in results:
-        tasks = f"{_tasks(result)}: sha256 `{result.tasks_sha256}`"
-        lines += ["", "; ".join([tasks, *_remarks(result)])]
+        lines += ["", "; ".join(_notes(result, quote="`"))]
         compared, differing = _compared(result)
         lines += ["", *_markdown(compared)] if compared else []
         lines += ["", *differing] if differing else []
@@ -65,15 +64,13 @@ def title(result: Result) -> str:
     return line
 
 
-def _remarks(result: Result) -> list[str]:
-    """Return the remarks, and the scores that do not depend on a theta, a line each."""
-    anchors = result.config.anchors.items()
-    return [*result.remarks, *(f"{name}: {value}" for name, value in anchors)]
-
-
-def _tasks(result: Result) -> str:
+def _notes(result: Result, quote: str = "") -> list[str]:
+    """Return the hash of the tasks, the remarks, and the scores that need no theta."""
     shots = getattr(result.config, "shots", None)
-    return "tasks" if shots is None else f"tasks, K = {shots}"
+    tasks = "tasks" if shots is None else f"tasks, K = {shots}"
+    tasks = f"{tasks}: sha256 {quote}{result.tasks_sha256}{quote}"
+    anchors = [f"{name}: {value}" for name, value in result.config.anchors.items()]
+    return [tasks, *result.remarks, *anchors]
 
 
 def _table(results: Sequence[Result], steps: Iterable[int]) -> Rows:
