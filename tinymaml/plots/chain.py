@@ -122,7 +122,7 @@ def _losses(axes) -> None:
 
 
 def _name(axes, at: Array, text: str, color: str, away: tuple[float, float]) -> None:
-    """Write a text so many points away from a point, on a white halo."""
+    """Write a text at an offset (points) from a place (data), on a white halo."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2, foreground="white")]

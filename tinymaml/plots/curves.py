@@ -75,8 +75,7 @@ def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
     spans = np.array_split(np.arange(length), max(1, min(POINTS, length // SPAN)))
     x = np.array([iterations[span].mean() for span in spans])
     means = np.stack([values[:, span].mean(axis=1) for span in spans], axis=1)
-    one = length == 1  # which has no interval
-    half = [np.nan if one else interval(values[0, span])[1] for span in spans]
+    half = [interval(values[0, span])[1] for span in spans] if length > 1 else [np.nan]
     return _line(x, means, np.array(half))
 
 

@@ -151,10 +151,10 @@ def differences(
     """Return {option: {"ours": value, "published": values}} where a run differs.
 
     config, trained: the options at test time and in training
-    iterations: those after which the theta was tested; None for all of the training
+    iterations: the number after which the theta was tested; None for all of the training
     A run agrees when it has the value of the paper or of its code. The role of an option
-    says which figures it is compared with. None for other works than the paper, whose
-    settings are not known.
+    names the figures that it is compared with. Returns None for works other than the paper:
+    their settings are not known.
     """
     if not figure.source.startswith(PAPER):
         return None
