@@ -45,10 +45,8 @@ def check_sizes(where: Path, source: Source) -> None:
     """Refuse other numbers of classes and images than mini-ImageNet's."""
     sizes = {split: len(names) for split, names in source.splits.items()}
     if sizes != SPLITS or source.images != IMAGES:
-        found, expected = (
-            ", ".join(f"{number} {split}" for split, number in each.items())
-            for each in (sizes, SPLITS)
-        )
+        found = ", ".join(f"{number} {split}" for split, number in sizes.items())
+        expected = ", ".join(f"{number} {split}" for split, number in SPLITS.items())
         raise failure(
             where,
             f"{found} classes of {source.images} images; mini-ImageNet has {expected}"

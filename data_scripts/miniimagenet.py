@@ -85,9 +85,9 @@ def read_table(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 def read_csv(path: Path) -> list[list[str]]:
     """Return the rows filename, label of one csv file."""
-    if not path.is_file():
-        raise failure(path, "no such file; --csv FOLDER names the folder of the csv files")
     with naming(path, "not a readable csv file"):
+        if not path.is_file():
+            raise failure(path, "no such file; --csv FOLDER has the csv files")
         with path.open("rb") as file:
             data = file.read(CSV_BYTES + 1)
         if len(data) > CSV_BYTES:

@@ -66,11 +66,12 @@ VINYALS_TEST = {
 }
 
 Arrays = dict[str, np.ndarray]
-Catalogue = dict[str, list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]]  # by character
+Drawing = tuple[zipfile.ZipFile, zipfile.ZipInfo]
+Catalogue = dict[str, list[Drawing]]  # by character
 COMPRESSIONS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-# The errors of the network, not of the disk; ValueError: urllib cannot parse the URL.
-NETWORK_ERRORS = URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError
-NETWORK_ERRORS = *NETWORK_ERRORS, ValueError
+NETWORK_ERRORS = (  # not those of the disk; ValueError: urllib cannot parse the URL
+    *(URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError, ValueError),
+)
 
 
 # ----- Download -----
@@ -137,9 +138,9 @@ def download(url: str, path: Path, md5: str, pause: float = PAUSE) -> None:
 
 def open_zip(path: Path) -> zipfile.ZipFile:
     """Open one archive after a check of its size."""
-    if not path.is_file():
-        raise failure(path, f"no such file; needed are {' and '.join(MD5)}")
     with naming(path, "not a readable zip"):
+        if not path.is_file():
+            raise failure(path, f"no such file; needed are {' and '.join(MD5)}")
         if path.stat().st_size > ARCHIVE_BYTES:
             raise ValueError(f"more than {ARCHIVE_BYTES} bytes")
         return zipfile.ZipFile(path)
@@ -157,9 +158,7 @@ def fault_of(member: zipfile.ZipInfo) -> str:
     return ", ".join(fault for fault, found in faults.items() if found)
 
 
-def find_drawings(
-    archive: zipfile.ZipFile, half: str
-) -> dict[str, dict[int, zipfile.ZipInfo]]:
+def find_drawings(archive: zipfile.ZipFile, half: str) -> dict[str, dict[int, Drawing]]:
     """Return {character: {number: drawing}}; refuse all other members but folders."""
     found, seen = {}, set()
     character = r"([A-Za-z_()-]+/character[0-9]{2})"
@@ -177,7 +176,7 @@ def find_drawings(
             raise failure(archive.filename, f"{name!r:.99}", fault or "duplicate")
         seen.add(key)
         if match:
-            found.setdefault(match[1], {})[int(match[2])] = member
+            found.setdefault(match[1], {})[int(match[2])] = archive, member
     return found
 
 
@@ -188,20 +187,16 @@ def catalogue(
     members = archive.infolist()
     size = sum(member.file_size for member in members)
     if len(members) > MEMBERS or size > TOTAL_BYTES:
-        has = f"{len(members)} members of {size} bytes"
-        raise failure(archive.filename, f"{has}, limits {MEMBERS} and {TOTAL_BYTES}")
+        limits = f"limits {MEMBERS} and {TOTAL_BYTES}"
+        raise failure(archive.filename, f"{len(members)} members, {size} bytes; {limits}")
     found = find_drawings(archive, half)
     for name, numbered in found.items():
         if sorted(numbered) != list(range(1, drawings + 1)):
-            has = f"{len(numbered)} drawings, expected numbers 1 to {drawings}"
-            raise failure(archive.filename, f"{name!r}", has)
+            fault = f"{len(numbered)} drawings, expected numbers 1 to {drawings}"
+            raise failure(archive.filename, repr(name), fault)
     if len(found) != characters:
-        has = f"{len(found)} characters, expected {characters}"
-        raise failure(archive.filename, has)
-    return {
-        name: [(archive, numbered[i]) for i in sorted(numbered)]
-        for name, numbered in found.items()
-    }
+        raise failure(archive.filename, f"{len(found)} characters, expected {characters}")
+    return {x: [numbered[i] for i in sorted(numbered)] for x, numbered in found.items()}
 
 
 # ----- Drawings -----

@@ -628,7 +628,7 @@ MUTATIONS = [
         "cli/train.py",
         "        if name == flag:\n            found = value\n",
         "        if name == flag and found is None:\n            found = value\n",
-        "cli/test_bad_input.py",
+        "cli/test_main.py",
     ),
     Mutation(
         "exit code 1 for a wrong command line",
@@ -1765,7 +1765,7 @@ MUTATIONS = [
         "speed/machine.py",
         "os.environ.get(CORETYPE, AVX512_KERNEL)",
         "AVX512_KERNEL",
-        "speed/test_machine.py speed/test_workers.py",
+        "speed/test_machine.py",
     ),
 ]
 

@@ -24,7 +24,7 @@ def test_the_table_names_every_mutant_and_a_test_that_exists():
     assert list(ROWS) == [mutation.name for mutation in mutants.MUTATIONS]
     assert len(ROWS) >= 20
     for test in ROWS.values():
-        file, function = re.fullmatch(r"`(\w+\.py)::(\w+)(?:\[.*\])?`", test).groups()
+        file, function = re.fullmatch(r"`([\w/]+\.py)::(\w+)(?:\[.*\])?`", test).groups()
         assert f"def {function}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 

@@ -65,7 +65,7 @@ def path(theta: Array, task: Task, alpha: float | Array, steps: int) -> list[Arr
     theta is not floating point.
     """
     thetas = [theta]
-    for alpha_k in step_sizes(alpha, theta, steps):
+    for alpha_k in _step_sizes(alpha, theta, steps):
         g_k = grad(task.support(thetas[-1]))(thetas[-1])
         thetas.append(thetas[-1] - alpha_k * g_k)
     return thetas
@@ -88,7 +88,7 @@ def meta_gradient(
     average over tasks is the caller's. Raises as `path` does.
     """
     trail = []
-    for alpha_k in step_sizes(alpha, theta, steps):
+    for alpha_k in _step_sizes(alpha, theta, steps):
         hvp_k, g_k = hvp_and_gradient(task.support(theta), theta)
         trail.append((alpha_k, hvp_k))
         theta = theta - alpha_k * g_k
@@ -107,7 +107,7 @@ def meta_gradient_low_memory(
     gradient is computed twice where `meta_gradient` computes it once.
     """
     trail = []
-    for alpha_k in step_sizes(alpha, theta, steps):
+    for alpha_k in _step_sizes(alpha, theta, steps):
         # The loss is kept, not made again: a maker may have drawn data to make it.
         loss_k = task.support(theta)
         trail.append((alpha_k, loss_k, theta))
@@ -171,8 +171,7 @@ def _depends(value: object, at: object) -> bool:
     return isbox(value) and value._trace == at._trace
 
 
-def step_sizes(alpha: float | Array, theta: Array, steps: int) -> Array:
-    """Return alpha_0, ..., alpha_{K-1} (steps, ..., P). Raises as `path` does."""
+def _step_sizes(alpha: float | Array, theta: Array, steps: int) -> Array:
     # In theta's precision, so that a Python float or a float64 alpha does not raise it.
     if not np.issubdtype(theta.dtype, np.floating):
         raise TypeError(f"theta must be floating point, not {theta.dtype}")

@@ -242,8 +242,8 @@ def deaf(number):
 
 if __name__ == "__main__":
     number, program.GRACE = int(sys.argv[1]), int(sys.argv[2])
-    import tinymaml.cli
-    tinymaml.cli.run = lambda: deaf(number)
+    import tinymaml.cli.main
+    tinymaml.cli.main.run = lambda: deaf(number)
     program.main()
 """
 
@@ -504,7 +504,7 @@ def test_the_list_of_an_algorithm_has_its_own_options(name):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("way", ["typed", "after an =", "in a file"])
+@pytest.mark.parametrize("way", ["typed", "typed twice", "after an =", "in a file"])
 def test_help_of_training_has_the_options_of_the_algorithm(
     tmp_path, monkeypatch, name, way
 ):
@@ -514,6 +514,7 @@ def test_help_of_training_has_the_options_of_the_algorithm(
     Path("c.toml").write_text(f'algorithm = "{name}"')
     given = {
         "typed": ["--algorithm", name],
+        "typed twice": ["--algorithm", "random", "--algorithm", name],
         "after an =": [f"--algorithm={name}"],
         "in a file": ["--config", "c.toml"],
     }

@@ -147,10 +147,10 @@ ROWS = np.arange(1623)
         ({"finn_val": ROWS[1101:1200]}, "not a partition"),
         ({"finn_test": ROWS[1200:] + 1}, "not a partition"),
         ({"finn_train": ROWS[:1100] - 1}, "not a partition"),
-        ({"finn_val": ROWS[1100:1200].astype(float)}, "'val' is float64 (100,)"),
-        ({"finn_val": ROWS[1100:1200, None]}, "'val' is int64 (100, 1)"),
-        ({"finn_val": np.array(3)}, "val' is int64 ()"),
-        ({"finn_val": np.array(["a"])}, "'val' is <U1 (1,)"),
+        ({"finn_val": ROWS[1100:1200].astype(float)}, "'finn_val' is float64 (100,)"),
+        ({"finn_val": ROWS[1100:1200, None]}, "'finn_val' is int64 (100, 1)"),
+        ({"finn_val": np.array(3)}, "'finn_val' is int64 ()"),
+        ({"finn_val": np.array(["a"])}, "'finn_val' is <U1 (1,)"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, changes, told):

@@ -81,21 +81,21 @@ def test_single_precision_is_the_double_rounded(seed, tasks):
 
 
 @given(SEEDS, TASKS, st.sampled_from(["float32", "float64"]))
-def test_the_oracle_is_told_amplitude_and_phase(seed, tasks, dtype):
-    """Rejects another curve's amplitude and phase, their order, other points than the
-    others have, and the answer itself among the inputs."""
+def test_the_oracle_has_amplitude_and_phase_as_inputs(seed, tasks, dtype):
+    """Rejects another curve's amplitude and phase, their swapped order, other points than
+    other algorithms have, and the answer itself among the inputs."""
     plain = sine.sample(streams_of(seed), tasks, 10, 5, dtype)
-    told = sine.show_task(plain, streams_of(seed), tasks)
+    shown = sine.show_task(plain, streams_of(seed), tasks)
     curves = np.array(sine.draw_curves(streams_of(seed), tasks), dtype)[..., 0, 0]
-    pairs = plain[::2], plain[1::2], told[::2], told[1::2]
-    for x, y, x_told, y_told in zip(*pairs, strict=True):
-        np.testing.assert_array_equal(y_told, y)
+    pairs = plain[::2], plain[1::2], shown[::2], shown[1::2]
+    for x, y, x_shown, y_shown in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(y_shown, y)
         expected = [
             [[value, *curve] for value in row[:, 0]]
             for row, curve in zip(x, curves.T, strict=True)
         ]
-        np.testing.assert_array_equal(x_told, np.array(expected, dtype), strict=True)
-        amplitude, phase = x_told[..., 1:2], x_told[..., 2:3]
+        np.testing.assert_array_equal(x_shown, np.array(expected, dtype), strict=True)
+        amplitude, phase = x_shown[..., 1:2], x_shown[..., 2:3]
         np.testing.assert_allclose(amplitude * np.sin(x - phase), y, atol=1e-5)
 
 

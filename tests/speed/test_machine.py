@@ -54,6 +54,14 @@ def test_environment_of_an_amd_cpu_with_avx512(monkeypatch):
         assert all(told[name] == "1" for name in machine.BLAS_THREADS)
 
 
+def test_a_kernel_that_the_user_named_stands(monkeypatch):
+    """Rejects our kernel in place of a named one, on the CPU that needs ours."""
+    told = machine.Cpu("AuthenticAMD", frozenset(machine.AVX512_FLAGS))
+    monkeypatch.setattr(machine, "cpu", lambda: told)
+    monkeypatch.setenv(machine.CORETYPE, "Zen")
+    assert machine.blas_environment()[machine.CORETYPE] == "Zen"
+
+
 def test_what_the_user_chose_stands(monkeypatch):
     """Rejects overruling the environment of the process itself."""
     monkeypatch.setenv(machine.BLAS_THREADS[0], "2")

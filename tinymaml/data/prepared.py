@@ -92,7 +92,7 @@ def mapped(path: str | Path, name: str) -> Array:
 
 
 def check(path: str | Path, images: Array, classes: dict[str, Array], shape: tuple) -> None:
-    """Raise WorldError unless images are uint8 of this shape and the parts share them."""
+    """Raise WorldError unless images are uint8 `shape` and classes partition their rows."""
     if images.shape != shape or images.dtype != np.uint8:
         found = f"{images.dtype} {images.shape}"
         raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {shape}")

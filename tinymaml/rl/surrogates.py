@@ -171,7 +171,7 @@ def e_maml(
         losses.append(task.support(at))
         return losses[-1]
 
-    alphas = maml.step_sizes(alpha, theta, steps)
+    alphas = maml._step_sizes(alpha, theta, steps)
     trail, thetas = chain.forward(theta, task._replace(support=kept), alphas)
     query = task.query(thetas[-1])
     loss, v = maml.value_and_gradient(query, thetas[-1])
