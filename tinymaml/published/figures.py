@@ -125,12 +125,9 @@ def matching(config: Any, split: str) -> list[Figure]:
     """
     if split != "test" or not config.is_original:
         return []
-    found = [
-        figure
-        for figure in FIGURES
-        if figure.experiment == config.name
-        and _problem(figure, config).items() <= config.values().items()
-    ]
+    values = config.values().items()
+    found = [figure for figure in FIGURES if figure.experiment == config.name]
+    found = [figure for figure in found if _problem(figure, config).items() <= values]
     return sorted(found, key=lambda figure: not is_method(figure, config))
 
 
