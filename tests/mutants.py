@@ -888,16 +888,16 @@ MUTATIONS = [
     ),
     Mutation(
         "bands of one standard error",
-        "plots/figures.py",
-        "    low = np.maximum(mean - half, least)",
-        "    half = half / 1.96\n    low = np.maximum(mean - half, least)",
+        "plots/curves.py",
+        "        low = np.maximum(mean - half,",
+        "        half = half / 1.96\n        low = np.maximum(mean - half,",
         "plots/test_curves.py",
     ),
     Mutation(
         "band over tasks for a line of several seeds",
-        "plots/groups.py",
-        "    if len(some) == 1:\n",
-        "    if some:\n",
+        "plots/curves.py",
+        "if len(means) > 1 else half",
+        "if len(means) > 9 else half",
         "plots/test_curves.py",
     ),
     Mutation(
@@ -1136,8 +1136,8 @@ MUTATIONS = [
     Mutation(
         "a sheet of own images with mini-ImageNet's name",
         "report/names.py",
-        'first.title if first.is_original else "Images"',
-        "first.title",
+        'configs[0].title if configs[0].is_original else "Images"',
+        "configs[0].title",
         "plots/test_plots.py",
     ),
     Mutation(

@@ -6,7 +6,7 @@ import click
 
 from tinymaml.cli.options import asked
 from tinymaml.errors import UsageError
-from tinymaml.plots import chain
+from tinymaml.plots import chain, figures
 
 
 OUT = asked("--out", click.Path(path_type=Path), "PNG file to write", "chain.png")
@@ -26,5 +26,5 @@ def chain_command(out: Path) -> None:
     if out.suffix != ".png":
         raise UsageError(f"--out: the picture is a PNG, so {str(out)!r} must end with .png")
     found = chain.solved()
-    click.echo(chain.draw(found, out))
+    click.echo(figures.save(chain.picture(found), out))
     click.echo(chain.caption(found))

@@ -9,24 +9,21 @@ from pathlib import Path
 from tinymaml.plots import curves, figures, fits, groups, sheets, walks
 
 
-# The picture of single tasks, by the experiment's own choice of one.
-OF_TASKS = {"fits": fits.pictures, "sheets": sheets.pictures, "walks": walks.pictures}
+# The picture of single tasks, by the experiment's own choice. Walks have two.
+OF_TASKS = {"fits": (fits.draw, "fit.png"), "sheets": (sheets.draw, "sheet.png")}
 
 
 def draw(
-    folders: Sequence[Path],
-    data: str | None = None,
-    task: int = 0,
-    fallback: bool = False,
+    folders: Sequence[Path], data: str | None = None, task: int = 0, fallback: bool = False
 ) -> list[Path]:
     """Draw runs of one experiment together, into the first folder; return the files.
 
     folders: of a run, or of runs of several seeds
     data: the data file, when it has moved
-    task: the number of the held-out task that is shown, and from which others follow
+    task: the number of the first held-out task to show
     fallback: use an older theta when the newest is damaged
 
-        curve.png               learning; not of what was not trained
+        curve.png               learning, of runs that were trained
         steps.png               the score of held-out tasks after each gradient step
         fit.png                 sine: held-out tasks before and after steps
         sheet.png               images: the same
@@ -43,12 +40,16 @@ def draw(
     if learned := curves.learning(found):
         files.append(figures.save(learned, into / "curve.png"))
     judged = [[groups.judged(run, fallback) for run in group.runs] for group in found]
-    for group, some in zip(found, judged, strict=True):
-        for run, one in zip(group.runs, some, strict=True):
-            if one is None:
-                asked = f"tinymaml evaluate {run.path}"
-                print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)
-    if not all(map(all, judged)):
+    every = [run for group in found for run in group.runs]
+    tested = [one for some in judged for one in some]
+    lacking = [run for run, one in zip(every, tested, strict=True) if one is None]
+    for run in lacking:
+        asked = f"tinymaml evaluate {run.path}"
+        print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)
+    if lacking:
         return files
     files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
-    return files + OF_TASKS[found[0].config.picture](found, judged, task, into)
+    if found[0].config.picture == "walks":
+        return files + walks.pictures(found, judged, task, into)
+    drawing, name = OF_TASKS[found[0].config.picture]
+    return [*files, figures.save(drawing(found, judged, task), into / name)]

@@ -2,12 +2,11 @@
 
 The support loss S is a curved valley; the query loss Q is a round bowl on its slope. The
 arrow at theta_k is -v_k, the direction of theta_k in which Q(theta_K) falls fastest. The
-left panel shows the exact v_k; the right one those of first-order MAML, which all are v_K.
+left panel shows the exact v_k; the right one those of first-order MAML, all equal to v_K.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -48,7 +47,7 @@ TASK = Task(lambda _: lambda t: anp.sum(valley(t)), lambda _: lambda t: anp.sum(
 
 
 class Chain(NamedTuple):
-    """What is drawn: theta_0 ... theta_K, and v_0 ... v_K of both kinds, (K + 1, 2) each.
+    """The path theta_0 ... theta_K, and v_0 ... v_K of both kinds, (K + 1, 2) each.
 
     angle: between the two v_0, in degrees
     error: of the exact v_0 against central differences, relative
@@ -66,17 +65,11 @@ def solved() -> Chain:
     steps, thetas = chain.forward(START, TASK, [ALPHA] * STEPS)
     _, last = maml.first_order(START, TASK, ALPHA, STEPS)
     exact = np.stack([chain.back(steps[k:], last)[0] for k in range(STEPS + 1)])
-    cosine = exact[0] @ last / (np.linalg.norm(exact[0]) * np.linalg.norm(last))
-    measured = differences.gradient(
-        lambda theta: bowl(maml.adapt(theta, TASK, ALPHA, STEPS)), START
-    )
-    return Chain(
-        thetas=np.stack(thetas),
-        exact=exact,
-        first=np.tile(last, (STEPS + 1, 1)),
-        angle=float(np.degrees(np.arccos(cosine))),
-        error=differences.difference(exact[0], measured),
-    )
+    cosine = exact[0] @ last / np.linalg.norm(exact[0]) / np.linalg.norm(last)
+    slope = differences.gradient(lambda t: bowl(maml.adapt(t, TASK, ALPHA, STEPS)), START)
+    error = differences.difference(exact[0], slope)
+    first = np.tile(last, (STEPS + 1, 1))
+    return Chain(np.stack(thetas), exact, first, np.degrees(np.arccos(cosine)), error)
 
 
 def caption(found: Chain) -> str:
@@ -115,12 +108,12 @@ def picture(found: Chain):
 def _losses(axes) -> None:
     x, y = np.meshgrid(*(np.linspace(*ends, 200) for ends in FRAME))
     grid = np.stack([x, y], axis=-1)
-    levels = np.arange(len(SHADES)) ** 2  # a bowl has them at equal distances
+    levels = np.arange(len(SHADES)) ** 2  # evenly spaced contours of a bowl
     axes.contourf(x, y, valley(grid), levels / 9, colors=SHADES, extend="max")
     axes.contour(x, y, bowl(grid), levels / 5, colors=BLUE, linestyles="--", linewidths=0.9)
     axes.plot([], [], color=SHADES[5], linewidth=8, label="support loss $S$ (dark: high)")
     axes.plot([], [], "--", color=BLUE, label="query loss $Q$ (contours)")
-    low = np.array([LOWEST, BEND * LOWEST**2])
+    low = LOWEST, BEND * LOWEST**2
     minima = (low, "min $S$", BLACK, (0, 10)), (CENTRE, "min $Q$", BLUE, (22, 9))
     for at, name, color, away in minima:
         axes.plot(*at, "+", color=color, markersize=8, zorder=4)
@@ -129,13 +122,9 @@ def _losses(axes) -> None:
 
 
 def _name(axes, at: Array, text: str, color: str, away: tuple[float, float]) -> None:
+    """Write a text at an offset (points) from a place (data), on a white halo."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2, foreground="white")]
     how = {"color": color, "ha": "center", "va": "center", "path_effects": halo}
     axes.annotate(text, at, away, textcoords="offset points", **how)
-
-
-def draw(found: Chain, path: Path) -> Path:
-    """Draw the picture as PNG."""
-    return figures.save(picture(found), path)

@@ -12,57 +12,51 @@ import numpy as np
 
 from tinymaml.harness import results, runs
 from tinymaml.harness.evaluation import interval
-from tinymaml.losses import Score
+from tinymaml.losses import MSE, RETURN, Score
 from tinymaml.plots import figures
-from tinymaml.plots.groups import Group, Judged, scores, title
+from tinymaml.plots.groups import Group, Judged, title
 
 
 Array = np.ndarray
 
-# Points of a learning curve at most, and iterations of each at least.
-POINTS, SPAN = 100, 10
+POINTS, SPAN = 100, 10  # most points of a learning curve, and least iterations of a point
+MARKED = 10  # markers of a line, about: more of them would hide the dashes
 
 
 class Line(NamedTuple):
-    """Where (n,), the mean there, and half its 95 % interval, nan where there is none."""
+    """x (n,), the mean there, and half of its 95 % interval, nan where there is none."""
 
     x: Array
     mean: Array
     half: Array
 
 
-# ----- Learning curves -----
-
-
 def learning(groups: Sequence[Group]):
-    """Draw the loss, or returns, of training tasks, and the score of validation tasks.
+    """Draw the loss or the return of training tasks, and the score of validation tasks.
 
     Runs without metrics are left out; returns None when no run has any.
     """
-    told = [[runs.read_metrics(run.path) for run in group.runs] for group in groups]
-    records = {
-        name: some for name, some in zip(_names(groups), told, strict=True) if all(some)
-    }
+    metrics = [[runs.read_metrics(run.path) for run in group.runs] for group in groups]
+    pairs = enumerate(zip(groups, metrics, strict=True))
+    records = {(i, group.name): some for i, (group, some) in pairs if all(some)}
     if not records:
         return None
     config = groups[0].config
     both = len(records) == 1 and config.uses("inner_steps")
-    keys = [*zip(config.learning, ("", ", before adaptation"), strict=False)]
-    keys = keys[: None if both else 1]
     trained = {
-        (number + i, label + more): smoothed(some, key)
+        (number + i, label + ", before adaptation" * i): smoothed(some, key)
         for (number, label), some in records.items()
-        for i, (key, more) in enumerate(keys)
+        for i, key in enumerate(config.learning if both else config.learning[:1])
     }
     checked = {name: validations(some, config.score) for name, some in records.items()}
     checked = {name: line for name, line in checked.items() if len(line.x)}
     figure = figures.new_figure(8, 3.8)
     left, *right = figure.subplots(1, 1 + bool(checked), squeeze=False, sharex=True)[0]
-    subject = keys[0][0].partition("_")[0]  # loss or return
-    _draw(left, trained, from_zero=subject == "loss")
+    subject = config.learning[0].partition("_")[0]  # loss or return
+    _draw(left, trained, MSE if subject == "loss" else RETURN)
     left.set(xlabel="outer updates", ylabel=f"{subject} on training tasks")
     for axes in right:
-        _draw(axes, checked, *_axis(config.score))
+        _draw(axes, checked, config.score)
         axes.set(xlabel="outer updates", ylabel=f"{config.score.axis} on validation tasks")
     figure.suptitle(title(groups))
     alone = "iterations (left), tasks (right)" if checked else "iterations"
@@ -71,83 +65,79 @@ def learning(groups: Sequence[Group]):
 
 
 def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
-    """Return the means of what is told of runs over up to POINTS spans of iterations.
+    """Return the means of a metric over up to POINTS spans of iterations.
 
-    The interval is that of a span's mean over its iterations, each of which has tasks of
-    its own; for several runs, that of the mean over runs.
+    For one run the interval is over a span's iterations, each of which has its own tasks.
     """
     length = min(map(len, records))
     iterations = np.array([record["iteration"] for record in records[0][:length]])
     values = np.array([[record[name] for record in one[:length]] for one in records], float)
     spans = np.array_split(np.arange(length), max(1, min(POINTS, length // SPAN)))
     x = np.array([iterations[span].mean() for span in spans])
-    if len(records) > 1:
-        return _over_runs(x, np.stack([values[:, span].mean(1) for span in spans], 1))
-    if length == 1:
-        return Line(x, values[0], np.full(1, np.nan))
-    return Line(x, *np.array([interval(values[0, span]) for span in spans]).T)
+    means = np.stack([values[:, span].mean(axis=1) for span in spans], axis=1)
+    half = [interval(values[0, span])[1] for span in spans] if length > 1 else [np.nan]
+    return _line(x, means, np.array(half))
 
 
 def validations(records: Sequence[Sequence[dict]], score: Score) -> Line:
-    """Return what validation tasks scored: for one run with the interval over its tasks."""
-    told = [[record for record in one if "validation" in record] for one in records]
-    length = min(map(len, told))
-    x = np.array([record["iteration"] for record in told[0][:length]])
+    """Return the scores of validation tasks; for one run the interval is over tasks."""
+    checked = [[record for record in one if "validation" in record] for one in records]
+    length = min(map(len, checked))
+    x = np.array([record["iteration"] for record in checked[0][:length]])
     mean, half = (
-        score.scale
-        * np.array([[r.get(name, np.nan) for r in one[:length]] for one in told], float)
+        np.array([[r.get(name, np.nan) for r in one[:length]] for one in checked], float)
         for name in ("validation", "validation_half_width_95")
     )
-    return Line(x, mean[0], half[0]) if len(told) == 1 else _over_runs(x, mean)
+    return _line(x, score.scale * mean, score.scale * half[0])
 
 
-def _over_runs(x: Array, means: Array) -> Line:
-    """The line of several runs' means (runs, n)."""
-    return Line(x, means.mean(axis=0), results.over_seeds(means[..., None]))
+def evaluated(some: Sequence[Judged]) -> Line:
+    """Return the score after 0, 1, ... steps; for one run the interval is over tasks."""
+    scale, length = some[0].config.score.scale, min(len(one.found.mean) for one in some)
+    means = scale * np.stack([one.found.mean[:length] for one in some])
+    return _line(np.arange(length), means, scale * some[0].found.half[:length])
 
 
-def _axis(score: Score) -> tuple[bool, bool]:
-    """Whether the axis of a score may be logarithmic, and whether it begins at 0."""
-    return score.scale == 1, not score.higher_is_better
+def _line(x: Array, means: Array, half: Array) -> Line:
+    """Return the line of runs' means (runs, n); several have an interval over runs."""
+    half = results.over_seeds(means[..., None]) if len(means) > 1 else half
+    return Line(x, means.mean(axis=0), half)
 
 
-def _draw(
-    axes,
-    lines: dict[tuple[int, str], Line],
-    may_be_log: bool = True,
-    from_zero: bool = True,
-) -> None:
-    """Draw lines by number, which is their style's, and label."""
+def _draw(axes, lines: dict[tuple[int, str], Line], score: Score) -> None:
+    """Draw the lines of a score or, like an MSE, of a loss, with their bands.
+
+    lines: by the number of their style, and their label
+    The axis may be logarithmic where it is not in per cent. Else it begins at 0 where lower
+    is better.
+    """
     figures.tidy(axes)
     means = np.concatenate([line.mean for line in lines.values()])
-    log = figures.log_from(means) if may_be_log else None
-    for (number, label), line in lines.items():
-        least = -np.inf if log is None else log
-        figures.curve(axes, *line, label, least, **figures.style(number))
+    log = figures.log_from(means) if score.scale == 1 else None
+    for (number, label), (x, mean, half) in lines.items():
+        how = figures.style(number)
+        every = max(1, len(x) // MARKED)
+        axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, markevery=every, **how)
+        low = np.maximum(mean - half, -np.inf if log is None else log)
+        axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
     if log is not None:
         figures.make_log(axes, log)
-    elif from_zero and np.isfinite(axes.dataLim.ymax):
+    elif not score.higher_is_better and np.isfinite(axes.dataLim.ymax):
         axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
-
-
-# ----- Held-out tasks after each gradient step -----
 
 
 def steps(groups: Sequence[Group], judged: Sequence[Sequence[Judged]]):
     """Draw the score of held-out tasks after 0, 1, ... gradient steps, a line a group."""
     config = groups[0].config
-    lines = {}
-    for name, some in zip(_names(groups), judged, strict=True):
-        mean, half = (config.score.scale * x for x in scores(some))
-        lines[name] = Line(np.arange(len(mean)), mean, half)
+    names = enumerate(group.name for group in groups)  # the same numbers in all pictures
+    lines = dict(zip(names, map(evaluated, judged), strict=True))
     figure = figures.new_figure(7, 4.4)
     axes = figure.subplots()
-    _draw(axes, lines, *_axis(config.score))
-    for name, value in config.anchors.items():
+    _draw(axes, lines, config.score)
+    ways = {group.config.ways for group in groups} if "ways" in config.options else ()
+    chance = {f"chance, {n}-way": 100 / n for n in sorted(ways)}
+    for name, value in (config.anchors | chance).items():
         figures.level(axes, value, name)
-    if "ways" in config.options:
-        for ways in sorted({group.config.ways for group in groups}):
-            figures.level(axes, 100 / ways, f"chance, {ways}-way")
     tasks = {one.found.tasks for some in judged for one in some}
     axes.set(xlabel="gradient steps", ylabel=f"{config.score.axis} on held-out tasks")
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=10)
@@ -157,16 +147,7 @@ def steps(groups: Sequence[Group], judged: Sequence[Sequence[Judged]]):
     return figure
 
 
-def _names(groups: Sequence[Group]) -> list[tuple[int, str]]:
-    """Number and label of each group's line, the same in all pictures."""
-    seeds = [len(group.runs) for group in groups]
-    return [
-        (i, f"{group.label}, {n} seeds" if n > 1 else group.label)
-        for i, (group, n) in enumerate(zip(groups, seeds, strict=True))
-    ]
-
-
 def _over(lines: Iterable[Sequence], alone: str) -> str:
-    """What the bands of lines are; each line is of so many runs."""
+    """Return the meaning of the bands of lines, each of which has one or several runs."""
     kinds = {"seeds" if len(some) > 1 else alone for some in lines}
     return f"bands: 95 % intervals over {', or over '.join(sorted(kinds))}"

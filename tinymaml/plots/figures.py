@@ -1,4 +1,4 @@
-"""What all pictures share: the canvas, and lines that are told apart without colour.
+"""The canvas and the lines of all pictures: lines that differ in more than colour.
 
 matplotlib's Figure API keeps no global state and needs no screen. matplotlib is imported
 where it is used: pip install '.[plot]'.
@@ -6,7 +6,6 @@ where it is used: pip install '.[plot]'.
 
 from __future__ import annotations
 
-from itertools import cycle, islice
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -18,7 +17,7 @@ from tinymaml.errors import WorldError
 
 Array = np.ndarray
 
-# Okabe & Ito's colours, told apart by the colour-blind, without the pale ones.
+# Okabe & Ito's colours, which the colour-blind can distinguish, without the pale ones.
 BLACK, GREY = "#000000", "#777777"
 ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
 VERMILLION, PURPLE = "#D55E00", "#CC79A7"
@@ -26,9 +25,8 @@ VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE, GREY)
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^")
-MARKED = 10  # points of a line that have its marker, about: it must not hide the dashes
-STEEP = 20  # from this ratio of the largest to the smallest value an axis is logarithmic
-DECADES = 3  # that have labels at 1, 2 and 5; of more there is room for powers of ten
+STEEP = 20  # least ratio of the largest to the smallest value for a logarithmic axis
+DECADES = 3  # longest logarithmic axis with labels at 1, 2, 5, 10, ...
 DPI = 150
 CHARACTER, ENTRY = 0.075, 0.8  # inches: a character, and the rest of a legend's entry
 
@@ -43,11 +41,9 @@ def new_figure(width: float, height: float):
 
 
 def style(number: int) -> dict[str, Any]:
-    """Return color, linestyle and marker of the line of that number, 0, 1, ..."""
+    """Return color, linestyle and marker of line number 0, 1, ..."""
     kinds = {"color": COLORS, "linestyle": DASHES, "marker": MARKERS}
-    return {
-        name: next(islice(cycle(values), number, None)) for name, values in kinds.items()
-    }
+    return {name: values[number % len(values)] for name, values in kinds.items()}
 
 
 def tidy(axes) -> None:
@@ -57,24 +53,10 @@ def tidy(axes) -> None:
     axes.set_axisbelow(True)
 
 
-def curve(
-    axes, x: Array, mean: Array, half: Array, label: str, least: float, **how: Any
-) -> None:
-    """Draw a line with the band mean +- half around it; where half is nan there is none.
-
-    least: where the band is cut off
-    """
-    every = max(1, len(x) // MARKED)
-    axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, markevery=every, **how)
-    low = np.maximum(mean - half, least)
-    axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
-
-
 def log_from(means: Array) -> float | None:
-    """Return where a logarithmic axis for these means begins, None where none is due.
+    """Return the lower end of a logarithmic axis for these means, None for a linear one.
 
-    It is when they are positive and span more than STEEP; what is not finite does not
-    count.
+    The axis is logarithmic when the finite means are positive and span more than STEEP.
     """
     means = means[np.isfinite(means)]
     steep = len(means) and 0 < STEEP * means.min() < means.max()
@@ -84,7 +66,7 @@ def log_from(means: Array) -> float | None:
 def make_log(axes, least: float) -> None:
     """Make the y axis logarithmic, from `least`, with plain numbers at 1, 2, 5, 10, ...
 
-    Where it is long, at powers of ten, or some of them.
+    A long axis has numbers at powers of ten, or at some of them.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -98,33 +80,38 @@ def make_log(axes, least: float) -> None:
 
 
 def level(axes, value: float, label: str) -> None:
-    """Draw a thin line at a value to compare with, its name at the line's end."""
+    """Draw a thin line at a reference value, with its name at the line's end."""
     axes.axhline(value, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
     where = axes.get_yaxis_transform()  # x as a share of the axes, y as the data
     axes.text(1, value, label, color=GREY, ha="right", va="bottom", transform=where)
 
 
 def wrapped(text: str, width: float) -> str:
-    """Break a text into lines of at most so many inches."""
+    """Break a text into lines of at most `width` inches."""
     return fill(text, int(width / CHARACTER))
 
 
+def name_row(row, name: str) -> None:
+    """Write a name above a row of axes: beside it there is no room for a long one."""
+    name = wrapped(name, row[0].figure.get_figwidth() - 0.6)
+    row[0].set_title(name, loc="left", fontsize="medium")
+
+
 def legend(figure, axes, title: str | None = None) -> None:
-    """Explain the lines of some axes below all: a curve may be anywhere in them."""
+    """Add a legend of some axes' lines below all axes, where it hides no curve."""
     handles, labels = axes.get_legend_handles_labels()
     width = figure.get_figwidth()
     sizes = [ENTRY + CHARACTER * len(label) for label in labels]
     columns = len(labels) if sum(sizes) < width else max(1, int(width / max(sizes)))
-    figure.legend(
-        handles,
-        [wrapped(label, width - ENTRY) for label in labels],
-        title=title,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        handlelength=4,  # so that dashes show on both sides of the marker
-        columnspacing=1,
-    )
+    labels = [wrapped(label, width - ENTRY) for label in labels]
+    # A handle is so long that dashes show on both sides of the marker.
+    how = {"title": title, "ncols": columns, "handlelength": 4, "columnspacing": 1}
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, **how)
+
+
+def after(steps: int) -> str:
+    """Return "before", "after 1 step", "after 2 steps", ..."""
+    return f"after {steps} step" + "s" * (steps > 1) if steps else "before"
 
 
 def save(figure, path: Path) -> Path:

@@ -1,11 +1,9 @@
-"""Sine curves, and what nets make of a few of their points: figure 2 of the paper."""
+"""Sine curves, and nets that are fitted to a few of their points: figure 2 of the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,76 +26,52 @@ STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
 LIMIT = 1.2 * sine.AMPLITUDES[1]  # no true curve is so large
 
 
-class Panel(NamedTuple):
-    """One task: its curve (n,) at x (n,), its support points (K,) each, a net's curves."""
-
-    x: Array
-    truth: Array
-    points: tuple[Array, Array]
-    fits: dict[int, Array]
-
-
-def pictures(
-    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
-) -> list[Path]:
-    """Draw fit.png into a folder."""
-    return [figures.save(draw(groups, judged, task), into / "fit.png")]
-
-
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
     """Draw two held-out tasks before and after 1 and 10 gradient steps, a row a group.
 
-    Of several seeds the first is drawn. All rows have the same curves, and points of
-    their own: as many as the net is judged with.
+    Of several seeds the first is drawn. All rows have the same curves, and as many points
+    as the net is evaluated with. The second task has them in the right half of the inputs.
     """
     figure = figures.new_figure(WIDTH, 2.5 * len(groups) + 1.2)
     grid = figure.subplots(len(groups), 2, squeeze=False, sharex=True, sharey=True)
     for row, group, (one, *_) in zip(grid, groups, judged, strict=True):
-        for axes, panel in zip(row, panels(one, task), strict=True):
-            _draw(axes, panel)
+        _draw(row, one, task)
         row[0].set_ylabel("y")
-        # Beside the row there is no room for a long name.
-        name = figures.wrapped(group.first, WIDTH - 0.6)
-        row[0].set_title(name, loc="left", fontsize="medium")
+        figures.name_row(row, group.first)
     for axes in grid[-1]:
         axes.set_xlabel("x")
     # A net whose steps diverge must not hide the others.
     low, high = grid[0, 0].get_ylim()
     grid[0, 0].set_ylim(max(low, -LIMIT), min(high, LIMIT))
-    told = f"{title(groups)}: the net before and after gradient steps"
-    figure.suptitle("\n".join([told, "; ".join(TASKS)]))
+    above = f"{title(groups)}: the net before and after gradient steps"
+    figure.suptitle("\n".join([above, "; ".join(TASKS)]))
     figures.legend(figure, grid[0, 0])
     return figure
 
 
-def panels(judged: Judged, task: int) -> list[Panel]:
-    """Return what a net makes of two held-out tasks from a number on.
-
-    The second has its support points moved into the right half of the inputs.
-    """
+def _draw(row, judged: Judged, task: int) -> None:
+    """Draw the two tasks from number `task` on, and a net's curves."""
     config = judged.config
     episodes, curves = _tasks(config, task)
-    steps = max(step for step, *_ in STEPS)
-    thetas = adapted(judged, episodes, len(TASKS), steps)
+    thetas = adapted(judged, episodes, len(TASKS), STEPS[-1][0])
     x = np.linspace(*INPUTS, 200).astype(config.dtype)
     seen = _seen(config, curves, np.tile(x[:, None], (len(TASKS), 1, 1)))
-    apply = problem(config).model.apply
-    with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
-        fits = {step: apply(thetas[step], seen)[..., 0] for step, *_ in STEPS}
-    truth = curves(x[:, None])[..., 0]
-    return [
-        Panel(
-            x,
-            truth[i],
-            (episodes.x_support[i, :, 0], episodes.y_support[i, :, 0]),
-            {step: fit[i] for step, fit in fits.items()},
-        )
-        for i in range(len(TASKS))
-    ]
+    points = zip(episodes.x_support, episodes.y_support, strict=True)
+    for axes, truth, (inputs, outputs) in zip(row, curves(x[:, None]), points, strict=True):
+        figures.tidy(axes)
+        axes.plot(x, truth[:, 0], color=BLACK, linewidth=1.2, label="truth")
+        how = {"color": BLACK, "zorder": 3, "label": "support points"}  # before the curves
+        axes.plot(inputs[:, 0], outputs[:, 0], "^", **how)
+    for step, dashes, color in STEPS:
+        how = {"color": color, "linestyle": dashes, "label": figures.after(step)}
+        with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
+            fits = problem(config).model.apply(thetas[step], seen)[..., 0]
+        for axes, fit in zip(row, fits, strict=True):
+            axes.plot(x, fit, linewidth=2, **how)
 
 
 def _tasks(config: Config, task: int) -> tuple[Episode, Curve]:
-    """The tasks of a row, the second with its support points in the right half."""
+    """Return the tasks of a row, the second with its support points in the right half."""
     tasks = range(task, task + len(TASKS))
     episodes = held_out(config, "test", tasks)
     curves = sine.draw_curves(partial(stream, TASK_SEED, "test", 0), tasks)
@@ -109,20 +83,3 @@ def _tasks(config: Config, task: int) -> tuple[Episode, Curve]:
 
 def _seen(config: Config, curves: Curve, x: Array) -> Array:
     return sine.with_parameters(curves, x) if config.method.sees_task else x
-
-
-def _draw(axes, panel: Panel) -> None:
-    figures.tidy(axes)
-    axes.plot(panel.x, panel.truth, color=BLACK, linewidth=1.2, label="truth")
-    # In front of the curves.
-    axes.plot(*panel.points, "^", color=BLACK, zorder=3, label="support points")
-    for step, dashes, color in STEPS:
-        label = "before" if step == 0 else f"after {step} step" + "s" * (step > 1)
-        axes.plot(
-            panel.x,
-            panel.fits[step],
-            color=color,
-            linestyle=dashes,
-            linewidth=2,
-            label=label,
-        )

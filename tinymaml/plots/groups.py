@@ -1,7 +1,6 @@
-"""What pictures are drawn from: run folders, and the name and scores of each line.
+"""Run folders, read for pictures; runs that differ only in their seeds are a group.
 
-Runs that differ only in their seeds are a group, and one line. Nothing that is drawn comes
-from a live object: a picture can be drawn again from the folder alone.
+A picture needs the folder alone, so that it can be drawn again.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that differ only in their seeds, and what they are called."""
+    """Runs that differ only in their seeds, and their label."""
 
     label: str
     runs: list[Run]
@@ -43,16 +42,20 @@ class Group(NamedTuple):
         return self.runs[0].config
 
     @property
+    def name(self) -> str:
+        """The name of a line that stands for all."""
+        return self.label + f", {len(self.runs)} seeds" * (len(self.runs) > 1)
+
+    @property
     def first(self) -> str:
-        """What the first is called where it alone is shown."""
-        seeds = len(self.runs)
-        return f"{self.label}, first of {seeds} seeds" if seeds > 1 else self.label
+        """The name of the first where it alone is shown."""
+        return self.label + f", first of {len(self.runs)} seeds" * (len(self.runs) > 1)
 
 
 class Judged(NamedTuple):
-    """A run's theta (M,), and how it does on held-out tasks.
+    """A run's theta (M,), and its evaluation on held-out tasks.
 
-    config: with the step size with which held-out tasks are adapted to
+    config: with the step size of the evaluation
     """
 
     config: Config
@@ -61,7 +64,7 @@ class Judged(NamedTuple):
 
 
 def read(folders: Sequence[Path], data: str | None = None) -> list[Group]:
-    """Return the runs in folders of one or of several seeds, those of equal options as one.
+    """Return the runs in folders of one or of several seeds, in groups of equal options.
 
     data: the data file, when it has moved
     Raises UsageError for runs of different experiments or of the same seed, WorldError
@@ -82,11 +85,8 @@ def title(groups: Sequence[Group]) -> str:
     return names.title([group.config for group in groups])
 
 
-# ----- How they do on held-out tasks -----
-
-
 def judged(run: Run, fallback: bool) -> Judged | None:
-    """Return how a run does, from its evaluation.json; None where it was not evaluated.
+    """Return a run's theta and evaluation.json; None where it was not evaluated.
 
     An evaluation of another theta than the run has now does not count.
     fallback: use an older theta when the newest is damaged
@@ -98,18 +98,6 @@ def judged(run: Run, fallback: bool) -> Judged | None:
         return None
     config = config.restored(config.values() | {"alpha": found.alpha})
     return Judged(config, kept.theta, found)
-
-
-def scores(some: Sequence[Judged]) -> tuple[Array, Array]:
-    """Return mean and half the 95 % interval (steps + 1,) of the runs of a group.
-
-    The interval is over tasks where there is one run, else over the runs' means.
-    """
-    if len(some) == 1:
-        return some[0].found.mean, some[0].found.half
-    steps = min(len(one.found.mean) for one in some)
-    means = np.stack([one.found.mean[:steps] for one in some])
-    return means.mean(axis=0), results.over_seeds(means[..., None])
 
 
 def adapted(one: Judged, episodes: Episode, tasks: int, steps: int) -> list[Array]:

@@ -1,7 +1,4 @@
-"""Pictures of trajectories: how a policy walks before and after its gradient steps.
-
-As figure 4 of the paper: held-out goals, a row for each run.
-"""
+"""Trajectories of policies before and after gradient steps: figure 4 of the paper."""
 
 from __future__ import annotations
 
@@ -21,9 +18,11 @@ from tinymaml.plots.groups import Group, Judged
 
 Array = np.ndarray
 
-GOALS = 4  # held-out goals side by side
-WALKS = 2  # trajectories of each, after each step
+GOALS, WALKS = 4, 2  # held-out goals side by side, and trajectories to each after a step
 EDGE = 0.75  # half a panel's width, in the plane
+STRIDE = 4  # time steps a frame of the animation
+FRAME_MS, PAUSE_MS = 80, 900  # the time of a frame, and of the last one of a gradient step
+SMALL = 75  # dots per inch of the animation
 STEPS = (
     (0, ":", BLACK, "before"),
     (1, "--", ORANGE, "1 step"),
@@ -33,7 +32,7 @@ STEPS = (
 
 
 class Walks(NamedTuple):
-    """Where one run's policy went: paths[step][goal] is a list of paths (length, 2)."""
+    """The walks of one run's policy: paths[step][goal] is a list of paths (length, 2)."""
 
     title: str
     goals: Array  # (GOALS, 2)
@@ -43,39 +42,34 @@ class Walks(NamedTuple):
 def pictures(
     groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
 ) -> list[Path]:
-    """Draw walks.png and walks.gif into a folder."""
+    """Draw walks.png and walks.gif into a folder: a row a group, of seeds the first."""
     pairs = zip(groups, judged, strict=True)
-    walked = [walks(group, some[0], task) for group, some in pairs]
-    return [
-        figures.save(draw(walked), into / "walks.png"),
-        animate(walked, into / "walks.gif"),
-    ]
+    walked = [walks(group, first, task) for group, (first, *_) in pairs]
+    picture = figures.save(draw(walked), into / "walks.png")
+    return [picture, animate(walked, into / "walks.gif")]
 
 
 def walks(group: Group, judged: Judged, task: int) -> Walks:
-    """Return how a group's first policy walks to held-out goals, after each step."""
+    """Return the walks of a group's first policy to held-out goals, after each step."""
     family, method = problem(judged.config), judged.config.method
     draws = held_out(judged.config, "test", range(task, task + GOALS))
     acting = family.task(draws)
     steps = STEPS[-1][0]
     start = np.tile(method.start(judged.theta, family), (GOALS, 1))
     last = method.adapt(start, acting, family.at_test(steps), steps)[-1]
-    acting.support(last)  # meets what the last one does
+    acting.support(last)  # adds the walks of the last policy to `path`
     paths = [
         [
-            [
-                walk[: int((weights > 0).sum()), :2]
-                for walk, weights in zip(seen[:WALKS], heavy, strict=False)
-            ]
-            for seen, heavy in zip(m.observations, m.weights, strict=True)
+            [walk[: (w > 0).sum(), :2] for walk, w in zip(seen[:WALKS], some, strict=False)]
+            for seen, some in zip(met.observations, met.weights, strict=True)
         ]
-        for m in acting.path
+        for met in acting.path
     ]
     return Walks(group.label, draws.goals, paths)
 
 
 def draw(found: Sequence[Walks]):
-    """Draw the walks of one run a row, one goal a column."""
+    """Draw one run a row and one goal a column."""
     figure, panels = _panels(found)
     for axes, paths in panels:
         for (_, dashes, color, label), walks in zip(STEPS, paths, strict=True):
@@ -87,13 +81,12 @@ def draw(found: Sequence[Walks]):
 
 
 def _panels(found: Sequence[Walks]):
-    """An empty figure, and its panels: axes, and the walks there after each step."""
+    """Return a figure without walks, and for each panel its axes and its walks by step."""
     figure = figures.new_figure(8, 2 * len(found) + 0.6)
     grid = figure.subplots(len(found), GOALS, squeeze=False, sharex=True, sharey=True)
     panels = []
     for row, run in zip(grid, found, strict=True):
-        name = figures.wrapped(run.title, figure.get_figwidth() - 0.6)
-        row[0].set_title(name, loc="left", fontsize="medium")
+        figures.name_row(row, run.title)
         for goal, axes in enumerate(row):
             axes.plot(*run.goals[goal], "*", color=VERMILLION, ms=9, zorder=3, label="goal")
             axes.plot(0, 0, "o", color=BLACK, ms=4, zorder=3, label="start")
@@ -103,20 +96,13 @@ def _panels(found: Sequence[Walks]):
     return figure, panels
 
 
-# ----- The animation -----
-
-STRIDE = 4  # time steps a frame
-FRAME_MS, PAUSE_MS = 80, 900  # how long a frame stands, and the last one of a step
-SMALL = 75  # dots per inch
-
-
 def animate(found: Sequence[Walks], file: Path) -> Path:
     """Draw the same over time, one gradient step after the other, as an animated GIF."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure, panels = _panels(found)
     figure.set_dpi(SMALL)
-    above = figure.suptitle(" ")  # its room is kept free
+    above = figure.suptitle(" ")  # keeps its room free
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     empty = canvas.copy_from_bbox(figure.bbox)  # only what moves is drawn again

@@ -1,1 +1,1 @@
-"""What papers published: the settings they used and the figures they found."""
+"""Published settings and published figures, each with its source."""

@@ -1,17 +1,17 @@
-"""Published results, to stand beside ours where the problem is the same.
+"""Published results, for tables that compare them with ours.
 
-A figure belongs to a problem: data, ways, shots, the kind of net. It is shown beside no
-other. What else differs from the setting of the paper is listed; other works have
-settings of their own, which are not all known.
+A figure belongs to a problem (data, ways, shots, kind of net) and is shown for runs of
+that problem only. Other differences from the paper's setting are listed; the settings of
+other works are not all known.
 
-Accuracies are in per cent with 95 % intervals where they were told; errors are mean
-squared; returns are undiscounted, with 1.96 standard errors over goals. "From memory" was
-not checked against its source.
+Accuracies are in per cent, with 95 % intervals where they were published; errors are mean
+squared; returns are undiscounted, with 1.96 standard errors over goals. "From memory"
+marks a figure that was not checked against its source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from tinymaml.options import EVERY, OWN, options_of
@@ -19,12 +19,12 @@ from tinymaml.published import presets
 
 
 class Figure(NamedTuple):
-    """What was published of a method on a problem.
+    """A method's published result on a problem.
 
-    algorithm: the one of ours that it is, None where it is another
-    setting: the options of ours that make the problem, and those of the method itself
+    algorithm: the name of the method here, None where there is none
+    setting: the options that define the problem, and those of the method itself
     values: (gradient steps at test, mean, half of the 95 % interval) each; None where the
-        steps or the half are not told
+        steps or the half were not published
     """
 
     method: str
@@ -35,120 +35,78 @@ class Figure(NamedTuple):
     source: str
 
 
-Told = tuple[float, float] | float | None  # a mean with its half-width, or without, or none
-
 PAPER = "Finn et al. 2017"
-CONV, DENSE = (
-    [{"ways": n, "shots": k, "net": net} for n, k in ((5, 1), (5, 5), (20, 1), (20, 5))]
-    for net in ("conv", "dense")
-)
-MINI = [{"ways": 5, "shots": k, "net": "pooled"} for k in (1, 5)]
-
-
-def _omniglot(
-    method: str,
-    source: str,
-    *told: Told,
-    algorithm: str | None = None,
-    settings: Sequence[dict] = CONV,
-) -> list[Figure]:
-    """Accuracies 5-way 1-shot, 5-way 5-shot, 20-way 1-shot, 20-way 5-shot."""
-    # The paper tests after 3 steps with 5 ways, after 5 with 20 (appendix A.1).
-    steps = (3, 3, 5, 5) if source.startswith(PAPER) else [None] * 4
-    row = zip(settings, steps, told, strict=True)
-    return [_figure(method, algorithm, "omniglot", *one, source) for one in row if one[2]]
-
-
-def _mini(
-    method: str, source: str, *told: Told, algorithm: str | None = None
-) -> list[Figure]:
-    """Accuracies 5-way 1-shot and 5-way 5-shot."""
-    steps = 10 if source.startswith(PAPER) else None  # appendix A.1
-    row = zip(MINI, told, strict=True)
-    return [
-        _figure(method, algorithm, "miniimagenet", setting, steps, value, source)
-        for setting, value in row
-        if value
-    ]
-
-
-def _figure(method, algorithm, experiment, setting, steps, value, source) -> Figure:
-    mean, half = value if isinstance(value, tuple) else (value, None)
-    return Figure(method, algorithm, experiment, setting, ((steps, mean, half),), source)
-
-
-def _table_2(method: str, algorithm: str, *told: float, **own: Any) -> Figure:
-    """Errors of 5-shot regression after 1, 5 and 10 steps."""
-    values = tuple((k, value, None) for k, value in zip((1, 5, 10), told, strict=True))
-    source = f"{PAPER}, table 2"
-    return Figure(method, algorithm, "sine", {"shots": 5, **own}, values, source)
-
-
-def _walks(
-    method: str,
-    algorithm: str | None,
-    *told: Told,
-    source: str = "figure 4; icml/*.pkl of its code",
-) -> Figure:
-    """Returns on 2D navigation after 0, 1, 2, ... steps."""
-    pairs = (one if isinstance(one, tuple) else (one, None) for one in told)
-    values = tuple((k, *pair) for k, pair in enumerate(pairs))
-    setting = {"reward": "negative_distance", "horizon": 100}
-    return Figure(method, algorithm, "pointnav", setting, values, f"{PAPER}, {source}")
-
-
 TABLE_1 = f"{PAPER}, table 1"
+WAYS_AND_SHOTS = (5, 1), (5, 5), (20, 1), (20, 5)
+
+
+def _pair(value: tuple[float, float] | float) -> tuple[float, float | None]:
+    return value if isinstance(value, tuple) else (value, None)
+
+
+def _accuracies(experiment, net, steps, method, algorithm, source, *values) -> list[Figure]:
+    """Return figures of 5-way 1-shot, 5-way 5-shot, 20-way 1-shot and 20-way 5-shot tasks.
+
+    steps: {ways: the paper's gradient steps at test}, of appendix A.1
+    values: (mean, half), a mean, or None where there is none
+    """
+    steps = steps if source.startswith(PAPER) else {}
+    figures = []
+    for (ways, shots), value in zip(WAYS_AND_SHOTS, values, strict=False):
+        if value is not None:
+            setting = {"ways": ways, "shots": shots, "net": net}
+            found = ((steps.get(ways), *_pair(value)),)
+            figures.append(Figure(method, algorithm, experiment, setting, found, source))
+    return figures
+
+
+def _by_steps(name, setting, steps, method, algorithm, *values, source, **own) -> Figure:
+    """Return the paper's figure after these numbers of steps; own: the method's options."""
+    found = tuple((k, *_pair(value)) for k, value in zip(steps, values, strict=False))
+    return Figure(method, algorithm, name, setting | own, found, f"{PAPER}, {source}")
+
+
+_omniglot = partial(_accuracies, "omniglot", "conv", {5: 3, 20: 5})
+_dense = partial(_accuracies, "omniglot", "dense", {5: 3})
+_mini = partial(_accuracies, "miniimagenet", "pooled", {5: 10})
+_sine = partial(_by_steps, "sine", {"shots": 5}, (1, 5, 10), source="table 2")
+WORLD = {"reward": "negative_distance", "horizon": 100}
+FIGURE_4 = "figure 4; icml/*.pkl of its code"
+_walks = partial(_by_steps, "pointnav", WORLD, range(5), source=FIGURE_4)
+
 FIGURES: tuple[Figure, ...] = (
-    # ----- sine -----
-    _table_2("MAML", "maml", 0.67, 0.38, 0.35),
-    _table_2("pretrained on all tasks", "pretrained", 2.41, 2.23, 2.19),
-    _table_2("average of 500 regressors", "averaged", 4.19, 3.85, 3.69, regressors=500),
-    _table_2("the same, pulled to zero", "averaged-l2", 7.18, 5.69, 5.60, regressors=500),
-    _table_2(
+    _sine("MAML", "maml", 0.67, 0.38, 0.35),
+    _sine("pretrained on all tasks", "pretrained", 2.41, 2.23, 2.19),
+    _sine("average of 500 regressors", "averaged", 4.19, 3.85, 3.69, regressors=500),
+    _sine("the same, pulled to zero", "averaged-l2", 7.18, 5.69, 5.60, regressors=500),
+    _sine(
         "the same, pulled to their mean", "averaged-mean", 2.91, 2.72, 2.71, regressors=500
     ),
-    # ----- Omniglot -----
-    *_omniglot(
-        *("MAML", TABLE_1, (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2)),
-        algorithm="maml",
-    ),
-    *_omniglot(
-        *("MAML", TABLE_1, (89.7, 1.1), (97.5, 0.6), None, None),
-        algorithm="maml",
-        settings=DENSE,
-    ),
-    *_omniglot(
-        *("context vector", f"{PAPER}, table 3", (94.9, 0.9), (97.7, 0.3), None, None),
-        algorithm="context",
-    ),
-    *_omniglot("MAML++", "its paper (from memory)", 99.47, 99.93, 97.65, 99.33),
-    *_omniglot(
-        "MAML", "ANIL paper", None, None, (93.7, 0.7), (96.4, 0.1), algorithm="maml"
-    ),
-    *_omniglot("ANIL", "its paper", None, None, (96.2, 0.5), (98.0, 0.3)),
-    *_omniglot("Reptile, transductive", "its paper", 97.68, 99.48, 89.43, 97.12),
-    *_omniglot("iMAML", "READMEs of its peers", 99.16, 99.67, 94.46, 98.69),
-    *_omniglot("MAML", "learn2learn", 99.1, None, None, None, algorithm="maml"),
-    *_omniglot(
-        *("MAML", "learn2learn", 88.9, None, None, None), algorithm="maml", settings=DENSE
-    ),
-    *_omniglot("MAML", "pytorch-maml", 99.6, 99.9, None, None, algorithm="maml"),
-    *_omniglot("MAML", "oscarknagg", 98.1, 99.8, 91.6, 95.9, algorithm="maml"),
-    *_omniglot("MAML", "katerakelly", 98.9, None, 92.0, None, algorithm="maml"),
-    *_omniglot("MAML", "jik0730", 99.4, None, 92.8, None, algorithm="maml"),
-    # ----- mini-ImageNet -----
-    *_mini("MAML", TABLE_1, (48.70, 1.84), (63.11, 0.92), algorithm="maml"),
-    *_mini("first-order MAML", TABLE_1, (48.07, 1.75), (63.15, 0.91), algorithm="fomaml"),
-    *_mini("MAML++", "its paper", (52.15, 0.26), (68.32, 0.44)),
-    *_mini("MAML", "ANIL paper", (46.9, 0.2), (63.1, 0.4), algorithm="maml"),
-    *_mini("ANIL", "its paper", (46.7, 0.4), (61.5, 0.5)),
-    *_mini("Reptile, transductive", "its paper", (49.97, 0.32), (65.99, 0.58)),
-    *_mini("iMAML", "READMEs of its peers", (49.30, 1.88), None),
-    *_mini("MAML", "learn2learn", 48.3, 65.4, algorithm="maml"),
-    *_mini("MAML", "oscarknagg", 47.5, 64.7, algorithm="maml"),
-    *_mini("MAML", "jik0730", 48.4, 64.8, algorithm="maml"),
-    *_mini("first-order MAML", "dragen1860", 46.2, 60.3, algorithm="fomaml"),
-    # ----- 2D navigation -----
+    *_omniglot("MAML", "maml", TABLE_1, (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2)),
+    *_dense("MAML", "maml", TABLE_1, (89.7, 1.1), (97.5, 0.6)),
+    *_omniglot("context vector", "context", f"{PAPER}, table 3", (94.9, 0.9), (97.7, 0.3)),
+    *_omniglot("MAML++", None, "its paper (from memory)", 99.47, 99.93, 97.65, 99.33),
+    *_omniglot("MAML", "maml", "ANIL paper", None, None, (93.7, 0.7), (96.4, 0.1)),
+    *_omniglot("ANIL", None, "its paper", None, None, (96.2, 0.5), (98.0, 0.3)),
+    *_omniglot("Reptile, transductive", None, "its paper", 97.68, 99.48, 89.43, 97.12),
+    *_omniglot("iMAML", None, "READMEs of its peers", 99.16, 99.67, 94.46, 98.69),
+    *_omniglot("MAML", "maml", "learn2learn", 99.1),
+    *_dense("MAML", "maml", "learn2learn", 88.9),
+    *_omniglot("MAML", "maml", "pytorch-maml", 99.6, 99.9),
+    *_omniglot("MAML", "maml", "oscarknagg", 98.1, 99.8, 91.6, 95.9),
+    *_omniglot("MAML", "maml", "katerakelly", 98.9, None, 92.0),
+    *_omniglot("MAML", "maml", "jik0730", 99.4, None, 92.8),
+    *_mini("MAML", "maml", TABLE_1, (48.70, 1.84), (63.11, 0.92)),
+    *_mini("first-order MAML", "fomaml", TABLE_1, (48.07, 1.75), (63.15, 0.91)),
+    *_mini("MAML++", None, "its paper", (52.15, 0.26), (68.32, 0.44)),
+    *_mini("MAML", "maml", "ANIL paper", (46.9, 0.2), (63.1, 0.4)),
+    *_mini("ANIL", None, "its paper", (46.7, 0.4), (61.5, 0.5)),
+    *_mini("Reptile, transductive", None, "its paper", (49.97, 0.32), (65.99, 0.58)),
+    *_mini("iMAML", None, "READMEs of its peers", (49.30, 1.88)),
+    *_mini("MAML", "maml", "learn2learn", 48.3, 65.4),
+    *_mini("MAML", "maml", "oscarknagg", 47.5, 64.7),
+    *_mini("MAML", "maml", "jik0730", 48.4, 64.8),
+    *_mini("first-order MAML", "fomaml", "dragen1860", 46.2, 60.3),
     _walks("MAML", "maml", (-40.41, 3.9), (-11.68, 2.2), (-3.33, 0.6), (-3.23, 0.6), -3.35),
     _walks(
         *("pretrained on all goals", "pretrained"),
@@ -163,16 +121,13 @@ FIGURES: tuple[Figure, ...] = (
 def matching(config: Any, split: str) -> list[Figure]:
     """Return the figures of config's problem, those of its own method first.
 
-    All are of test tasks, so that there are none for another split.
+    All figures are of test tasks: another split has none.
     """
     if split != "test" or not config.is_original:
         return []
-    found = [
-        figure
-        for figure in FIGURES
-        if figure.experiment == config.name
-        and _problem(figure, config).items() <= config.values().items()
-    ]
+    values = config.values().items()
+    found = [figure for figure in FIGURES if figure.experiment == config.name]
+    found = [figure for figure in found if _problem(figure, config).items() <= values]
     return sorted(found, key=lambda figure: not is_method(figure, config))
 
 
@@ -183,7 +138,7 @@ def _problem(figure: Figure, config: Any) -> dict[str, Any]:
 
 
 def is_method(figure: Figure, config: Any) -> bool:
-    """Return whether a figure is of the method that config trains with."""
+    """Return whether a figure is of config's method."""
     return figure.algorithm == config.method.published_as
 
 
@@ -193,10 +148,10 @@ def differences(
     """Return {option: {"ours": value, "published": values}} where a run differs.
 
     config, trained: the options at test time and in training
-    iterations: those after which the theta was tested, if not all that were asked for
-    None where the setting of a figure is not known: that of all works but the paper. A run
-    agrees when it has the value of the paper or that of its code. The role of an option
-    says which figures it is compared with.
+    iterations: the number after which the theta was tested; None for all of the training
+    A run agrees when it has the value of the paper or of its code. The role of an option
+    names the figures that it is compared with. Returns None for works other than the paper:
+    their settings are not known.
     """
     if not figure.source.startswith(PAPER):
         return None

@@ -1,1 +1,1 @@
-"""What an evaluation found, as tables and JSON, and what runs are called in them."""
+"""Evaluations as tables and JSON, and the names of runs in them."""
