@@ -18,8 +18,6 @@ A maker of losses is called once a step, in order. If its loss depends on the st
 (minibatches, per-step parameters), it counts its own calls.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -58,7 +56,7 @@ class Problem(NamedTuple):
     test_scale: Callable[[int], Array] | None = None
     arrays: tuple[Array, ...] = ()
 
-    def at_test(self, steps: int) -> Problem:
+    def at_test(self, steps: int) -> "Problem":
         """Return the problem with the step sizes for a test of `steps` steps."""
         if self.test_scale is None:
             return self

@@ -1,7 +1,5 @@
 """Losses and scores. A loss is a mean over a task's examples and a sum over tasks."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import autograd.numpy as anp

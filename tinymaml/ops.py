@@ -15,8 +15,6 @@ adjoints, center with itself) is closed under differentiation, to any order.
 Conventions at ties: relu'(0) = 0; max_pool passes the gradient to the first maximum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 from math import prod

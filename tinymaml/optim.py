@@ -1,7 +1,5 @@
 """The outer update: clipping by value, and Adam on a vector."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

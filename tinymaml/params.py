@@ -4,8 +4,6 @@ A model lists the shapes of its arrays in order; theta (..., P) holds them end t
 Every array has theta's leading axes (tasks side by side).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache

@@ -3,8 +3,6 @@
 A user's own algorithm is a record in a file: --algorithm FILE.py:NAME.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import sys

@@ -4,8 +4,6 @@ Everything that is meta-learned lies in one vector w (M,). For most algorithms w
 (P,); others append more to it, such as step sizes. Adam, checkpoints and workers see w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple

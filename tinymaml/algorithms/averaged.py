@@ -12,8 +12,6 @@ together. With the mean as centre they train in waves of 1, 1, 2, 4, 8, ... nets
 all at once, the pull to the mean acts as a pull to zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

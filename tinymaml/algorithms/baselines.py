@@ -3,8 +3,6 @@
 They train without an inner loop. Validation tasks choose the step size for held-out tasks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 The net and the initial z are meta-learned. Source: appendix C.2 of the paper.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tinymaml.algorithms import mamls

@@ -1,7 +1,5 @@
 """MAML: exact, exact with less memory, first-order, and with E-MAML's score term."""
 
-from __future__ import annotations
-
 from tinymaml import maml
 from tinymaml.algorithms.algorithm import FEW_SHOT, RL, Algorithm, adapted_loss
 from tinymaml.fewshot import Problem

@@ -1,7 +1,5 @@
 """The options of runs from before each algorithm had its own options."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tinymaml import algorithms

@@ -4,8 +4,6 @@
 code with it. `classify`, in its own file, takes the meta-gradient of any framework.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import autograd.numpy as anp

@@ -1,7 +1,5 @@
 """The meta-gradient of any framework: is it exact, first-order or neither?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

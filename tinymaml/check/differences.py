@@ -4,8 +4,6 @@ No rule of differentiation is used, so the results can test such rules. float64 
 float32 the rounding error is too large.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

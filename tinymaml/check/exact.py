@@ -4,8 +4,6 @@ Returns come from dynamic programming, derivatives of meta-objectives from their
 Hessian from its formula. `policy_gradients` compares the library's answers with these.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import autograd.numpy as anp

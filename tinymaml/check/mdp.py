@@ -7,8 +7,6 @@ Gaussian bandit has one action, drawn from N(theta, std^2), and is integrated ex
 `listed` and `sampled` act with the theta they get, as the makers of a `maml.Task` do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ Every row measures the library's own inner loop and chain (`maml.path`,
 so small that `exact` knows the answer.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 

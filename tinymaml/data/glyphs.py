@@ -4,8 +4,6 @@ A class is a few random strokes. A drawing of it repeats the strokes with random
 Both have random streams of their class, so class 7 is the same among any number of classes.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """mini-ImageNet, read from the .npz that data_scripts/miniimagenet.py writes."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

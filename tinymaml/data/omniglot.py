@@ -1,7 +1,5 @@
 """Omniglot, read from the .npz that data_scripts/omniglot.py writes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

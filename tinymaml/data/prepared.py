@@ -1,7 +1,5 @@
 """Prepared data: the .npz files that data_scripts/ write, read without trusting them."""
 
-from __future__ import annotations
-
 import math
 import os
 import struct

@@ -4,8 +4,6 @@ Source: section 5.1 of the paper; data_generator.py:29-31 and :173 of the offici
 whose sign of the phase is used.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

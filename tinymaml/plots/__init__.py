@@ -1,7 +1,5 @@
 """Pictures of runs, drawn from their folders. Needs matplotlib: pip install '.[plot]'."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

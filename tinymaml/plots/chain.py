@@ -5,8 +5,6 @@ arrow at theta_k is -v_k, the direction of theta_k in which Q(theta_K) falls fas
 left panel shows the exact v_k; the right one those of first-order MAML, all equal to v_K.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import autograd.numpy as anp

@@ -3,8 +3,6 @@
 The second is figure 3 of the paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ matplotlib's Figure API keeps no global state and needs no screen. matplotlib is
 where it is used: pip install '.[plot]'.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from textwrap import fill
 from typing import Any

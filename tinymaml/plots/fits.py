@@ -1,7 +1,5 @@
 """Sine curves, and nets that are fitted to a few of their points: figure 2 of the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -3,8 +3,6 @@
 A picture needs the folder alone, so that it can be drawn again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A task sheet: the images of a held-out task, and the classes that nets predict."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from string import ascii_uppercase

@@ -1,7 +1,5 @@
 """Trajectories of policies before and after gradient steps: figure 4 of the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

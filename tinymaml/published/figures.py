@@ -9,8 +9,6 @@ squared; returns are undiscounted, with 1.96 standard errors over goals. "From m
 marks a figure that was not checked against its source.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ maml_rl), each with its source; line numbers are those of its files. Where a run
 option on which the paper is silent, the row has the code's value and says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The names of runs in pictures and tables: the algorithm, and how they differ."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from tinymaml.experiments.common import Config

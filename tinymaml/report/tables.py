@@ -4,8 +4,6 @@ A table has one row per number of gradient steps and one column per result (a nu
 shots, say), with a further one where every query example was also scored on its own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path

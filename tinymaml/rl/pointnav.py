@@ -6,8 +6,6 @@ Source: maml_examples/point_env_randgoal.py of the official code (cbfinn/maml_rl
 rllab's normalized_env.py:78-86, which scales and clips the actions.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

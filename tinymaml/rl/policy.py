@@ -7,8 +7,6 @@ adapted like all parameters.
 Source: maml_minimal_gauss_mlp_policy.py and diagonal_gaussian.py of the official code.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -4,8 +4,6 @@ Shapes: T tasks, N trajectories of each, H time steps; o and d numbers in an obs
 an action. The steps after the end of a trajectory have weight 0 and no effect.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +42,7 @@ class Experience(NamedTuple):
         """The mean undiscounted return of each task (T,)."""
         return self.rewards.sum(axis=-1).mean(axis=-1)
 
-    def every(self, stride: int) -> Experience:
+    def every(self, stride: int) -> "Experience":
         """Return every `stride`-th time step; the weights of a task sum to 1."""
         first = min(stride, self.weights.shape[2]) // 2
         thin = [x[:, :, first::stride] for x in self[2:]]
@@ -81,7 +79,7 @@ def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
 
 def act(
     model: Model, world: PointNav, theta: Array, goals: Array, draws: Array, discount: float
-) -> Experience:
+) -> "Experience":
     """Roll out the policy at theta (T, P) in each task, without derivatives.
 
     model: a policy, as `policy.gaussian_mlp` makes it

@@ -22,8 +22,6 @@ Farquhar et al., "Loaded DiCE", NeurIPS 2019; Stadie et al., "Some consideration
 learning to explore with meta-RL", 2018 (E-MAML).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -16,8 +16,6 @@ Source: Schulman et al., "Trust region policy optimization", ICML 2015, as the o
 has it: conjugate_gradient_optimizer.py:127-131, 270-302.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

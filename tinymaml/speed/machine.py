@@ -4,8 +4,6 @@ A process has one BLAS thread. More would change the bits of a product, and proc
 chunks of tasks use the cores better.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

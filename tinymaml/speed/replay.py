@@ -9,8 +9,6 @@ autograd (`float(x)`, a random draw inside the function) would stay constant. So
 replay on new inputs is compared with the function itself, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

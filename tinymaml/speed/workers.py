@@ -3,8 +3,6 @@
 Threads are not offered: Python's global lock leaves them no gain.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle
