@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinymaml.errors import WorldError
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinymaml.check.differences import directions, relative_error, remainder_rate, slope
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 DIRECTIONS = 16
 # The largest relative error of an exact gradient, by differences of a smooth function.

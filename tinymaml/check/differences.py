@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinymaml.maml import Array
 
-Array = np.ndarray
+
 Scalar = Callable[[Array], float]
 
 # Central differences err by the step's square and by rounding over the step. The best step

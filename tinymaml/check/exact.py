@@ -13,11 +13,8 @@ from autograd import grad
 from tinymaml import maml
 from tinymaml.check import differences, mdp
 from tinymaml.check.mdp import MDP, Bandit, Trajectories
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 from tinymaml.rl.surrogates import PolicyLoss, naive
-
-
-Array = np.ndarray
 
 
 class World(NamedTuple):

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import ops
+from tinymaml.maml import Array
 from tinymaml.rl.surrogates import Batch, PolicyLoss, Surrogate
-
-
-Array = np.ndarray
 
 
 class MDP(NamedTuple):

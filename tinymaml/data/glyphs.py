@@ -10,8 +10,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
+from tinymaml.maml import Array
 
-Array = np.ndarray
 
 SIDE = 28
 SCALE = 4  # drawn larger and then reduced, since Pillow does not smooth edges

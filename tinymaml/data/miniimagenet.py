@@ -3,13 +3,10 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from tinymaml.data import prepared
 from tinymaml.errors import DAMAGE
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 PARTS = ("train", "val", "test")
 SIDE = 84

@@ -6,9 +6,8 @@ import numpy as np
 
 from tinymaml.data import prepared
 from tinymaml.errors import UsageError
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 CHARACTERS, DRAWINGS, SIDE = 1623, 20, 28
 # For each split, its parts, and the lists of the file that each part joins.

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tinymaml.errors import DAMAGE, WorldError
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 # A member's local header has LOCAL_HEADER bytes and then two fields of variable size, whose
 # sizes stand at LENGTHS; the data follow (APPNOTE.TXT of PKWARE, section 4.3.7).

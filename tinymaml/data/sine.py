@@ -10,9 +10,8 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml.fewshot import Episode, Streams
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, np.pi)

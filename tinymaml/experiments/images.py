@@ -11,11 +11,11 @@ from tinymaml.errors import UsageError
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
+from tinymaml.maml import Array
 from tinymaml.models import Model
 from tinymaml.options import COUNT, DATA, MOST, NET, TASK, option, redefault
 
 
-Array = np.ndarray
 SCALES = ("mean", "sum_over_shots")
 
 

@@ -9,10 +9,10 @@ from tinymaml.experiments import images
 from tinymaml.experiments.common import configuration
 from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Problem
+from tinymaml.maml import Array
 from tinymaml.options import PLACE, option, redefault
 
 
-Array = np.ndarray
 # The stand-in's pixels, squares in a row, and classes of each part.
 SIDE, SQUARES, CLASSES = 16, 4, 20
 

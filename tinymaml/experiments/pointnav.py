@@ -11,13 +11,13 @@ from tinymaml.algorithms.algorithm import RL
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Problem, each
 from tinymaml.losses import Score
+from tinymaml.maml import Array
 from tinymaml.options import COUNT, DATA, NET, POSITIVE, WIDTHS, option, redefault
 from tinymaml.rl import pointnav, policy, rollout, surrogates
 from tinymaml.rl.rollout import Experience
 from tinymaml.rl.surrogates import PolicyLoss, Surrogate
 
 
-Array = np.ndarray
 SCORE = 2**31  # the number of a noise that no inner step uses
 
 

@@ -23,10 +23,10 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.harness import runs
 from tinymaml.harness.runs import BEST, CHECKPOINT, PREVIOUS, PREVIOUS_BEST, THETA
+from tinymaml.maml import Array
 from tinymaml.optim import Moments, State
 
 
-Array = np.ndarray
 FORMAT = 1
 OVERHEAD = 2**16  # bytes; more than a file of ours has besides its vectors
 PREFIX, FOLDER = "kept:", Path(__file__).parents[1] / "kept"

@@ -12,10 +12,10 @@ import numpy as np
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
+from tinymaml.maml import Array
 from tinymaml.speed.workers import gather, spans
 
 
-Array = np.ndarray
 TASK_SEED = 0
 NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 

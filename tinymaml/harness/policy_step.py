@@ -13,7 +13,7 @@ import numpy as np
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
-from tinymaml.maml import Loss
+from tinymaml.maml import Array, Loss
 from tinymaml.optim import State, adam, check_dtype, clip
 from tinymaml.rl import trpo
 from tinymaml.rl.rollout import Experience, surrogate_loss
@@ -21,9 +21,6 @@ from tinymaml.rl.surrogates import SURROGATES
 from tinymaml.rl.trpo import Collected, Path
 from tinymaml.speed.replay import recorded
 from tinymaml.speed.workers import gather, spans
-
-
-Array = np.ndarray
 
 
 def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:

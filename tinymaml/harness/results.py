@@ -15,9 +15,9 @@ from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import interval, tuned
 from tinymaml.harness.loop import initial_state
 from tinymaml.harness.step import own_tasks
+from tinymaml.maml import Array
 
 
-Array = np.ndarray
 # Two-sided 95 % quantiles of Student's t with 1, 2, ..., 30 degrees of freedom.
 STUDENT_95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),

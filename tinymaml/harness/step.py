@@ -10,12 +10,10 @@ from tinymaml.algorithms.algorithm import Tasks
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
+from tinymaml.maml import Array
 from tinymaml.optim import State, adam, check_dtype, clip
 from tinymaml.speed.replay import recorded
 from tinymaml.speed.workers import gather, spans
-
-
-Array = np.ndarray
 
 
 def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:

@@ -12,12 +12,10 @@ import numpy as np
 
 from tinymaml import chain, maml
 from tinymaml.check import differences
-from tinymaml.maml import Task
+from tinymaml.maml import Array, Task
 from tinymaml.plots import figures
 from tinymaml.plots.figures import BLACK, BLUE, VERMILLION
 
-
-Array = np.ndarray
 
 # Chosen for the eye: v turns by about 20 degrees a step, and no arrow hides a step.
 START, ALPHA, STEPS = np.array([-0.6, 2.4]), 0.5, 3

@@ -11,11 +11,10 @@ import numpy as np
 from tinymaml.harness import results, runs
 from tinymaml.harness.evaluation import interval
 from tinymaml.losses import MSE, RETURN, Score
+from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.groups import Group, Judged, title
 
-
-Array = np.ndarray
 
 POINTS, SPAN = 100, 10  # most points of a learning curve, and least iterations of a point
 MARKED = 10  # markers of a line, about: more of them would hide the dashes

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinymaml.errors import WorldError
+from tinymaml.maml import Array
 
-
-Array = np.ndarray
 
 # Okabe & Ito's colours, which the colour-blind can distinguish, without the pale ones.
 BLACK, GREY = "#000000", "#777777"

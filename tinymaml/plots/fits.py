@@ -11,12 +11,11 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stream
 from tinymaml.harness.evaluation import TASK_SEED, held_out
+from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE
 from tinymaml.plots.groups import Group, Judged, adapted, title
 
-
-Array = np.ndarray
 
 TASKS = ("a held-out task (left)", "another, all its points in one half (right)")
 WIDTH = 8  # inches

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode
 from tinymaml.harness import checkpoints, evaluation, results, runs
+from tinymaml.maml import Array
 from tinymaml.report import names, tables
 from tinymaml.report.tables import Evaluation
-
-
-Array = np.ndarray
 
 
 class Run(NamedTuple):

@@ -9,12 +9,11 @@ import numpy as np
 
 from tinymaml.experiments import problem
 from tinymaml.harness.evaluation import held_out
+from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.figures import VERMILLION
 from tinymaml.plots.groups import Group, Judged, adapted, title
 
-
-Array = np.ndarray
 
 COLUMNS, ROWS = 20, 5  # classes, and images of each, that fit on a sheet
 WIDTH, LARGEST, LINE = 7.0, 1.0, 0.28  # inches: all images, the largest, a line of text

@@ -9,12 +9,11 @@ from PIL import Image
 
 from tinymaml.experiments import problem
 from tinymaml.harness.evaluation import held_out
+from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION
 from tinymaml.plots.groups import Group, Judged
 
-
-Array = np.ndarray
 
 GOALS, WALKS = 4, 2  # held-out goals side by side, and trajectories to each after a step
 EDGE = 0.75  # half a panel's width, in the plane

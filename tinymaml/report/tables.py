@@ -14,12 +14,12 @@ import numpy as np
 from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
 from tinymaml.losses import Score
+from tinymaml.maml import Array
 from tinymaml.options import PLACE, SEED, flags, shown
 from tinymaml.published import figures
 from tinymaml.published.figures import Figure
 
 
-Array = np.ndarray
 Rows = list[list[str]]  # the cells of each line of a table, its head first
 
 

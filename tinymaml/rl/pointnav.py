@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
+from tinymaml.maml import Array
 
-Array = np.ndarray
 
 GOALS = 0.5  # goals are uniform in [-0.5, 0.5]^2 (point_env_randgoal.py:20)
 STRIDE = 0.1  # the length of action 1, and the longest in each coordinate (:17)

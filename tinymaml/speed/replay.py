@@ -20,9 +20,9 @@ from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import Box, Node, isbox
 
 from tinymaml.errors import WorldError
+from tinymaml.maml import Array
 
 
-Array = np.ndarray
 Function = Callable[..., tuple[Array, ...]]
 Names = list[str | None]  # of outputs; a constant has none
 
