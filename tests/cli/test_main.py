@@ -527,6 +527,22 @@ def test_help_of_training_has_the_options_of_the_algorithm(
     assert {one for one in every if flag(one) in flags} == own
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_help_of_training_is_true_of_the_algorithm(name):
+    """Rejects options without effect in the help, and defaults that are not in force."""
+    row = ALGORITHMS[name]
+    experiment = "sine" if "few-shot" in row.settings else "pointnav"
+    text = " ".join(here("train", experiment, "--algorithm", name, "--help").out.split())
+    assert not any(f"{flag(option)} " in text for option in row.ignores)
+    assert ("--tune /" in text) is not row.inner_loop
+    usual = MODULES[experiment].CONFIG
+    for option, value in row.defaults({}).items():
+        if option not in row.ignores:
+            described = options_of(usual)[option].help
+            shown = text.partition(described)[2].partition("]")[0]
+            assert shown.strip() == f"[default: {value}"
+
+
 def test_stdout_holds_the_table_only(tmp_path):
     """Rejects progress in a file of results, and on a stderr that is no terminal."""
     options = ["train", "sine", *SMALL, "--iterations", "3", "--out", "run"]

@@ -53,7 +53,11 @@ class TrainGroup(options.Experiments):
 
 def train_command(kind: type[Config], record: Algorithm) -> click.Command:
     """Return the command that trains one experiment with an algorithm."""
-    own = [options.option_of(kind, option) for option in kind.options_for(record).values()]
+    defaults, own = record.defaults({}), []
+    for name, option in kind.options_for(record).items():
+        usual = defaults.get(name, option.default)
+        own.append(options.option_of(kind, option._replace(default=usual)))
+        own[-1].hidden = name in record.ignores or (name == "tune" and record.inner_loop)
     example = f"Example: tinymaml train {kind.name} --seed 1"
     return options.Command(
         kind,
