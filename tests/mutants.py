@@ -1485,6 +1485,28 @@ MUTATIONS = [
         "loss = sum(value for _, value in",
         "test_chain.py",
     ),
+    # ----- Meta-SGD -----
+    Mutation(
+        "Meta-SGD: slopes of the last step only",
+        "algorithms/metasgd.py",
+        "sum(slopes, 0.0 * v)",
+        "slopes[-1]",
+        "algorithms/test_metasgd.py",
+    ),
+    Mutation(
+        "Meta-SGD: step sizes of batch norm's offsets that are learned",
+        "algorithms/metasgd.py",
+        "[v, moved * sum(",
+        "[v, sum(",
+        "algorithms/test_metasgd.py",
+    ),
+    Mutation(
+        "Meta-SGD: tested with more steps than it was trained with",
+        "algorithms/metasgd.py",
+        ', "test_steps": given.get("inner_steps", 1)',
+        "",
+        "algorithms/test_metasgd.py",
+    ),
     # ----- the verifier -----
     Mutation(
         "a verifier that always says ok",

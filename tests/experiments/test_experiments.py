@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from processes import here, one_error
 from tinymaml import algorithms, experiments, maml, params
+from tinymaml.algorithms import available
 from tinymaml.check.differences import directions, slopes_error
 from tinymaml.data import glyphs as drawing
 from tinymaml.data import miniimagenet as photographs
@@ -244,8 +245,7 @@ WRONG = [
     ),
     (
         *("glyphs", {"algorithm": "oracle"}),
-        "--algorithm oracle: glyphs has maml, fomaml, maml-low-memory, context, pretrained,"
-        " random",
+        "--algorithm oracle: glyphs has " + ", ".join(available("few-shot", ())),
     ),
     ("sine", {"alhpa": 1}, "--alhpa: no such option; did you mean --alpha?"),
     ("sine", {"ways": 5}, "--ways: no such option"),

@@ -14,6 +14,7 @@ from tinymaml.algorithms.averaged import AVERAGED, AVERAGED_L2, AVERAGED_MEAN
 from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
 from tinymaml.algorithms.context import CONTEXT
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
+from tinymaml.algorithms.metasgd import META_SGD
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.options import options_of
 
@@ -21,6 +22,7 @@ from tinymaml.options import options_of
 ROWS = (
     *(MAML, FIRST_ORDER, LOW_MEMORY, E_MAML),
     CONTEXT,
+    META_SGD,
     *(PRETRAINED, ORACLE, RANDOM),
     *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
 )

@@ -173,9 +173,10 @@ class Config:
         values = usual | check(options, before)
         given = check(options, given)
         if name != before.get("algorithm"):
+            chosen = {k: x for k, x in values.items() if x != usual[k]} | given
             values |= {
                 key: x
-                for key, x in record.defaults({**before, **given}).items()
+                for key, x in record.defaults(chosen).items()
                 if values[key] == usual[key] or not _uses(record, key, values)
             }
         if given.get("preset", "none") not in ("none", before.get("preset")):

@@ -83,6 +83,11 @@ FIGURES: tuple[Figure, ...] = (
     *_omniglot("MAML", "maml", TABLE_1, (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2)),
     *_dense("MAML", "maml", TABLE_1, (89.7, 1.1), (97.5, 0.6)),
     *_omniglot("context vector", "context", f"{PAPER}, table 3", (94.9, 0.9), (97.7, 0.3)),
+    *_omniglot(
+        *("Meta-SGD", "meta-sgd", "its paper, quoted in that of T-NAS"),
+        *((99.53, 0.26), (99.93, 0.09), 95.9, 99.0),
+    ),
+    *_omniglot("Meta-SGD", "meta-sgd", "jik0730", 99.3, 99.8, 95.4, 97.8),
     *_omniglot("MAML++", None, "its paper (from memory)", 99.47, 99.93, 97.65, 99.33),
     *_omniglot("MAML", "maml", "ANIL paper", None, None, (93.7, 0.7), (96.4, 0.1)),
     *_omniglot("ANIL", None, "its paper", None, None, (96.2, 0.5), (98.0, 0.3)),
@@ -96,6 +101,11 @@ FIGURES: tuple[Figure, ...] = (
     *_omniglot("MAML", "maml", "jik0730", 99.4, None, 92.8),
     *_mini("MAML", "maml", TABLE_1, (48.70, 1.84), (63.11, 0.92)),
     *_mini("first-order MAML", "fomaml", TABLE_1, (48.07, 1.75), (63.15, 0.91)),
+    *_mini(
+        *("Meta-SGD", "meta-sgd", "its paper, quoted in that of T-NAS"),
+        *((50.47, 1.87), (64.03, 0.94)),
+    ),
+    *_mini("Meta-SGD", "meta-sgd", "jik0730", 49.1, 66.0),
     *_mini("MAML++", None, "its paper", (52.15, 0.26), (68.32, 0.44)),
     *_mini("MAML", "maml", "ANIL paper", (46.9, 0.2), (63.1, 0.4)),
     *_mini("ANIL", None, "its paper", (46.7, 0.4), (61.5, 0.5)),
