@@ -1689,7 +1689,7 @@ MUTATIONS = [
         "experiments/__init__.py",
         "found._replace(alpha=found.alpha.astype(config.dtype))",
         "found",
-        "algorithms/test_records.py",
+        "algorithms/test_own.py",
     ),
     Mutation(
         "an algorithm's file that exits counts as a success",

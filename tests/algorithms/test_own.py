@@ -13,9 +13,10 @@ from tinymaml import algorithms
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
+from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import drawn
-from tinymaml.harness import runs
+from tinymaml.harness import loop, runs
 
 
 FILE = "own_algorithm.py"
@@ -85,6 +86,19 @@ def test_without_momentum_it_is_maml():
     np.testing.assert_array_equal(gradient, expected[1])
     other = Sine(algorithm=NAME, momentum=0.5, **options)
     assert np.any(other.method.gradient(w, task, problem(other))[1] != gradient)
+
+
+def test_it_stays_in_single_precision_where_a_part_is_not_adapted():
+    """Rejects step sizes in float64 for a net of which inner steps change a part: what
+    multiplies them as they are would then leave float32, and the run be refused."""
+    config = Glyphs(algorithm=NAME, filters=2, inner_steps=2)
+    family = problem(config)
+    assert np.ndim(family.alpha) == 1
+    task = family.task(drawn(family, 0, "train", 0, range(2)))
+    w = np.tile(loop.initial_state(config).theta, (2, 1))
+    loss, gradient = config.method.gradient(w, task, family)
+    thetas = config.method.adapt(w, task, family, 2)
+    assert {x.dtype.name for x in (loss, gradient, *thetas)} == {"float32"}
 
 
 # ----- Every command -----
