@@ -166,6 +166,11 @@ TYPED = {
     "check-option": (["check", "sine", "--bogus"], 2, "--bogus: no such option"),
     "check-unused": (["check", *ORACLE[1:], "--steps", "1"], 2, "--steps: no such"),
     "check-nothing": (["check", *AVERAGED[1:]], 2, "nothing to check"),
+    "check-first-order": (
+        ["check", "sine", "--algorithm", "context", "--order", "first"],
+        2,
+        "--order first is the gradient of no function",
+    ),
     "check-steps": (["check", "sine", "--steps", "-1"], 2, "-1 is below 0"),
     "list-case": (["list", "bogus"], 2, "'bogus' is not one of"),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tinymaml.algorithms import mamls
 from tinymaml.algorithms.algorithm import FEW_SHOT
+from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
 from tinymaml.options import option
@@ -37,10 +38,18 @@ def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
     return by_order[problem.options.order](w, task, problem)
 
 
+def objective(w: Array, task: Task, problem: Problem) -> Array:
+    """Return the query loss after adaptation. Raises UsageError for --order first."""
+    if problem.options.order != "exact":
+        raise UsageError("--order first is the gradient of no function; nothing to check")
+    return mamls.MAML.objective(w, task, problem)
+
+
 CONTEXT = mamls.MAML._replace(
     name="context",
     label="context vector of {context}",
     gradient=gradient,
+    objective=objective,
     learns="theta and the first z",
     adapts="z",
     source="Finn et al. 2017, appendix C.2",
