@@ -19,7 +19,7 @@ class Score(NamedTuple):
 
     @property
     def axis(self) -> str:
-        """The label of an axis."""
+        """The label of a picture's axis."""
         return f"{self.name} ({self.unit.strip()})" if self.unit else self.name
 
     def shown(self, *numbers: float) -> str:

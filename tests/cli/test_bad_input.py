@@ -82,7 +82,11 @@ TYPED = {
     "context-negative": ([*CONTEXT, "--context", "-1"], 2, "-1 is below 1"),
     "context-order": ([*CONTEXT, "--order", "second"], 2, "not one of exact, first"),
     "context-and-norm": ([*GLYPHS, *CONTEXT[2:], "--adapt-norm"], 2, "z alone"),
-    "oracle-of-images": ([*GLYPHS, "--algorithm", "oracle"], 2, "glyphs has maml, "),
+    "oracle-of-images": (
+        [*GLYPHS, "--algorithm", "oracle"],
+        2,
+        "does not work on glyphs; choose from maml, ",
+    ),
     "dtype": ([*SINE, "--dtype", "float16"], 2, "not one of float32, float64"),
     "net": ([*GLYPHS, "--net", "big"], 2, "not one of conv, pooled, dense"),
     "hidden-gap": ([*SINE, "--hidden", "40,,40"], 2, "'' is not an integer"),

@@ -245,7 +245,8 @@ WRONG = [
     ),
     (
         *("glyphs", {"algorithm": "oracle"}),
-        "--algorithm oracle: glyphs has " + ", ".join(available("few-shot", ())),
+        "--algorithm oracle does not work on glyphs; choose from "
+        + ", ".join(available("few-shot", ())),
     ),
     ("sine", {"alhpa": 1}, "--alhpa: no such option; did you mean --alpha?"),
     ("sine", {"ways": 5}, "--ways: no such option"),
@@ -281,11 +282,13 @@ WRONG = [
     ),
     (
         *("glyphs", {"preset": "finn2017-code"}),
-        "--preset: glyphs has none; there are: sine, omniglot, miniimagenet, pointnav",
+        "--preset: no published settings for glyphs; there are: sine, omniglot,"
+        " miniimagenet, pointnav",
     ),
     (
         *("sine", {"preset": "finn2017-code", "algorithm": "fomaml"}),
-        "--preset finn2017-code has, for sine: --algorithm maml; --algorithm pretrained;"
+        "--preset finn2017-code: sine was published with --algorithm maml;"
+        " --algorithm pretrained;"
         " --algorithm oracle",
     ),
     (

@@ -335,6 +335,15 @@ def test_a_gradient_of_another_dtype_is_an_error(tmp_path, monkeypatch, replay):
     assert checkpoints.load(tmp_path, config).iteration == 0
 
 
+def test_a_gradient_of_another_size_is_an_error(tmp_path, monkeypatch):
+    """Rejects a gradient of theta alone, of an algorithm that learns more: a traceback."""
+    step.gradient_of.cache_clear()
+    short = MAML._replace(gradient=lambda w, task, problem: (w.sum(), w[:, :-1]))
+    monkeypatch.setitem(ALGORITHMS, "maml", short)
+    with pytest.raises(WorldError, match=f"maml has {COUNT - 1} entries.* has {COUNT}"):
+        train(tmp_path, SMALL.with_changes({"seed": 78}))
+
+
 @pytest.mark.parametrize("part", ["theta", "m", "v"])
 def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
     """Rejects an update that converts what it returns, Adam's moments included."""

@@ -434,7 +434,7 @@ def test_a_run_keeps_its_preset(monkeypatch, tmp_path):
     [
         (("sine", "--preset", CODE, "--algorithm", "fomaml"), "--algorithm oracle"),
         (("omniglot", "--preset", PAPER, "--net", "dense", "--ways", "20"), "--ways 5"),
-        (("glyphs", "--preset", CODE), "glyphs has none"),
+        (("glyphs", "--preset", CODE), "no published settings for glyphs"),
         (("sine", "--preset", "finn"), "not one of none, finn2017-paper, finn2017-code"),
     ],
 )

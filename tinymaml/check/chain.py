@@ -139,12 +139,13 @@ def verify(
     Raises UsageError when the algorithm has no objective.
     """
     if method.objective is None:
-        raise UsageError(f"{method.name} is the gradient of no function; nothing to check")
+        raise UsageError(f"{method.name} has no objective, so there is nothing to check")
     case = case_of(method, rough, tasks)
     rows = [*_gradient_rows(case), *_remainder_rows(case_of(method, smooth, tasks))]
     if method.inner_loop:
         rows += _hvp_rows(case)
-    title = f"{title}, K = {rough.options.inner_steps}, P = {case.w.shape[-1]}"
+    steps = f", K = {rough.options.inner_steps}" if method.inner_loop else ""
+    title = f"{title}{steps}, P = {case.w.shape[-1]}"
     return Report(title, rows, second_order_part(case))
 
 

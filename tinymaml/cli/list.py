@@ -7,6 +7,7 @@ import click
 
 from tinymaml.algorithms import ALGORITHMS
 from tinymaml.cli.options import JSON, asked
+from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
 from tinymaml.options import Option, flag, flags, options_of, shown
@@ -31,6 +32,10 @@ def list_command(name: str | None, published: bool, as_json: bool) -> None:
     """
     if published:
         chosen = [n for n in presets.PUBLISHED if name in (None, n)]
+        if not chosen:
+            raise UsageError(
+                f"no presets of {name}; there are {', '.join(presets.PUBLISHED)}"
+            )
         if as_json:
             click.echo(json.dumps({n: _as_json(n) for n in chosen}, indent=2))
         else:

@@ -51,7 +51,10 @@ for command in (train, chain_command, check_group, evaluate, export, list_comman
     main.add_command(command)
 
 TASK = asked(
-    "--task", Value(int, least=0, most=MOST), "number of the held-out task to show", 0
+    "--task",
+    Value(int, least=0, most=MOST),
+    "index of the held-out task to draw",
+    0,
 )
 
 

@@ -129,7 +129,9 @@ class Config:
         role=SCHEDULE,
         **LONG,
     )
-    validation_tasks: int = option(200, "validation tasks", role=SCHEDULE, **SAMPLE)
+    validation_tasks: int = option(
+        200, "number of validation tasks", role=SCHEDULE, **SAMPLE
+    )
     test: bool = option(True, "evaluate on test tasks after training", role=MANNER)
     test_tasks: int = option(
         600, "test tasks", "the paper and its code", role=TESTING, **SAMPLE
@@ -264,7 +266,8 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
     record = algorithms.find(check(options_of(kind), {"algorithm": name})["algorithm"])
     if not algorithms.fits(record, kind.setting, kind.offers):
         having = ", ".join(algorithms.available(kind.setting, kind.offers))
-        raise UsageError(f"--algorithm {name}: {kind.name} has {having}")
+        message = f"--algorithm {name} does not work on {kind.name}; choose from {having}"
+        raise UsageError(message)
     for own in options_of(record.options):
         if hasattr(kind, own):  # a user's option would hide the experiment's
             raise UsageError(f"--algorithm {name}: {kind.name} has its own {flag(own)}")
@@ -272,7 +275,7 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
 
 
 def check_resumable(saved: Config, wanted: Config) -> None:
-    """Raise UsageError when an option was changed that a resumed run cannot change."""
+    """Raise UsageError when an option was changed that must stay as the run was begun."""
     before, now = saved.values(), wanted.values()
     for name, one in saved.options.items():
         if before[name] != now.get(name) and one.role.fixed:

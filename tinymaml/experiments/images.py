@@ -29,7 +29,7 @@ class Images(Config):
     ways: int = option(
         5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
     )
-    shots: int = option(1, "support examples per class", role=TASK, **COUNT)
+    shots: int = option(1, "number of support examples per class", role=TASK, **COUNT)
     queries: int = option(
         0, "query examples per class; 0: as many as shots", "main.py", least=0, most=MOST
     )
@@ -49,7 +49,7 @@ class Images(Config):
     )
     inner_loss: str = option(
         "mean",
-        "support loss: the mean over examples, or their sum divided by shots",
+        "support loss: mean over examples, or sum over examples divided by shots",
         "utils.py:56-58 divides by shots: WAYS times the mean",
         choices=SCALES,
     )

@@ -53,7 +53,7 @@ class PointNav(Config):
     )
     alpha: float = redefault(0.1, "A.2")
     trajectories: int = option(
-        20, "trajectories per task and step in training", "A.2", **COUNT
+        20, "trajectories per goal and gradient step in training", "A.2", **COUNT
     )
     horizon: int = option(
         100, "maximum number of time steps of a trajectory", "A.2", least=1, most=10**5
@@ -89,7 +89,7 @@ class PointNav(Config):
     test_steps: int = redefault(4, "test_maml_point.py")
     test_trajectories: int = option(
         40,
-        "trajectories per task and step at test time",
+        "trajectories per goal and gradient step at test time",
         "test_maml_point.py: 4000 time steps",
         role=DATA,
         **COUNT,

@@ -28,7 +28,11 @@ class Sine(Config):
     tasks: int = redefault(25, "main.py:4")
     alpha: float = redefault(0.01, "the paper; main.py:52 has 0.001")
     shots: int = option(
-        10, "support points of a task", "the paper: 5, 10 or 20", role=TASK, **COUNT
+        10,
+        "number of support points",
+        "the paper: 5, 10 or 20",
+        role=TASK,
+        **COUNT,
     )
     queries: int = option(
         0, "query points of a task; 0: as many as shots", "main.py", least=0, most=MOST

@@ -119,7 +119,7 @@ def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str
     """Return the sha256 of the first `tasks` fixed tasks of a split.
 
     It covers dtype, shape and bytes of every array of every task in order. Two evaluations
-    have the same exactly when they adapt to and score the same numbers in the same
+    have the same hash exactly when they adapt to and score the same numbers in the same
     precision, from any number of processes. An oracle's task parameters are not covered.
     """
     chunks = spans(tasks, config.test_chunk)

@@ -5,6 +5,7 @@ interrupted and resumed gives the same bytes.
 """
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
     """
     with signals() as asked:
         state, best = checkpoints.resumed(path, config)
+        if state is None and runs.read_metrics(path):
+            print(f"no checkpoint in {str(path)!r}: starting anew", file=sys.stderr)
         if state is None:
             state = initial_state(config)
             checkpoints.save(path, config, state)

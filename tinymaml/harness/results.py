@@ -127,8 +127,9 @@ def unimproved(
         gain, (_, half) = sign * (after - other).mean(), interval(uncertain)
         if gain <= half < np.inf:
             line = f"no clear improvement: on {tasks} validation tasks {config.score.name}"
-            line += f" {after.mean():.4f} after {steps} gradient steps, {other.mean():.4f}"
-            line += f" {name} (half of the 95 % interval is {half:.4f})"
+            now, then, width = map(config.score.shown, (after.mean(), other.mean(), half))
+            line += f" {now} after {steps} gradient steps, {then} {name}"
+            line += f" (half of the 95 % interval is {width})"
             if not config.method.iterate:  # the average of nets that fit may well be poor
                 step = "--max-kl" if getattr(config, "outer", "") == "trpo" else "--beta"
                 size = "smaller" if gain < -half else "larger"

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from tinymaml.algorithms.algorithm import Tasks
+from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
@@ -43,6 +44,9 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
     losses, gradients = zip(*sums, strict=True)
     gradient = sum(gradients) / config.tasks
     check_dtype(state.theta, gradient=gradient)
+    if gradient.shape != state.theta.shape:
+        sizes = f"{gradient.size} entries, what is meta-learned has {state.theta.size}"
+        raise WorldError(f"the gradient of --algorithm {config.algorithm} has {sizes}")
     return sum(losses) / config.tasks, gradient
 
 

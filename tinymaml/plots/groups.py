@@ -82,7 +82,7 @@ def title(groups: Sequence[Group]) -> str:
 def judged(run: Run, fallback: bool) -> Judged | None:
     """Return a run's theta and evaluation.json; None where it was not evaluated.
 
-    An evaluation of another theta than the run has now does not count.
+    An evaluation of an older theta counts as none.
     fallback: use an older theta when the newest is damaged
     Raises WorldError when the run has no theta.
     """

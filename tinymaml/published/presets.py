@@ -194,7 +194,7 @@ def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
     settings = PUBLISHED[experiment].settings
     if not any(setting.items() <= options.items() for setting in settings):
         having = "; ".join(map(flags, settings))
-        raise UsageError(f"--preset {preset} has, for {experiment}: {having}")
+        raise UsageError(f"--preset {preset}: {experiment} was published with {having}")
     return found
 
 
@@ -204,8 +204,8 @@ def column(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
     Raises UsageError when nothing was published for the experiment.
     """
     if experiment not in PUBLISHED:
-        having = ", ".join(PUBLISHED)
-        raise UsageError(f"--preset: {experiment} has none; there are: {having}")
+        having = f"{experiment}; there are: {', '.join(PUBLISHED)}"
+        raise UsageError(f"--preset: no published settings for {having}")
     return columns(experiment, options)[preset.rpartition("-")[2]]
 
 
