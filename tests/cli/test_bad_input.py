@@ -85,7 +85,7 @@ TYPED = {
     "oracle-of-images": (
         [*GLYPHS, "--algorithm", "oracle"],
         2,
-        "does not work on glyphs; choose from maml, ",
+        "work on glyphs; choose from maml",
     ),
     "dtype": ([*SINE, "--dtype", "float16"], 2, "not one of float32, float64"),
     "net": ([*GLYPHS, "--net", "big"], 2, "not one of conv, pooled, dense"),
