@@ -29,7 +29,7 @@ setup(
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["py.typed", "kept/*/*"]},
     install_requires=[
-        "numpy>=2.1.2,<3",
+        "numpy>=2.3,<3",
         "autograd>=1.9.1,<2",
         "pillow>=10.1",
         "click>=8.2",

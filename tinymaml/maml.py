@@ -23,6 +23,8 @@ Source: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation 
 Networks", ICML 2017: equation 1 and algorithms 1 and 2; section 5.2 for first order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import count

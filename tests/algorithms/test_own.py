@@ -284,7 +284,9 @@ def test_an_algorithm_of_one_s_own_may_not_fit(folder):
     """Rejects an experiment that trains what needs more than it has."""
     refused = here("train", "pointnav", "--algorithm", NAME)
     assert refused.code == 2
-    assert f"--algorithm {NAME}: pointnav has maml, " in one_error(refused)
+    assert f"--algorithm {NAME} does not work on pointnav; choose from maml, " in one_error(
+        refused
+    )
     refused = here("train", "sine", "--algorithm", FILE)
     assert refused.code == 2
     assert "is not one of maml" in one_error(refused)

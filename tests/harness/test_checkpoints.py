@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processes import here, one_error, tree
-from tinymaml.errors import Interrupted, UsageError
+from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, runs
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.speed.workers import Here
-from trainings import COUNT, VALIDATED, train
+from trainings import COUNT, VALIDATED, begin, train
 
 
 def kept(iteration, validation=math.nan):
@@ -469,3 +469,24 @@ def test_a_signal_keeps_the_best(tmp_path, straight, monkeypatch):
     assert best_of(tmp_path).validation == min(r["validation"] for r in records)
     train(tmp_path, VALIDATED)
     assert (tmp_path / runs.BEST).read_bytes() == (straight / runs.BEST).read_bytes()
+
+
+def test_metrics_with_a_gap_do_not_say_which_is_the_best(tmp_path):
+    """Rejects taking metrics that begin anew for the whole story: the best is lost."""
+    path = tmp_path / "run"
+    begin(path, VALIDATED)
+    best = checkpoints.load(path, VALIDATED)
+    assert best.chosen
+    lines = (path / runs.METRICS).read_text().splitlines(keepends=True)
+    (path / runs.METRICS).write_text("".join(lines[-2:]))
+    assert checkpoints.load(path, VALIDATED).iteration == best.iteration
+
+
+def test_missing_best_thetas_are_missed(tmp_path):
+    """Rejects the last theta in place of the best, with nothing said."""
+    path = tmp_path / "run"
+    begin(path, VALIDATED)
+    for name in (runs.BEST, runs.PREVIOUS_BEST):
+        (path / name).unlink(missing_ok=True)
+    with pytest.raises(WorldError, match=r"best.npz' is missing, of iteration"):
+        checkpoints.load(path, VALIDATED)

@@ -9,7 +9,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.algorithms.averaged import AVERAGED, AVERAGED_L2, AVERAGED_MEAN
 from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
 from tinymaml.algorithms.context import CONTEXT
@@ -92,4 +92,6 @@ def fits(row: Algorithm, setting: str, offers: tuple[str, ...]) -> bool:
 
     setting: "few-shot" or "rl"; offers: names for `Algorithm.needs`
     """
+    if row.iterate and setting == RL:  # its iteration has an outer step of its own
+        return False
     return setting in row.settings and set(row.needs) <= set(offers)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from numpy.random import Generator
 
 from tinymaml import maml, params
+from tinymaml.errors import UsageError
 from tinymaml.fewshot import Episode, Problem
 from tinymaml.maml import Array, Task
 from tinymaml.models import Model
@@ -82,7 +83,8 @@ class Algorithm(NamedTuple):
     init(rng, problem) -> the initial w (M,), float64
     start(w (M,), problem) -> where adaptation starts (M',): w itself for most
     phase(options, iteration) -> (key, arrays): each new key makes a new recording of
-        `gradient`; the arrays are its inputs and may change in every iteration
+        `gradient`; the arrays, in problem.arrays, are its inputs and may change in
+        every iteration. `check` takes those of iteration 0; an own `iterate` has none
 
     iterate(state, problem, tasks) -> the next state, and the iteration's record. None for
         an Adam step on the mean gradient of a meta-batch
@@ -140,6 +142,8 @@ class Algorithm(NamedTuple):
 
         fixed: arrays that no algorithm changes in this experiment
         """
+        if unknown := {*self.moved(model)} - model.shapes.keys():
+            raise UsageError(f"{self.name} moves what the model lacks: {sorted(unknown)}")
         moved = [name for name in self.moved(model) if name not in fixed]
         if len(moved) == len(model.shapes):
             return alpha

@@ -16,8 +16,11 @@ def translated(options: dict[str, Any]) -> dict[str, Any]:
 
     Older runs list the options of every algorithm, and `context` besides `algorithm`.
     """
+    name = options["algorithm"]
+    if name not in algorithms.ALGORITHMS:  # a user's own: such runs are not older
+        return options
     if options.get("context") and "order" not in options:
-        first = options["algorithm"] == "fomaml"
+        first = name == "fomaml"
         order = "first" if first else "exact"
         options = options | {"algorithm": context.CONTEXT.name, "order": order}
     own = options_of(algorithms.find(options["algorithm"]).options)

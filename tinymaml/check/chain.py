@@ -119,13 +119,15 @@ class Case(NamedTuple):
 
 def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     """Return the first training tasks of seed 0, at a generic w."""
+    problem = problem._replace(arrays=method.phase(problem.options, 0)[1])
     episodes = drawn(problem, 0, "train", 0, range(tasks))
     rng = stream(0, "init", 0, 0)
     w = np.stack([method.init(rng, problem) for _ in range(tasks)])
     # Mistakes could hide at zeros. Step sizes and the like keep their size.
     noise, size = 0.1 * rng.standard_normal(w.shape), params.count(problem.model.shapes)
     w[:, :size] += noise[:, :size]
-    w[:, size:] *= 1 + noise[:, size:]
+    rest = w[:, size:]
+    rest += noise[:, size:] * np.where(rest == 0, 1, rest)
     return Case(method, problem, w, problem.task(episodes))
 
 
@@ -141,6 +143,8 @@ def verify(
     if method.objective is None:
         raise UsageError(f"{method.name} has no objective, so there is nothing to check")
     case = case_of(method, rough, tasks)
+    if wrong := np.count_nonzero(~np.isfinite(case.gradient)):
+        return Report(title, [Row("entries that are not finite", wrong, 0, 0)], [])
     rows = [*_gradient_rows(case), *_remainder_rows(case_of(method, smooth, tasks))]
     if method.inner_loop:
         rows += _hvp_rows(case)
@@ -179,7 +183,8 @@ def _remainder_rows(case: Case) -> list[Row]:
 
 
 def _hvp_rows(case: Case) -> list[Row]:
-    (theta,) = case.method.adapt(*case.args, 0)
+    start = np.stack([case.method.start(w, case.problem) for w in case.w])
+    (theta,) = case.method.adapt(start, case.task, case.problem, 0)
     hvp, _ = maml.hvp_and_gradient(case.task.support(theta), theta)
     u, v = directions(np.random.default_rng(1), theta.shape, 2)
     hu, hv, both = hvp(u), hvp(v), hvp(2.0 * u + v)

@@ -15,7 +15,7 @@ from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, algorithm_of
 from tinymaml.harness import runs
-from tinymaml.options import Option, Values, check, flag, shown
+from tinymaml.options import Option, Values, check, flag, options_of, shown
 
 
 LARGEST_FILE = 2**20  # bytes of a configuration file
@@ -42,6 +42,13 @@ class Command(click.Command):
 
     def __init__(self, kind: type[Config], record: Algorithm, **more: Any) -> None:
         super().__init__(kind.name, **more)
+        flags = [
+            name for param in self.params for name in param.opts + param.secondary_opts
+        ]
+        for name in options_of(record.options):
+            if any(flags.count(x) > 1 for x in (flag(name), flag(f"no_{name}"), name)):
+                message = f"the command has its own {flag(name)}"
+                raise UsageError(f"--algorithm {record.name}: {message}")
         self.unknown = partial(kind.unknown, record)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:

@@ -178,7 +178,7 @@ class Config:
             chosen = {k: x for k, x in values.items() if x != usual[k]} | given
             values |= {
                 key: x
-                for key, x in record.defaults(chosen).items()
+                for key, x in check(options, record.defaults(chosen)).items()
                 if values[key] == usual[key] or not _uses(record, key, values)
             }
         if given.get("preset", "none") not in ("none", before.get("preset")):

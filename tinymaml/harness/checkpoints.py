@@ -110,7 +110,9 @@ def best_of(
     iteration it must be, if they reach that far.
     """
     files = [path / name for name in (BEST, PREVIOUS_BEST) if (path / name).exists()]
-    known, chosen = _chosen(path, config, iteration) if files else (True, None)
+    known, chosen = True, None
+    if files or config.validate_every:
+        known, chosen = _chosen(path, config, iteration)
     if known and chosen is None:
         return None, []
     faults: list[str] = []
@@ -121,14 +123,18 @@ def best_of(
             return (file, kept), [] if known else faults
         older = older or ((file, kept) if early else None)
     if known and not faults:
-        faults.append(f"{str(files[0])!r} is not of iteration {chosen}, the best")
+        file = files[0] if files else path / BEST
+        what = "is not of" if files else "is missing, of"
+        faults.append(f"{str(file)!r} {what} iteration {chosen}, the best")
     return older, faults
 
 
 def _chosen(path: Path, config: Config, iteration: int) -> tuple[bool, int | None]:
-    """Return whether the metrics reach an iteration, and the best iteration up to it."""
+    """Return whether the metrics have all iterations, and the best up to this one."""
     best, last = None, 0
     for record in runs.read_metrics(path):
+        if record["iteration"] != last + 1:
+            return False, None
         last = record["iteration"]
         score = record.get("validation")
         if last <= iteration and isinstance(score, float):

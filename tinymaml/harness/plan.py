@@ -56,10 +56,6 @@ def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
         config = saved.with_changes(changes)
         check_resumable(saved, config)
         check_size(config)
-        _, state = next(checkpoints.states(path, config, []), (None, None))
-        if state and state.iteration > config.iterations:
-            done = f"the run is at iteration {state.iteration} already"
-            raise UsageError(f"--iterations {config.iterations}: {done}")
         planned.append((path, config))
     return Plan(folder, planned)
 

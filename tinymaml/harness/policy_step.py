@@ -82,6 +82,7 @@ def _mean(arrays: Iterable[Array]) -> float:
 def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Collected:
     """Return the meta-gradient of some tasks, and the experience of their policies."""
     family, method = problem(config), config.method
+    family = family._replace(arrays=method.phase(config, iteration)[1])
     task = family.task(drawn(family, config.seed, "train", iteration, tasks))
     if not method.inner_loop:
         task = task._replace(

@@ -44,9 +44,6 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
     losses, gradients = zip(*sums, strict=True)
     gradient = sum(gradients) / config.tasks
     check_dtype(state.theta, gradient=gradient)
-    if gradient.shape != state.theta.shape:
-        sizes = f"{gradient.size} entries, what is meta-learned has {state.theta.size}"
-        raise WorldError(f"the gradient of --algorithm {config.algorithm} has {sizes}")
     return sum(losses) / config.tasks, gradient
 
 
@@ -62,7 +59,7 @@ def chunk_gradient(
     return loss, gradients
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def gradient_of(
     config: Config, summed: bool, key: Hashable = None
 ) -> Callable[..., tuple[float, Array]]:
@@ -78,6 +75,9 @@ def gradient_of(
         task = family.task(Episode(*arrays[-size:]))
         now = family._replace(arrays=arrays[:-size])
         loss, gradient = method.gradient(w, task, now)
+        if gradient.shape != w.shape:
+            found = f"{gradient.shape}, not {w.shape} like what is meta-learned"
+            raise WorldError(f"the gradient of {config.algorithm} has shape {found}")
         return loss, gradient.sum(axis=0) if summed else gradient
 
     return recorded(gradients) if config.replay else gradients
