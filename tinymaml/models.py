@@ -207,10 +207,10 @@ def mlp(
 
 
 def with_context(model: Model, shape: tuple[int, ...]) -> Model:
-    """Return the model with free parameters z behind every input: (..., n, *x) -> outputs.
+    """Return the model with free parameters z appended to every input (..., n, *x).
 
-    shape: of z, which all examples share. The model's inputs have shape[-1] more entries;
-    for images these are channels. Source: appendix C.2
+    shape: that of z, which all examples share. `model` must take inputs with shape[-1] more
+    entries; for images these are channels. Source: appendix C.2
     """
 
     def apply(p: Arrays, x: Array) -> Array:

@@ -86,7 +86,7 @@ class Values(NamedTuple):
         return nouns.get(self.kind, "list of integers")
 
     def parsed(self, text: str) -> Any:
-        """Return the value of a text. Raises ValueError when it has none."""
+        """Parse a text. Raises ValueError for an invalid one."""
         if self._other(text):
             return text
         if self.kind is tuple:

@@ -65,7 +65,7 @@ def spans(shapes: Shapes) -> dict[str, slice]:
 
 @lru_cache
 def _places(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple]:
-    # Cached, since to find them takes longer than to read a small net.
+    # Cached: computing them takes longer than reading a small net.
     starts = itertools.accumulate((prod(shape) for _, shape in shapes), initial=0)
     ends = itertools.pairwise(starts)
     return [(*array, slice(*span)) for array, span in zip(shapes, ends, strict=True)]

@@ -40,7 +40,7 @@ class Options:
     )
     points: int = option(
         100,
-        "training points of each net; as many others measure its fit",
+        "training points of each net; its fit is measured on as many other points",
         'appendix C.1: "a large amount"',
         least=1,
         most=MOST,
@@ -66,7 +66,7 @@ class WaveOptions(PullOptions):
 
     wave: int = option(
         1200,
-        "iterations of each wave of 1, 1, 2, 4, 8, ... nets",
+        "iterations per wave; waves train 1, 1, 2, 4, 8, ... nets",
         "500 nets are ten waves; in the paper they train one by one",
         least=1,
         most=10**8,

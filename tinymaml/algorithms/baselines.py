@@ -21,7 +21,7 @@ def support_gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Arr
 
 
 def no_validation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return defaults without validation where each would tune the step size again."""
+    """Switch validation off by default: each would tune the step size again."""
     return {"validate_every": 0} if given.get("tune", True) else {}
 
 

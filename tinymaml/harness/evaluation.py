@@ -47,7 +47,7 @@ def evaluate_alone(
 def chunk_scores(
     config: Config, start: Array, split: str, steps: int, tasks: range
 ) -> Array:
-    """Return the score (steps + 1, len(tasks)) of some of the fixed tasks."""
+    """Return the score (steps + 1, len(tasks)) of a chunk of the fixed tasks."""
     episodes = held_out(config, split, tasks)
     thetas = adapted(config, start, episodes, len(tasks), steps)
     return np.stack([problem(config).score(theta_k, episodes) for theta_k in thetas])
@@ -76,7 +76,7 @@ def adapted(
 
 
 def held_out(config: Config, split: str, tasks: range) -> Episode:
-    """Return some of the fixed tasks of a split, stacked."""
+    """Return a chunk of the fixed tasks of a split, stacked."""
     return drawn(problem(config), TASK_SEED, split, 0, tasks)
 
 
@@ -128,7 +128,7 @@ def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str
 
 
 def chunk_digests(config: Config, split: str, tasks: range) -> bytes:
-    """Return the concatenated sha256 of each of some of the fixed tasks."""
+    """Return the sha256 of each task in a chunk of the fixed tasks, concatenated."""
     family = problem(config)
     plain = family._replace(sample=family.plain or family.sample)
     episodes = drawn(plain, TASK_SEED, split, 0, tasks)

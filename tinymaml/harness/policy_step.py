@@ -105,7 +105,7 @@ def _curvature(config: Config, v: Array, path: Path) -> tuple[Array]:
 
 
 def trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
-    """Return loss and KL after adapting from theta, summed over the tasks of one chunk."""
+    """Return the loss and the KL divergence after adaptation, summed over a chunk."""
     return replayed(_trial, config, theta, path)
 
 

@@ -105,9 +105,9 @@ def unimproved(
     config: the options when it adapts
     tasks: the largest number of validation tasks; test tasks are not used
 
-    The score must exceed that of the untrained net by more than the 95 % interval of the
-    difference and, unless an oracle need not adapt, that before the first step by more than
-    its own. Data without validation classes, and scores that diverge, have no line.
+    The score must exceed the untrained net's by more than the 95 % interval of the
+    difference. It must also exceed the score before the first step by its own interval; an
+    oracle is exempt. Data without validation classes and diverging scores have no line.
     """
     if not (steps and kept.iteration):
         return []

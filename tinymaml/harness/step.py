@@ -51,7 +51,7 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple[fl
 def chunk_gradient(
     config: Config, w: Array, iteration: int, tasks: range
 ) -> tuple[float, Array]:
-    """Return the loss and meta-gradient (M,), summed over some of a meta-batch's tasks."""
+    """Return the loss and meta-gradient (M,), summed over a chunk of the meta-batch."""
     episodes = drawn(problem(config), config.seed, "train", iteration, tasks)
     key, arrays = config.method.phase(config, iteration)
     side_by_side = np.broadcast_to(w, (len(tasks), *w.shape))
@@ -63,7 +63,7 @@ def chunk_gradient(
 def gradient_of(
     config: Config, summed: bool, key: Hashable = None
 ) -> Callable[..., tuple[float, Array]]:
-    """Return a chunk's gradient as a function of w (T, M), a phase's and episode's arrays.
+    """Return a chunk's gradient as a function of w (T, M), phase arrays and episode arrays.
 
     summed: sum the gradients (T, M) over the tasks
     It is recorded and replayed, with the same bits, unless the options switch that off.

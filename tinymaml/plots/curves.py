@@ -145,6 +145,6 @@ def steps(groups: Sequence[Group], judged: Sequence[Sequence[Judged]]):
 
 
 def _over(lines: Iterable[Sequence], alone: str) -> str:
-    """Return the meaning of the bands of lines, each of which has one or several runs."""
+    """Return what the bands show; a line stands for one run or several."""
     kinds = {"seeds" if len(some) > 1 else alone for some in lines}
     return f"bands: 95 % intervals over {', or over '.join(sorted(kinds))}"

@@ -1,4 +1,4 @@
-"""The canvas and the lines of all pictures: lines that differ in more than colour.
+"""The canvas and the lines of all pictures. Lines differ in colour and in dashes.
 
 matplotlib's Figure API keeps no global state and needs no screen. matplotlib is imported
 where it is used: pip install '.[plot]'.

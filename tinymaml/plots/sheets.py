@@ -69,7 +69,7 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
 
 
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
-    """Draw that sheet: a column a class, and below each query image the nets' answers."""
+    """Draw the sheet: one column per class, the nets' answers below each query image."""
     found = sheet(groups, judged, task)
     columns = min(COLUMNS, len(found.support))
     cell = min(LARGEST, WIDTH / columns)
@@ -138,7 +138,7 @@ def _scores(answers: Sequence[Answers]) -> list[str]:
 
 
 def _left_out(found: Sheet, groups: Sequence[Group]) -> list[str]:
-    """Return what the sheet lacks: images of the task, and nets that have another task."""
+    """Return the images that were left out, and the nets of other tasks."""
     (ways, shots), queries = found.support.shape[:2], found.query.shape[1]
     columns = min(ways, COLUMNS)
     counts = {

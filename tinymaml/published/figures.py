@@ -146,7 +146,7 @@ def _problem(figure: Figure, config: Any) -> dict[str, Any]:
 
 
 def is_method(figure: Figure, config: Any) -> bool:
-    """Return whether a figure is of config's method."""
+    """Return whether a published figure is of the method that config trains with."""
     return figure.algorithm == config.method.published_as
 
 
@@ -190,7 +190,7 @@ def _is_compared(name: str, figure: Figure, trained: Any) -> bool:
 
 
 def _counted(options: dict[str, Any], trained: Any) -> dict[str, Any]:
-    """Return options with the numbers of queries that 0 and -1 stand for."""
+    """Replace 0 and -1 queries by the numbers that they mean."""
     counted = dict(options)
     if "queries" in counted:
         counted["queries"] = counted["queries"] or trained.shots

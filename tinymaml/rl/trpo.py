@@ -148,7 +148,7 @@ def search(
     for tries in range(TRIES):
         there = (theta - BACKTRACK**tries * step).astype(theta.dtype)
         after, kl = score(there)
-        # A step whose likelihood ratio overflows is not good.
+        # Refuse a step whose likelihood ratio overflows.
         if np.isfinite(after) and after < loss and kl <= max_kl:
             return there, tries, after, kl
     return theta, None, loss, 0.0
@@ -157,7 +157,7 @@ def search(
 def trial(
     theta: Array, losses: list[Loss], alpha: float | Array, model: Model, last: Experience
 ) -> tuple[Array, Array]:
-    """Return loss and KL after adapting from theta (T, P), on old trajectories.
+    """Return the loss and the KL divergence after adapting theta (T, P) on old trajectories.
 
     losses: the support loss of each inner step; last: those of the adapted policy
     """
