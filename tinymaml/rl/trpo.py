@@ -157,7 +157,7 @@ def search(
 def trial(
     theta: Array, losses: list[Loss], alpha: float | Array, model: Model, last: Experience
 ) -> tuple[Array, Array]:
-    """Return the loss and the KL divergence after adapting theta (T, P) on old trajectories.
+    """Return loss and KL divergence after adapting theta (T, P) on old trajectories.
 
     losses: the support loss of each inner step; last: those of the adapted policy
     """

@@ -35,7 +35,7 @@ def prepare_blas() -> None:
 
 
 def blas_environment() -> dict[str, str]:
-    """Return variables for one BLAS thread and the best kernel; a kernel that is set stays."""
+    """Return variables for one BLAS thread and the best kernel, unless a kernel is set."""
     wanted = dict.fromkeys(BLAS_THREADS, "1")
     vendor, flags = cpu()
     # Some builds of OpenBLAS use no AVX-512 on an AMD CPU that has it.
