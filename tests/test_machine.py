@@ -32,14 +32,16 @@ def test_cpu_is_read_as_linux_writes_it(tmp_path):
         ("", AVX512, False),
     ],
 )
-def test_advice_is_given_where_it_helps(taken, flags, told):
+def test_advice_is_given_where_it_helps(monkeypatch, taken, flags, told):
     """Rejects advice to a CPU that cannot, and silence where half the speed is lost."""
+    monkeypatch.delenv(machine.CORETYPE, raising=False)
     advice = machine.advice(taken, frozenset(flags.split()))
     assert (f"{machine.CORETYPE}=SKYLAKEX" in advice) is told
 
 
 def test_environment_of_an_amd_cpu_with_avx512(monkeypatch):
     """Rejects a kernel forced on a CPU that is not known to need it."""
+    monkeypatch.delenv(machine.CORETYPE, raising=False)
     for vendor, flags, kernel in (
         ("AuthenticAMD", machine.AVX512_FLAGS, "SKYLAKEX"),
         ("AuthenticAMD", {"avx2"}, None),
@@ -72,6 +74,27 @@ def test_children_have_it_and_it_is_undone(monkeypatch):
     assert child.stdout == "1\n"
     assert os.environ[machine.BLAS_THREADS[0]] == "2"
     assert machine.BLAS_THREADS[1] not in os.environ
+
+
+def test_workers_have_the_kernel_of_their_parent(monkeypatch):
+    """Rejects workers that take a better kernel than their parent: other last bits."""
+    cpu = machine.Cpu("AuthenticAMD", frozenset(machine.AVX512_FLAGS))
+    monkeypatch.setattr(machine, "cpu", lambda: cpu)
+    monkeypatch.setattr(machine, "kernel", lambda numpy: "Haswell")
+    for named in ("Zen", None):
+        if named:
+            monkeypatch.setenv(machine.CORETYPE, named)
+        else:
+            monkeypatch.delenv(machine.CORETYPE)
+        with machine.blas_for_children():
+            assert os.environ[machine.CORETYPE] == "Haswell"
+        assert os.environ.get(machine.CORETYPE) == named
+
+
+def test_no_advice_to_a_user_who_has_chosen(monkeypatch):
+    """Rejects advice to set a variable that is set."""
+    monkeypatch.setenv(machine.CORETYPE, "Haswell")
+    assert machine.advice("Haswell", frozenset(machine.AVX512_FLAGS)) == ""
 
 
 def test_kernel_is_named():

@@ -37,19 +37,27 @@ def prepare_blas() -> None:
 
 
 def blas_environment() -> dict[str, str]:
-    """Return the variables that give a process one BLAS thread and the best kernel."""
-    threads = dict.fromkeys(BLAS_THREADS, "1")
+    """Return the variables that give a process one BLAS thread and the best kernel.
+
+    A kernel that the environment names already stands.
+    """
+    wanted = dict.fromkeys(BLAS_THREADS, "1")
     told = cpu()
     # Some builds of OpenBLAS take an AMD CPU with AVX-512 for one without.
     if told.vendor == "AuthenticAMD" and told.flags >= AVX512_FLAGS:
-        threads[CORETYPE] = AVX512_KERNEL
-    return threads
+        wanted[CORETYPE] = os.environ.get(CORETYPE, AVX512_KERNEL)
+    return wanted
 
 
 @contextmanager
 def blas_for_children() -> Iterator[None]:
-    """Let processes started inside have that, whatever this one has."""
+    """Let processes started inside have one thread, and the kernel of this one.
+
+    Another kernel has other last bits, so results would depend on the number of workers.
+    """
     wanted = blas_environment()
+    if taken := kernel(sys.modules["numpy"]) if "numpy" in sys.modules else "":
+        wanted[CORETYPE] = taken
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -130,7 +138,12 @@ def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
 
 
 def advice(taken: str, flags: frozenset[str]) -> str:
-    """Return which variable to set where the CPU can do more than the kernel, if any."""
+    """Return which variable to set where the CPU can do more than the kernel, if any.
+
+    A user who has set the variable has chosen: there is no advice.
+    """
+    if CORETYPE in os.environ:
+        return ""
     if taken in OLDER_KERNELS and flags >= AVX512_FLAGS:
         return (
             f"this CPU has AVX-512 and OpenBLAS took its {taken} kernel:"
