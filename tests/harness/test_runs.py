@@ -330,8 +330,18 @@ def test_both_damaged_are_both_named(tmp_path):
 
 @pytest.mark.parametrize(
     "last",
-    [b'{"iteration": 2, "lo', b"\xff\xfe\x00", b"[" * 10000, b"[1]", b'{"loss": 1}', b"3"],
-    ids=["torn", "not-utf8", "deep", "list", "no-iteration", "number"],
+    [
+        *(
+            b'{"iteration": 2, "lo',
+            b"\xff\xfe\x00",
+            b"[" * 10000,
+            b"[1]",
+            b'{"loss": 1}',
+            b"3",
+        ),
+        b'{"iteration": 2, "loss": 1, "validation": "x"}',
+    ],
+    ids=["torn", "not-utf8", "deep", "list", "no-iteration", "number", "text"],
 )
 def test_a_torn_last_line_is_left_out(tmp_path, last):
     """Rejects metrics that cannot be read because a write was cut short."""

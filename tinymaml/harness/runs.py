@@ -174,7 +174,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for line in (path / METRICS).read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-            0.0 * record["iteration"] + record["loss"]
+            0.0 * record["iteration"] + record["loss"] + record.get("validation", 0)
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             break
         records.append(record)
