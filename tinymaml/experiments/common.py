@@ -158,7 +158,7 @@ class Config:
         if changes.get("algorithm", self.algorithm) != self.algorithm:
             options = self.options_for(algorithm_of(type(self), changes["algorithm"]))
             former = self.method.defaults(before)
-            kept = [k for k in before if k in options and self.uses(k)]
+            kept = [k for k in before if k in options and _uses(self.method, k, before)]
             before = {k: before[k] for k in kept if former.get(k) != before[k]}
         return object.__new__(type(self))._fill(before, changes)
 
@@ -248,7 +248,8 @@ class Config:
         usual |= self.method.defaults(values)
         if self.preset != "none":
             usual |= presets.column(self.name, self.preset, values)
-        return {k: x for k, x in values.items() if x != usual[k] and self.uses(k)}
+        used = {k: x for k, x in values.items() if _uses(self.method, k, values)}
+        return {k: x for k, x in used.items() if x != usual[k]}
 
     @property
     def is_original(self) -> bool:

@@ -55,9 +55,9 @@ def save(path: Path, config: Config, state: State) -> None:
 
     Raises WorldError, and writes nothing, when reading would refuse it.
     """
-    vectors = {"theta": state.theta, **state.moments._asdict()}
+    vectors, count = {"theta": state.theta, **state.moments._asdict()}, size(config)
     for name, vector in vectors.items():
-        _check_vector(path / CHECKPOINT, name, vector, config.dtype, size(config))
+        _check_vector(path / CHECKPOINT, name, vector, config.dtype, count)
     data = _packed(config, state.iteration, vectors)
     runs.write(path / CHECKPOINT, data, previous=path / PREVIOUS)
 

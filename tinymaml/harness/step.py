@@ -55,8 +55,7 @@ def chunk_gradient(
     episodes = drawn(problem(config), config.seed, "train", iteration, tasks)
     key, arrays = config.method.phase(config, iteration)
     side_by_side = np.broadcast_to(w, (len(tasks), *w.shape))
-    loss, gradients = gradient_of(config, True, key)(side_by_side, *arrays, *episodes)
-    return loss, gradients
+    return gradient_of(config, True, key)(side_by_side, *arrays, *episodes)
 
 
 @lru_cache(maxsize=32)
