@@ -14,6 +14,9 @@ The gradient of L is computed from the last step back:
 where a_k = u_k grad Q_k(theta_k) for k > 0, and a_0 = 0. `maml.meta_gradient` is the case
 u = (0, ..., 0, 1). A first-order pass omits the products with H_k and keeps the slopes s_k.
 
+A step size may also be a linear map P_k (Meta-Curvature): theta_{k+1} = theta_k - P_k g_k.
+Then v_k = v_{k+1} - H_k (P_k' v_{k+1}) + a_k, and v_{k+1} takes the place of s_k.
+
 A maker of losses is called once a step, in order. If its loss depends on the step
 (minibatches, per-step parameters), it counts its own calls.
 """
@@ -26,15 +29,25 @@ from autograd import grad
 from tinymaml.maml import Array, Hvp, Task, hvp_and_gradient, value_and_gradient
 
 
+class Linear(NamedTuple):
+    """A linear map in place of a step size: g (..., P) -> P_k g, and v -> P_k' v."""
+
+    apply: Callable[[Array], Array]
+    adjoint: Callable[[Array], Array]
+
+
+Size = Array | Linear
+
+
 class Step(NamedTuple):
     """One inner step: alpha_k and g_k (..., P), and the product u -> H_k u."""
 
-    alpha: Array
+    alpha: Size
     gradient: Array
     hvp: Hvp
 
 
-def path(theta: Array, task: Task, alphas: Sequence[Array]) -> list[Array]:
+def path(theta: Array, task: Task, alphas: Sequence[Size]) -> list[Array]:
     """Return [theta_0, ..., theta_K]; each alpha_k broadcasts against (..., P).
 
     Unlike in `maml.path`, the step sizes may themselves be differentiated.
@@ -42,19 +55,23 @@ def path(theta: Array, task: Task, alphas: Sequence[Array]) -> list[Array]:
     thetas = [theta]
     for alpha in alphas:
         g = grad(task.support(thetas[-1]))(thetas[-1])
-        thetas.append(thetas[-1] - alpha * g)
+        thetas.append(thetas[-1] - _move(alpha, g))
     return thetas
 
 
+def _move(alpha: Size, g: Array) -> Array:
+    return alpha.apply(g) if isinstance(alpha, Linear) else alpha * g
+
+
 def forward(
-    theta: Array, task: Task, alphas: Sequence[Array]
+    theta: Array, task: Task, alphas: Sequence[Size]
 ) -> tuple[list[Step], list[Array]]:
     """Return the steps, and [theta_0, ..., theta_K]."""
     steps, thetas = [], [theta]
     for alpha in alphas:
         hvp, g = hvp_and_gradient(task.support(theta), theta)
         steps.append(Step(alpha, g, hvp))
-        theta = theta - alpha * g
+        theta = theta - _move(alpha, g)
         thetas.append(theta)
     return steps, thetas
 
@@ -65,16 +82,17 @@ def back(
     added: Callable[[int], Array] | None = None,
     second_order: bool = True,
 ) -> tuple[Array, list[Array]]:
-    """Return v_0 and the slopes [s_0, ..., s_{K-1}], (..., P) each.
+    """Return v_0 and the slopes [s_0, ..., s_{K-1}], (..., P) each; v_{k+1} for linear maps.
 
     v: v_K; added: k -> a_k, zeros by default
     """
     slopes = []
     for k in reversed(range(len(steps))):
         alpha, g, hvp = steps[k]
-        slopes.append(-g * v)
+        linear = isinstance(alpha, Linear)
+        slopes.append(v if linear else -g * v)
         if second_order:
-            v = v - hvp(alpha * v)
+            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)
         if added is not None:
             v = v + added(k)
     return v, slopes[::-1]
@@ -83,13 +101,14 @@ def back(
 def gradient(
     theta: Array,
     task: Task,
-    alphas: Sequence[Array],
+    alphas: Sequence[Size],
     weights: Sequence[float] | None = None,
     second_order: bool = True,
 ) -> tuple[Array, Array, list[Array]]:
     """Return L, its gradient by theta (..., P) and its slopes by alpha_0, ..., alpha_{K-1}.
 
-    alphas: K step sizes that broadcast against theta; they may be inputs of a recording
+    alphas: K step sizes that broadcast against theta, or linear maps; they may be inputs
+        of a recording
     weights: u_1, ..., u_K, by default (0, ..., 0, 1); with K = 0 the loss is then Q(theta)
     L is summed over the leading axes, like every loss.
     """

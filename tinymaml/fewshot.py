@@ -3,7 +3,7 @@
 Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class Problem(NamedTuple):
     plain: `sample` without the task's parameters among the inputs; None when it is `sample`
     test_scale(steps) -> factors of alpha at test time; None when they are 1
     arrays: inputs of the gradient that change with the iteration
+    phase: names the recording of the gradient; `Algorithm.phase` gives both
     """
 
     model: Model
@@ -55,12 +56,27 @@ class Problem(NamedTuple):
     plain: Callable[[str, Streams, range], Episode] | None = None
     test_scale: Callable[[int], Array] | None = None
     arrays: tuple[Array, ...] = ()
+    phase: Hashable = None
 
     def at_test(self, steps: int) -> "Problem":
         """Return the problem with the step sizes for a test of `steps` steps."""
         if self.test_scale is None:
             return self
         return self._replace(alpha=self.alpha * self.test_scale(steps))
+
+
+class EpisodeTask(NamedTuple):
+    """The `maml.Task` of an episode, and what its losses are made of.
+
+    A loss is loss(model's output (..., n, d), targets); that of a task is a sum over tasks.
+    """
+
+    support: Callable[[Array], Loss]
+    query: Callable[[Array], Loss]
+    episode: Episode
+    apply: Callable[[Array, Array], Array]
+    support_loss: Callable[[Array, Array], Array]
+    query_loss: Callable[[Array, Array], Array]
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:
@@ -96,8 +112,8 @@ def as_task(
     apply: Callable[[Array, Array], Array],
     loss: Callable[[Array, Array], Array],
     query_loss: Callable[[Array, Array], Array] | None = None,
-) -> Task:
-    """Return the Task whose losses are `loss(apply(theta, x), y)` on the episode.
+) -> EpisodeTask:
+    """Return the task whose losses are `loss(apply(theta, x), y)` on the episode.
 
     query_loss: loss of the query examples, by default `loss`
     """
@@ -105,10 +121,10 @@ def as_task(
     def maker(loss: Callable, x: Array, y: Array) -> Callable[[Array], Loss]:
         return lambda _: lambda theta: loss(apply(theta, x), y)
 
-    return Task(
-        support=maker(loss, episode.x_support, episode.y_support),
-        query=maker(query_loss or loss, episode.x_query, episode.y_query),
-    )
+    query_loss = query_loss or loss
+    support = maker(loss, episode.x_support, episode.y_support)
+    query = maker(query_loss, episode.x_query, episode.y_query)
+    return EpisodeTask(support, query, episode, apply, loss, query_loss)
 
 
 def apply_alone(

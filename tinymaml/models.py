@@ -21,7 +21,18 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import params
-from tinymaml.ops import EPSILON, add_row, affine, conv, matmul, max_pool, normalize, relu
+from tinymaml.errors import UsageError
+from tinymaml.ops import (
+    EPSILON,
+    add_row,
+    affine,
+    conv,
+    leaky_relu,
+    matmul,
+    max_pool,
+    normalize,
+    relu,
+)
 from tinymaml.params import Array, Shapes
 
 
@@ -42,18 +53,28 @@ def mean_pool(x: Array) -> Array:
 
 
 # The paper's nets have relu and maxima. Some checks need tanh and means: they are smooth.
-ACTIVATIONS: dict[str, Map] = {"relu": relu, "tanh": anp.tanh}
-POOLS: dict[str, Map] = {"relu": max_pool, "tanh": mean_pool}
+ACTIVATIONS: dict[str, Map] = {"relu": relu, "leaky-relu": leaky_relu, "tanh": anp.tanh}
+POOLS: dict[str, Map] = {"relu": max_pool, "leaky-relu": max_pool, "tanh": mean_pool}
+
+
+def same(x: Array) -> Array:
+    """Return x."""
+    return x
 
 
 class Block(NamedTuple):
-    """One step of a net. apply(arrays by name, input) -> output."""
+    """One step of a net. before(arrays by name, input) -> what its activation takes."""
 
     name: str
     shapes: Shapes  # in theta's order; no two blocks of a net share a name
     draws: Mapping[str, Draw]  # initial values; zeros for arrays without an entry
-    apply: Callable[[Arrays, Array], Array]
+    before: Callable[[Arrays, Array], Array]
     norm: tuple[str, ...] = ()  # the arrays of batch norm
+    activation: Map = same
+
+    def apply(self, p: Arrays, x: Array) -> Array:
+        """Return the output for arrays by name and an input."""
+        return self.activation(self.before(p, x))
 
 
 @dataclass(frozen=True)
@@ -91,9 +112,12 @@ class Model:
 
     def apply(self, theta: Array, x: Array) -> Array:
         """Return the output of the last block."""
-        p = params.unpack(theta, self.shapes)
+        return self.through(params.unpack(theta, self.shapes), x)
+
+    def through(self, arrays: Arrays, x: Array) -> Array:
+        """Return the output for arrays by name, among which there may be others."""
         for block in self.blocks:
-            x = block.apply(p, x)
+            x = block.apply(arrays, x)
         return x
 
     def activations(self, theta: Array, x: Array) -> dict[str, Array]:
@@ -141,19 +165,25 @@ HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": Generator.standard_n
 # ----- Blocks -----
 
 
-def linear(
-    name: str, i: int | str, shape: Matrix, draw: Draw, then: Map = lambda x: x
-) -> Block:
+def linear(name: str, i: int | str, shape: Matrix, draw: Draw, then: Map = same) -> Block:
     """then(x w{i} + b{i}): (..., n, k) -> (..., n, f), where shape is (k, f)."""
     w, b = f"w{i}", f"b{i}"
     shapes = {w: shape, b: (1, shape[1])}
-    return Block(name, shapes, {w: draw}, lambda p, x: then(affine(x, p[w], p[b])))
+    return Block(name, shapes, {w: draw}, lambda p, x: affine(x, p[w], p[b]), (), then)
 
 
 def normed(
-    name: str, i: int, shape: Matrix, draw: Draw, then: Map, product: Product, norm: Norm
+    name: str,
+    i: int,
+    shape: Matrix,
+    draw: Draw,
+    then: Map,
+    product: Product,
+    norm: Norm,
+    pool: Map = same,
 ) -> Block:
-    """then(gamma{i} * batch norm of product(x, w{i}) + beta{i}), a statistic per channel.
+    """then(pool(gamma{i} * batch norm of product(x, w{i}) + beta{i})), a statistic per
+    channel.
 
     norm: eps, and whether there is a gamma, which starts at 1. There is no bias: it would
     be normalised away. theta has w, gamma, beta in this order.
@@ -167,11 +197,11 @@ def normed(
         lead, images = p[w].shape[:-2], x.ndim > p[w].ndim
         rows = normalize(anp.reshape(x, (*lead, -1, shape[1])) if images else x, eps)
         rows = add_row(rows * p[gamma] if scale else rows, p[beta])
-        return then(anp.reshape(rows, x.shape) if images else rows)
+        return pool(anp.reshape(rows, x.shape) if images else rows)
 
     shapes = {w: shape, **dict.fromkeys(names, (1, shape[1]))}
     draws = {w: draw, gamma: lambda _, shape: np.ones(shape)}
-    return Block(name, shapes, draws, apply, names)
+    return Block(name, shapes, draws, apply, names, then)
 
 
 def _mean(_: Arrays, x: Array) -> Array:
@@ -221,6 +251,32 @@ def with_context(model: Model, shape: tuple[int, ...]) -> Model:
     return Model((Block("free inputs", {"z": (1, *shape)}, {}, apply), *model.blocks))
 
 
+def with_film(model: Model, after: str, size: int) -> Model:
+    """Return the model with parameters z (size,) that modulate a block of channels.
+
+    [gamma | beta] = z W + c scale and shift each channel of the block named `after`, before
+    its activation (FiLM). gamma starts at 1 and beta at 0. Raises UsageError without it.
+    """
+    names = [block.name for block in model.blocks]
+    if after not in names:
+        raise UsageError("a net with a context needs convolutions: --net conv or pooled")
+    at = names.index(after)
+    block = model.blocks[at]
+    channels = block.shapes[next(iter(block.shapes))][-1]
+
+    def apply(p: Arrays, x: Array) -> Array:
+        both = affine(p["z"], p["w_film"], p["b_film"])
+        rows = anp.reshape(x, (*both.shape[:-2], -1, channels)) * both[..., :channels]
+        return anp.reshape(add_row(rows, both[..., channels:]), x.shape)
+
+    shapes = {"z": (1, size), "w_film": (size, 2 * channels), "b_film": (1, 2 * channels)}
+    one = np.repeat([[1.0, 0.0]], channels, axis=-1)
+    draws = {"w_film": glorot_dense, "b_film": lambda rng, shape: one}
+    film = Block("film", shapes, draws, apply, (), block.activation)
+    bare = block._replace(activation=same)
+    return Model((*model.blocks[:at], bare, film, *model.blocks[at + 1 :]))
+
+
 def flat_images(model: Model) -> Model:
     """Return a model of vectors (..., n, h w c) as one of images (..., n, h, w, c)."""
     return Model((FLATTEN, *model.blocks))
@@ -244,12 +300,13 @@ def conv_net(
     Source: section 5.2 of the paper, 64 filters. The official head is drawn from N(0, 1);
     it learns about half as fast as Glorot's in the first thousand iterations.
     """
-    then, product, last, features = activation, partial(conv, stride=2), MEAN, filters
+    product, last, features = partial(conv, stride=2), MEAN, filters
     if pool:
         # The paper pools last. For relu and maxima this gives the same numbers faster.
-        then, product, last = lambda x: activation(pool(x)), conv, FLATTEN
+        product, last = conv, FLATTEN
         features *= (image[0] >> layers) * (image[1] >> layers)
-    layer = partial(normed, draw=glorot_uniform, then=then, product=product)
+    made = {"draw": glorot_uniform, "then": activation, "pool": pool or same}
+    layer = partial(normed, product=product, **made)
     shapes = [(9 * (filters if i else image[2]), filters) for i in range(layers)]
     body = [layer(f"conv{i}", i, kf, norm=(eps, scale)) for i, kf in enumerate(shapes)]
     return Model((*body, last, linear("head", "", (features, ways), head)))

@@ -32,6 +32,7 @@ PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
 
 # tf.contrib.layers.batch_norm's default, which the official code uses (utils.py:41).
 EPSILON = 1e-3
+LEAK = 0.01  # PyTorch's default slope of leaky_relu, which the code of MAML++ uses
 
 
 # ----- Matrix products -----
@@ -431,6 +432,17 @@ defjvp(
 def relu(x: Array) -> Array:
     """x where x > 0, else 0; relu'(0) = 0."""
     return _gate(x, _positive(_value(x)))
+
+
+def leaky_relu(x: Array) -> Array:
+    """x where x > 0, else 0.01 x; its slope at 0 is 0.01."""
+    return _gate(x, _leak(_value(x)))
+
+
+@primitive
+def _leak(x: Array) -> Array:
+    """1 where x > 0, else LEAK, in x's own dtype."""
+    return np.where(x > 0, 1, LEAK).astype(x.dtype)
 
 
 @primitive

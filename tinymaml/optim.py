@@ -1,6 +1,7 @@
-"""The outer update: clipping by value, and Adam on a vector."""
+"""The outer update: clipping by value, Adam or gradient descent, and its step size."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,3 +61,37 @@ def adam(
     unbiased_v = v / (1 - BETA2**iteration)
     step = step_size * unbiased_m / (np.sqrt(unbiased_v) + EPSILON)
     return theta - step, Moments(m, v)
+
+
+def scheduled(options: Any, iteration: int) -> float:
+    """Return the outer step size of an iteration (0, 1, ...), from beta to beta_end.
+
+    options: beta, beta_end, schedule, epoch, iterations. "linear" falls in every iteration,
+    "cosine" from epoch to epoch, as in few_shot_learning_system.py:346 of MAML++'s code.
+    """
+    beta, end = options.beta, options.beta_end
+    if options.schedule == "linear":
+        return beta + (end - beta) * min(iteration / options.iterations, 1)
+    if options.schedule == "cosine":
+        epochs = -(-options.iterations // options.epoch)
+        done = min(iteration // options.epoch / epochs, 1)
+        return end + (beta - end) * (1 + math.cos(math.pi * done)) / 2
+    return beta
+
+
+def outer_step(
+    theta: Array,
+    gradient: Array,
+    moments: Moments,
+    number: int,
+    options: Any,
+    iteration: int,
+) -> tuple[Array, Moments]:
+    """Return theta (P,) and moments after update `number` (1, 2, ...), by options.outer.
+
+    iteration: of the run (0, 1, ...), for the schedule
+    """
+    beta = scheduled(options, iteration)
+    if options.outer == "sgd":
+        return theta - beta * gradient, moments
+    return adam(theta, gradient, moments, number, beta)

@@ -76,6 +76,49 @@ def mask(shapes: Shapes, names: Collection[str]) -> Array:
     return np.concatenate([np.full(prod(s), float(n in names)) for n, s in shapes.items()])
 
 
+# ----- One number per array, and parameters in another order -----
+
+
+@primitive
+def spread(numbers: Array, shapes: Shapes) -> Array:
+    """Give every parameter the number of its array: (..., arrays) -> (..., P)."""
+    return np.repeat(numbers, [prod(shape) for shape in shapes.values()], axis=-1)
+
+
+@primitive
+def totals(theta: Array, shapes: Shapes) -> Array:
+    """The adjoint of spread: the sum over each array, (..., P) -> (..., arrays)."""
+    return np.add.reduceat(theta, [s.start for s in spans(shapes).values()], axis=-1)
+
+
+defvjp(spread, lambda _, numbers, shapes: lambda g: totals(g, shapes))
+defvjp(totals, lambda _, theta, shapes: lambda g: spread(g, shapes))
+
+
+@primitive
+def take(vector: Array, places: Array) -> Array:
+    """Read (..., n) from a vector (..., P); no place may occur twice."""
+    return vector[..., places]
+
+
+@primitive
+def put(numbers: Array, places: Array, size: int) -> Array:
+    """The adjoint of take: numbers (..., n) at their places, zeros elsewhere."""
+    vector = np.zeros((*numbers.shape[:-1], size), numbers.dtype)
+    vector[..., places] = numbers
+    return vector
+
+
+defvjp(
+    take,
+    lambda _, vector, places: lambda g: put(g, places, vector.shape[-1]),
+    argnums=(0,),
+)
+defvjp(put, lambda _, numbers, places, size: lambda g: take(g, places), argnums=(0,))
+for _map in (spread, totals, take, put):
+    defjvp(_map, "same", argnums=(0,))
+
+
 # ----- The linear maps behind unpack, and their adjoints -----
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from processes import here
 from tinymaml import maml
-from tinymaml.algorithms.metasgd import META_SGD, adapt, gradient
+from tinymaml.algorithms.learned import adapt, gradient
+from tinymaml.algorithms.metasgd import META_SGD
 from tinymaml.check.differences import directions, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs

@@ -13,7 +13,7 @@ from tinymaml import maml, params
 from tinymaml.algorithms import ALGORITHMS, available
 from tinymaml.algorithms.algorithm import FEW_SHOT, RL
 from tinymaml.check.chain import case_of
-from tinymaml.check.differences import slopes_error
+from tinymaml.check.differences import slope, slopes_error
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
@@ -91,12 +91,10 @@ def test_gradient_is_that_of_the_objective(name, steps):
     axes = [*np.eye(case.w.size).reshape(-1, *case.w.shape)]
     value = lambda at: float(case.objective(at))  # noqa: E731
     assert slopes_error(value, case.w, axes, gradient) < 1e-8
-    whole = np.linalg.norm(gradient)
-    assert all(
-        slopes_error(value, case.w, [axis], gradient) * abs(np.sum(gradient * axis))
-        < 1e-7 * whole
-        for axis in axes[::5]
-    )
+    some, whole = axes[::5], np.linalg.norm(gradient)
+    measured = np.array([slope(value, case.w, axis).value for axis in some])
+    claimed = np.array([np.sum(gradient * axis) for axis in some])
+    assert np.abs(measured - claimed).max() < 1e-7 * whole
 
 
 @pytest.mark.parametrize("order", ["exact", "first"])
@@ -186,7 +184,7 @@ def test_only_what_it_says_moves(name):
     family, method = problem(config), config.method
     start = np.stack([method.start(one, family) for one in generic(config, 2)])
     thetas = method.adapt(start, task_of(config, range(2)), family, 2)
-    named = params.mask(family.model.shapes, method.moved(family.model)) > 0
+    named = params.mask(family.model.shapes, method.moved(family.model, config)) > 0
     changed = (thetas[-1] != thetas[0]).any(axis=0)
     assert not changed[~named].any()
     assert changed[named].any()
@@ -199,7 +197,8 @@ def test_adaptation_is_not_changed_by_the_outside(name):
     row = ALGORITHMS[name]
     if row.objective is None or not row.inner_loop:
         pytest.skip("its objective has no inner loop")
-    config = config_of(FEW_SHOT, name, dtype="float64")
+    last_loss_alone = {"multi_step_loss": False} if name == "maml++" else {}
+    config = config_of(FEW_SHOT, name, dtype="float64", **last_loss_alone)
     case = case_of(row, problem(config), 2)
     theta = row.adapt(*case.args, config.inner_steps)[-1]
     assert float(anp.sum(case.task.query(theta)(theta))) == float(case.objective(case.w))

@@ -10,9 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from tinymaml.algorithms.algorithm import RL, Algorithm
+from tinymaml.algorithms.anil import ANIL
 from tinymaml.algorithms.averaged import AVERAGED, AVERAGED_L2, AVERAGED_MEAN
 from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
+from tinymaml.algorithms.boil import BOIL
+from tinymaml.algorithms.cavia import CAVIA
 from tinymaml.algorithms.context import CONTEXT
+from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.algorithms.metasgd import META_SGD
 from tinymaml.errors import UsageError, WorldError
@@ -21,8 +25,9 @@ from tinymaml.options import options_of
 
 ROWS = (
     *(MAML, FIRST_ORDER, LOW_MEMORY, E_MAML),
-    CONTEXT,
-    META_SGD,
+    *(META_SGD, MAMLPP),
+    *(ANIL, BOIL),
+    *(CONTEXT, CAVIA),
     *(PRETRAINED, ORACLE, RANDOM),
     *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
 )

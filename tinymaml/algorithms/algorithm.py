@@ -4,7 +4,7 @@ Everything that is meta-learned lies in one vector w (M,). For most algorithms w
 (P,); others append more to it, such as step sizes. Adam, checkpoints and workers see w.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from tinymaml.optim import State
 from tinymaml.params import Shapes
 
 
-Gradient = Callable[[Array, Task, Problem], tuple[Array, Array]]
+Gradient = Callable[[Array, Task, Problem], tuple[Array, ...]]
 Adaptation = Callable[[Array, Task, Problem, int], list[Array]]
 
 FEW_SHOT, RL = "few-shot", "rl"
@@ -53,7 +53,8 @@ class Algorithm(NamedTuple):
     name: the value of --algorithm
     label: the name in tables and pictures; an option's value replaces {option}
     gradient(w (T, M), task, problem) -> the summed loss, and its gradient by w (T, M). It
-        reads problem.alpha, problem.options and, with `phase`, problem.arrays
+        reads problem.alpha, problem.options and, with `phase`, problem.arrays and .phase.
+        After these it returns `figures`: a number (T,) each, of which the means are logged
     method: the name in published figures; `name` when it is empty
     learns, adapts, cost: the meta-learned parameters, those that gradient steps change at
         test time, and the time of an iteration relative to MAML with one step
@@ -78,17 +79,19 @@ class Algorithm(NamedTuple):
     sees_task: whether the parameters of the task are inputs of the net, as for the oracle
 
     inputs(options) -> the number of free inputs z that the net has besides an example
-    moved(model) -> the names of the arrays that inner steps change
+    build(model, options) -> the model that is trained in place of the experiment's
+    moved(model, options) -> the names of the arrays that inner steps change
     shapes(problem) -> the names and shapes of the arrays that lie in w end to end
     init(rng, problem) -> the initial w (M,), float64
     start(w (M,), problem) -> where adaptation starts (M',): w itself for most
-    phase(options, iteration) -> (key, arrays): each new key makes a new recording of
-        `gradient`; the arrays, in problem.arrays, are its inputs and may change in
-        every iteration. `check` takes those of iteration 0; an own `iterate` has none
+    phase(options, iteration) -> (key, arrays): each new key, in problem.phase, makes a new
+        recording of `gradient`; the arrays, in problem.arrays, are its inputs and may
+        change in every iteration. `check` takes those of iteration 0
+    uses: options of the experiment that have an effect because of the algorithm: "epoch"
 
     iterate(state, problem, tasks) -> the next state, and the iteration's record. None for
         an Adam step on the mean gradient of a meta-batch
-    task_options(options) -> the options that the tasks of `Tasks` have
+    task_options(options) -> other options that training tasks have
     remarks(w, problem, tasks) -> lines to print below a table of results
     """
 
@@ -100,6 +103,7 @@ class Algorithm(NamedTuple):
     adapts: str = "theta"
     cost: str = "1"
     source: str = ""
+    figures: tuple[str, ...] = ()
     adapt: Adaptation = _path
     objective: Callable[[Array, Task, Problem], Array] | None = None
     twin: Gradient | None = None
@@ -116,13 +120,15 @@ class Algorithm(NamedTuple):
     sees_task: bool = False
 
     inputs: Callable[[Any], int] = lambda options: 0
-    moved: Callable[[Model], list[str]] = lambda model: [*model.shapes]
+    build: Callable[[Model, Any], Model] = lambda model, options: model
+    moved: Callable[[Model, Any], Collection[str]] = lambda model, options: model.shapes
     shapes: Callable[[Problem], Shapes] = lambda problem: problem.model.shapes
     init: Callable[[Generator, Problem], Array] = lambda rng, p: p.model.init(rng)
     start: Callable[[Array, Problem], Array] = lambda w, problem: w
     phase: Callable[[Any, int], tuple[Hashable, tuple[Array, ...]]] = (
         lambda options, iteration: (None, ())
     )
+    uses: tuple[str, ...] = ()
 
     iterate: Callable[[State, Problem, Tasks], tuple[State, dict]] | None = None
     task_options: Callable[[Any], dict[str, Any]] = lambda options: {}
@@ -133,18 +139,27 @@ class Algorithm(NamedTuple):
         """The name in published figures."""
         return self.method or self.name
 
+    def at_iteration(self, problem: Problem, iteration: int) -> Problem:
+        """Return the problem with the arrays and the phase of an iteration."""
+        key, arrays = self.phase(problem.options, iteration)
+        return problem._replace(arrays=arrays, phase=key)
+
     def size(self, problem: Problem) -> int:
         """Return M, the number of meta-learned numbers."""
         return params.count(self.shapes(problem))
 
-    def step_sizes(self, model: Model, alpha: float, fixed: tuple[str, ...]) -> Any:
+    def step_sizes(self, model: Model, options: Any, fixed: tuple[str, ...] = ()) -> Any:
         """Return alpha, or (P,) with 0 for the parameters that inner steps do not change.
 
         fixed: arrays that no algorithm changes in this experiment
         """
-        if unknown := {*self.moved(model)} - model.shapes.keys():
+        asked = self.moved(model, options)
+        if unknown := {*asked} - model.shapes.keys():
             raise UsageError(f"{self.name} moves what the model lacks: {sorted(unknown)}")
-        moved = [name for name in self.moved(model) if name not in fixed]
+        moved = [name for name in asked if name not in fixed]
+        alpha, head = options.alpha, options.alpha_head
+        if head and head != alpha:
+            alpha = alpha + (head - alpha) * params.mask(model.shapes, model.head)
         if len(moved) == len(model.shapes):
             return alpha
         return alpha * params.mask(model.shapes, moved)

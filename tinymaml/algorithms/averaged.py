@@ -24,7 +24,7 @@ from tinymaml.algorithms.algorithm import Algorithm, Tasks
 from tinymaml.algorithms.baselines import no_validation, support_gradient
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array
-from tinymaml.optim import Moments, State, adam, check_dtype, clip
+from tinymaml.optim import Moments, State, check_dtype, clip, outer_step
 from tinymaml.options import MOST, option
 
 
@@ -125,7 +125,8 @@ def step(
     size = len(state.theta) // options.regressors
     own = whole[:, some.start * size : some.stop * size]
     gradient = clip(gradient, options.clip)
-    theta, moments = adam(own[0], gradient, Moments(*own[1:]), number, options.beta)
+    args = own[0], gradient, Moments(*own[1:]), number, options, state.iteration
+    theta, moments = outer_step(*args)
     own[:] = theta, *moments
     return State(state.iteration + 1, whole[0], Moments(*whole[1:]))
 

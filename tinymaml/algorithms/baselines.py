@@ -51,5 +51,5 @@ RANDOM = PRETRAINED._replace(
     cost="0",
     source="Finn et al. 2017, section 5.3",
     defaults=lambda given: no_validation(given) | {"iterations": 0},
-    ignores=("inner_steps", "iterations", "tasks", "beta", "outer"),
+    ignores=("inner_steps", "iterations", "tasks", "beta", "outer", "schedule"),
 )

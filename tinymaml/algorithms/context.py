@@ -61,5 +61,5 @@ CONTEXT = mamls.MAML._replace(
         else ""
     ),
     inputs=lambda options: options.context,
-    moved=lambda model: ["z"],
+    moved=lambda model, options: ["z"],
 )

@@ -119,7 +119,6 @@ class Case(NamedTuple):
 
 def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     """Return the first training tasks of seed 0, at a generic w."""
-    problem = problem._replace(arrays=method.phase(problem.options, 0)[1])
     episodes = drawn(problem, 0, "train", 0, range(tasks))
     rng = stream(0, "init", 0, 0)
     w = np.stack([method.init(rng, problem) for _ in range(tasks)])

@@ -21,18 +21,23 @@ MODULES = {
 }
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def problem(config: Config) -> Problem:
     """Set up the experiment of `config`; a worker process does it once.
 
     Raises UsageError when options do not fit the data, WorldError when these are damaged.
     """
-    found = MODULES[config.name].setup(config)
-    if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision
-        found = found._replace(alpha=found.alpha.astype(config.dtype))
-    return found
+    return _finished(MODULES[config.name].setup(config))
 
 
 def stand_in(config: Config) -> Problem:
     """Set up a small problem without data for a check of the gradients."""
-    return MODULES[config.name].stand_in(config)
+    return _finished(MODULES[config.name].stand_in(config))
+
+
+def _finished(found: Problem) -> Problem:
+    """Return the problem in the precision of its options, at iteration 0."""
+    options = found.options
+    if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision
+        found = found._replace(alpha=found.alpha.astype(options.dtype))
+    return options.method.at_iteration(found, 0)

@@ -83,6 +83,9 @@ class Config:
     seed: int = option(0, "seed of initial theta and tasks", role=SEED, **SEEDS)
     tasks: int = option(32, "tasks in a meta-batch", **COUNT)
     alpha: float = option(0.01, "inner-loop learning rate", **FACTOR)
+    alpha_head: float = option(
+        0.0, "inner-loop learning rate of the net's last layer; 0: as --alpha", **FACTOR
+    )
     tune: bool = option(
         True,
         "choose alpha on validation tasks; for algorithms that train without inner steps",
@@ -92,10 +95,34 @@ class Config:
     inner_steps: int = option(1, "inner gradient steps in training", **STEPS)
     beta: float = option(
         1e-3,
-        "outer learning rate, of Adam",
+        "outer learning rate",
         "the code's main.py",
         role=TRAINING,
         **POSITIVE,
+    )
+    outer: str = option(
+        "adam",
+        "outer optimiser: adam or sgd, gradient descent",
+        "the code's main.py",
+        role=TRAINING,
+        choices=("adam", "sgd"),
+    )
+    schedule: str = option(
+        "constant",
+        "outer learning rate: constant, or linear or cosine from --beta to --beta-end",
+        "cosine: MAML++; linear: Reptile",
+        role=TRAINING,
+        choices=("constant", "linear", "cosine"),
+    )
+    beta_end: float = option(
+        0.0, "outer learning rate at the end of a schedule", role=TRAINING, **FACTOR
+    )
+    epoch: int = option(
+        500,
+        "iterations of an epoch, in which a cosine schedule is constant",
+        "few_shot_learning_system.py of the code of MAML++",
+        role=TRAINING,
+        **EVERY,
     )
     clip: float = option(
         0.0,
@@ -109,7 +136,7 @@ class Config:
         "activation of the hidden layers",
         "section 5 of the paper",
         role=NET._replace(checked=False),  # a check has every activation
-        choices=("relu", "tanh"),
+        choices=("relu", "leaky-relu", "tanh"),
     )
     dtype: str = option(
         "float32", "precision", role=TRAINING, choices=("float32", "float64")
@@ -282,6 +309,9 @@ def check_resumable(saved: Config, wanted: Config) -> None:
         if before[name] != now.get(name) and one.role.fixed:
             begun = f"the run was begun with {shown(before[name])}"
             raise UsageError(f"{one.flag} {shown(now.get(name))}: {begun}")
+    if saved.schedule != "constant" and saved.iterations != wanted.iterations:
+        length = f"--schedule {saved.schedule} was begun for {saved.iterations} iterations"
+        raise UsageError(f"--iterations {wanted.iterations}: {length}")
 
 
 def _uses(record: Algorithm, name: str, values: Mapping[str, Any]) -> bool:
@@ -289,4 +319,10 @@ def _uses(record: Algorithm, name: str, values: Mapping[str, Any]) -> bool:
         return not record.inner_loop
     if name == "alpha":
         return record.inner_loop or not values["tune"]
+    if name == "alpha_head":
+        return record.inner_loop
+    if name == "beta_end":
+        return "beta" not in record.ignores and values["schedule"] != "constant"
+    if name == "epoch":
+        return name in record.uses or values["schedule"] == "cosine"
     return name not in record.ignores

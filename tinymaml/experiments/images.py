@@ -82,8 +82,16 @@ class Images(Config):
         above=0,
         most=1.0,
     )
+    norm_scale: bool = option(
+        False,
+        "give batch norm a learned scale of each channel",
+        "maml.py has none; MAML++ and BOIL have it",
+        role=NET,
+    )
     adapt_norm: bool = option(
-        False, "let inner steps adapt batch norm's offsets", "maml.py: meta-learned only"
+        False,
+        "let inner steps adapt batch norm's offsets, and scales",
+        "maml.py: meta-learned only",
     )
 
 
@@ -110,6 +118,7 @@ def build(
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
+    model = method.build(model, config)
 
     def draw(split: str, rng: Generator) -> Episode:
         if split not in classes:
@@ -124,7 +133,7 @@ def build(
     )
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, fixed),
+        alpha=method.step_sizes(model, config, fixed),
         options=config,
         sample=each(draw),
         task=lambda e: as_task(e, apply, inner, outer),
@@ -145,11 +154,13 @@ def _sizes(config: Images, split: str) -> tuple[int, int, int]:
 
 def _net(config: Images, image: tuple[int, int, int]) -> Model:
     activation, eps = models.ACTIVATIONS[config.activation], config.norm_eps
+    scale = config.norm_scale
     if config.net == "dense":
         widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
-        return models.flat_images(models.mlp(widths, activation, batch_norm=True, eps=eps))
+        net = models.mlp(widths, activation, batch_norm=True, eps=eps, scale=scale)
+        return models.flat_images(net)
     net = models.conv_net
     if config.net == "pooled":
         net = partial(models.pooled_conv_net, pool=models.POOLS[config.activation])
-    head, filters = models.HEADS[config.head], config.filters
-    return net(image, config.ways, filters, activation=activation, head=head, eps=eps)
+    made = {"activation": activation, "head": models.HEADS[config.head], "eps": eps}
+    return net(image, config.ways, config.filters, scale=scale, **made)

@@ -68,7 +68,9 @@ class PointNav(Config):
         role=NET,
         **WIDTHS,
     )
-    outer: str = option("trpo", "outer optimiser", "section 5.3", choices=("trpo", "adam"))
+    outer: str = option(
+        "trpo", "outer optimiser", "section 5.3", choices=("trpo", "adam", "sgd")
+    )
     max_kl: float = option(
         0.01,
         "TRPO's limit of the mean KL divergence between adapted policies",
@@ -156,7 +158,7 @@ def setup(config: PointNav) -> Problem:
 
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, ()),
+        alpha=method.step_sizes(model, config),
         options=config,
         sample=each(draw),
         task=task,

@@ -54,6 +54,7 @@ def setup(config: Sine) -> Problem:
     model = models.mlp(widths, models.ACTIVATIONS[config.activation])
     if free:
         model = models.with_context(model, (free,))
+    model = method.build(model, config)
 
     def sample(split: str, streams: Streams, tasks: range) -> Episode:
         return sine.sample(streams, tasks, config.shots, queries, config.dtype)
@@ -64,7 +65,7 @@ def setup(config: Sine) -> Problem:
     apply = model.apply
     return Problem(
         model=model,
-        alpha=method.step_sizes(model, config.alpha, ()),
+        alpha=method.step_sizes(model, config),
         options=config,
         sample=with_parameters if method.sees_task else sample,
         plain=sample,

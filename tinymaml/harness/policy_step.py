@@ -14,7 +14,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Array, Loss
-from tinymaml.optim import State, adam, check_dtype, clip
+from tinymaml.optim import State, check_dtype, clip, outer_step
 from tinymaml.rl import trpo
 from tinymaml.rl.rollout import Experience, surrogate_loss
 from tinymaml.rl.surrogates import SURROGATES
@@ -46,8 +46,9 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
         after, kl = np.sum(gather(engine, trial, (config, theta), paths), axis=0)
         return after / config.tasks, kl / config.tasks
 
-    if config.outer == "adam":
-        theta, moments = adam(state.theta, gradient, state.moments, number, config.beta)
+    if config.outer != "trpo":
+        args = state.theta, gradient, state.moments, number, config, number - 1
+        theta, moments = outer_step(*args)
         (after, kl), tries = score(theta), 0
         state = state._replace(theta=theta, moments=moments)
     else:
@@ -82,7 +83,7 @@ def _mean(arrays: Iterable[Array]) -> float:
 def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Collected:
     """Return the meta-gradient of some tasks, and the experience of their policies."""
     family, method = problem(config), config.method
-    family = family._replace(arrays=method.phase(config, iteration)[1])
+    family = method.at_iteration(family, iteration)
     task = family.task(drawn(family, config.seed, "train", iteration, tasks))
     if not method.inner_loop:
         task = task._replace(

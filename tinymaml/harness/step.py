@@ -6,13 +6,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from tinymaml import params
 from tinymaml.algorithms.algorithm import Tasks
 from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Episode, drawn
+from tinymaml.fewshot import Episode, Problem, drawn
 from tinymaml.maml import Array
-from tinymaml.optim import State, adam, check_dtype, clip
+from tinymaml.optim import State, check_dtype, clip, outer_step
 from tinymaml.speed.replay import recorded
 from tinymaml.speed.workers import gather, spans
 
@@ -22,62 +23,65 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     if own := config.method.iterate:
         with np.errstate(over="ignore", invalid="ignore"):  # the loop checks the result
             return own(state, problem(config), own_tasks(config, engine))
-    loss, gradient = average_gradient(config, state, engine)
-    return update(config, state, gradient), {"loss": float(loss)}
+    loss, gradient, *figures = average_gradient(config, state, engine)
+    pairs = zip(config.method.figures, map(float, figures), strict=True)
+    return update(config, state, gradient), {"loss": float(loss), **dict(pairs)}
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def update(config: Config, state: State, gradient: Array) -> State:
-    """Return the state after one more outer step with the mean gradient (M,)."""
-    gradient, number = clip(gradient, config.clip), state.iteration + 1
-    return State(number, *adam(state.theta, gradient, state.moments, number, config.beta))
+    """Return the state after one more outer step with the mean gradient (M,).
+
+    The clip leaves learned step sizes and the like alone, as in the code of MAML++
+    (few_shot_learning_system.py:332-335).
+    """
+    size, number = params.count(problem(config).model.shapes), state.iteration + 1
+    clipped = clip(gradient[:size], config.clip)
+    gradient = np.concatenate([clipped, gradient[size:]])
+    args = state.theta, gradient, state.moments, number, config, state.iteration
+    return State(number, *outer_step(*args))
 
 
-def average_gradient(config: Config, state: State, engine: Executor) -> tuple[float, Array]:
-    """Return the loss and meta-gradient (M,), averaged over the next meta-batch.
+def average_gradient(config: Config, state: State, engine: Executor) -> tuple:
+    """Return the mean loss, meta-gradient (M,) and figures of the next meta-batch.
 
     The options fix the chunks, and their order of summation: any number of workers gives
     the same bits.
     """
     fixed = config, state.theta, state.iteration
     sums = gather(engine, chunk_gradient, fixed, spans(config.tasks, config.chunk))
-    losses, gradients = zip(*sums, strict=True)
-    gradient = sum(gradients) / config.tasks
-    check_dtype(state.theta, gradient=gradient)
-    return sum(losses) / config.tasks, gradient
+    means = [sum(parts) / config.tasks for parts in zip(*sums, strict=True)]
+    check_dtype(state.theta, gradient=means[1])
+    return tuple(means)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the loop checks the result
-def chunk_gradient(
-    config: Config, w: Array, iteration: int, tasks: range
-) -> tuple[float, Array]:
-    """Return the loss and meta-gradient (M,), summed over a chunk of the meta-batch."""
-    episodes = drawn(problem(config), config.seed, "train", iteration, tasks)
+def chunk_gradient(config: Config, w: Array, iteration: int, tasks: range) -> tuple:
+    """Return loss, meta-gradient (M,) and figures, summed over a chunk of the meta-batch."""
+    episodes = drawn(training(config), config.seed, "train", iteration, tasks)
     key, arrays = config.method.phase(config, iteration)
     side_by_side = np.broadcast_to(w, (len(tasks), *w.shape))
     return gradient_of(config, True, key)(side_by_side, *arrays, *episodes)
 
 
 @lru_cache(maxsize=32)
-def gradient_of(
-    config: Config, summed: bool, key: Hashable = None
-) -> Callable[..., tuple[float, Array]]:
+def gradient_of(config: Config, summed: bool, key: Hashable = None) -> Callable[..., tuple]:
     """Return a chunk's gradient as a function of w (T, M), phase arrays and episode arrays.
 
     summed: sum the gradients (T, M) over the tasks
     It is recorded and replayed, with the same bits, unless the options switch that off.
     """
-    del key  # each key has a recording of its own
     family, method, size = problem(config), config.method, len(Episode._fields)
 
-    def gradients(w: Array, *arrays: Array) -> tuple[float, Array]:
+    def gradients(w: Array, *arrays: Array) -> tuple:
         task = family.task(Episode(*arrays[-size:]))
-        now = family._replace(arrays=arrays[:-size])
-        loss, gradient = method.gradient(w, task, now)
+        now = family._replace(arrays=arrays[:-size], phase=key)
+        loss, gradient, *figures = method.gradient(w, task, now)
         if gradient.shape != w.shape:
             found = f"{gradient.shape}, not {w.shape} like what is meta-learned"
             raise WorldError(f"the gradient of {config.algorithm} has shape {found}")
-        return loss, gradient.sum(axis=0) if summed else gradient
+        figures = [figure.sum() for figure in figures]
+        return loss, gradient.sum(axis=0) if summed else gradient, *figures
 
     return recorded(gradients) if config.replay else gradients
 
@@ -105,5 +109,10 @@ def chunk_gradients(config: Config, chunk: tuple[range, Array]) -> tuple[float, 
 @lru_cache(maxsize=64)  # drawing them takes longer than a gradient
 def fixed_tasks(config: Config, tasks: range) -> Episode:
     """Return some of the first iteration's training tasks, with the algorithm's options."""
-    changed = config.with_changes(config.method.task_options(config))
-    return drawn(problem(changed), config.seed, "train", 0, tasks)
+    return drawn(training(config), config.seed, "train", 0, tasks)
+
+
+def training(config: Config) -> Problem:
+    """Return the problem with the algorithm's options of training tasks."""
+    changes = config.method.task_options(config)
+    return problem(config.with_changes(changes) if changes else config)

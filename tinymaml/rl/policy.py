@@ -35,10 +35,10 @@ def gaussian_mlp(widths: Sequence[int], activation: Map = relu) -> Model:
 
     def gaussian(p: Arrays, x: Array) -> Gaussian:
         # relu keeps float32 (maximum does not). Below the floor its slope is 0.
-        return last.apply(p, x), relu(p["log_std"] - FLOOR) + FLOOR
+        return last.before(p, x), relu(p["log_std"] - FLOOR) + FLOOR
 
     shapes = {**last.shapes, "log_std": (1, widths[-1])}
-    return Model((*body, last._replace(apply=gaussian, shapes=shapes)))
+    return Model((*body, last._replace(before=gaussian, shapes=shapes)))
 
 
 def log_prob(gaussian: Gaussian, actions: Array) -> Array:

@@ -1,0 +1,96 @@
+"""CAVIA: inner steps change a context z only, which starts at 0 for every task.
+
+For regression z joins the inputs. For images it scales and shifts the channels of the third
+convolution (FiLM): [gamma | beta] = z W + c, h = gamma h + beta, before the activation.
+theta is meta-learned; z is not: its outer gradient is dropped. This is not the context
+vector of Finn et al. 2017 (`context`), whose first z is meta-learned.
+
+Source: Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson, "Fast Context Adaptation via
+Meta-Learning", ICML 2019; regression/cavia.py:34-59 and classification/models.py:182-193 of
+its official code. There c is drawn near 0; here gamma starts at 1 and beta at 0.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tinymaml import models, params
+from tinymaml.algorithms import learned
+from tinymaml.algorithms.algorithm import loss_after
+from tinymaml.fewshot import Problem
+from tinymaml.maml import Array, Task
+from tinymaml.models import Model
+from tinymaml.options import option
+
+
+FILM_AFTER = "conv2"  # the third convolution: classification/models.py:182-193
+Z = "z"
+
+
+@dataclass(frozen=True)
+class Options(learned.Options):
+    """The options of CAVIA."""
+
+    context: int = option(
+        5,
+        "number of context parameters z",
+        "the official code: 5 for regression, 100 for images",
+        least=1,
+        most=4096,
+    )
+
+
+def is_regression(options: Any) -> bool:
+    """Return whether z joins the inputs."""
+    return "regression" in options.offers
+
+
+def build(model: Model, options: Any) -> Model:
+    """Return the model with a layer that z modulates, for images."""
+    if is_regression(options):
+        return model
+    return models.with_film(model, FILM_AFTER, options.context)
+
+
+def others(w: Array, problem: Problem) -> Array:
+    """Return (M,) with 0 for z, and 1 for all that is meta-learned."""
+    return 1 - params.mask(learned.shapes(problem), [Z]).astype(w.dtype)
+
+
+def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+    """Return the query loss after steps of z from 0, and its gradient by w without z."""
+    mask = others(w, problem)
+    loss, found = learned.gradient(mask * w, task, problem)
+    return loss, mask * found
+
+
+def masked(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+    """Return the same by `chain` on the whole theta, with step sizes 0."""
+    mask = others(w, problem)
+    loss, found = learned.masked(mask * w, task, problem)
+    return loss, mask * found
+
+
+def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
+    """Return [theta_0, ..., theta_steps]; z is 0 in theta_0."""
+    return learned.adapt(others(w, problem) * w, task, problem, steps)
+
+
+CAVIA = learned.LEARNED._replace(
+    name="cavia",
+    label="CAVIA, z of {context}",
+    gradient=gradient,
+    twin=masked,
+    first_order=None,
+    learns="theta without z",
+    adapts="z, from 0",
+    cost="1; 0.7 on images",
+    source="Zintgraf et al. 2019",
+    adapt=adapt,
+    objective=learned.exactly(loss_after(adapt)),
+    options=Options,
+    defaults=learned.tested(1),
+    start=lambda w, problem: others(w, problem) * w,
+    inputs=lambda options: options.context if is_regression(options) else 0,
+    build=build,
+    moved=lambda model, options: [Z],
+)
