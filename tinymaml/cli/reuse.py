@@ -7,7 +7,10 @@ import click
 
 from tinymaml.cli.options import DATA, FALLBACK, JSON, LAST, WORKERS, Value, asked
 from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, reuse, runs
+from tinymaml.harness.checkpoints import Kept
+from tinymaml.harness.reuse import Reuse
 from tinymaml.options import COUNT, SAMPLE
 from tinymaml.plots import figures
 from tinymaml.plots.reuse import picture
@@ -60,19 +63,14 @@ def reuse_command(
             reuse.check(config)
             kept = checkpoints.load(path, config, given["last"], given["fallback"])
             opened[name if len(paths) == 1 else str(path)] = config, kept
-    how = given["split"], given["tasks"]
     with engine(given["workers"]) as pool:
-        found = {
-            name: reuse.analyse(
-                config,
-                kept,
-                *how,
-                given["steps"] or max(config.test_steps, 1),
-                given["queries"],
-                pool,
-            )
-            for name, (config, kept) in opened.items()
-        }
+
+        def analysed(config: Config, kept: Kept) -> tuple[Reuse, Reuse]:
+            steps = given["steps"] or max(config.test_steps, 1)
+            how = given["split"], given["tasks"], steps, given["queries"]
+            return reuse.analyse(config, kept, *how, pool)
+
+        found = {name: analysed(*one) for name, one in opened.items()}
     click.echo(json_of(found) if as_json else as_text(found), nl=not as_json)
     folder = Path() if run[0].startswith(checkpoints.PREFIX) else Path(run[0])
     try:

@@ -9,8 +9,10 @@ from tinymaml.harness.reuse import HEAD_STEPS, Reuse
 from tinymaml.plots import figures
 
 
-NIL = "stars: NIL before adaptation"
-NOTE = f"solid: trained; dotted: untrained; {NIL}; 95 % intervals over tasks"
+NOTE = (
+    "solid: trained; dotted and hollow: untrained; stars: NIL before adaptation;"
+    " bars: 95 % intervals over tasks"
+)
 
 
 def picture(pairs: Mapping[str, tuple[Reuse, Reuse]]):
@@ -29,7 +31,8 @@ def picture(pairs: Mapping[str, tuple[Reuse, Reuse]]):
             keys = [("accuracy", "after"), *(("frozen", row) for row in rows[:-1])]
             _line(frozen, one, keys, ["nothing", *rows[:-1]], 100, how)
             star = 100 * one.figures["NIL", "before"].mean()
-            frozen.plot([rows[-2]], [star], "*", color=color, markersize=11)
+            fill = "full" if label else "none"
+            frozen.plot(rows[-2], star, "*", color=color, markersize=11, fillstyle=fill)
             steps = [str(factor) for factor in HEAD_STEPS]
             _line(head, one, [("head step", k) for k in steps], steps, 100, how)
             _line(change, one, [("change", row) for row in rows], rows, 1, how)
