@@ -1,11 +1,13 @@
 """The analysis of feature reuse: frozen layers, the head, divergence, the verdict."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tinymaml.data import glyphs
 from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
@@ -33,6 +35,13 @@ CONFIGS = {
 }
 STEPS, TASKS = 2, range(3)
 every = pytest.mark.parametrize("name", CONFIGS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drawn_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinymaml.data.glyphs.draw_classes", cache(glyphs.draw_classes))
+        yield
 
 
 def started(config, seed=0):
@@ -245,12 +254,16 @@ def test_the_control_is_the_run_before_its_training():
 
 def test_a_diverged_task_is_no_number():
     """Rejects nan logits that count as an answer: one class is then always right."""
-    config = Glyphs(**SMALL | {"dtype": "float32"}, alpha=1e9)
-    start = 1e30 * loop.initial_state(config).theta
-    theta = Kept(1, start, float("nan"))
+    config = Glyphs(**SMALL | {"dtype": "float32"})
+    w = loop.initial_state(config).theta
+    place = reuse.layers(problem(config).model)["head"]
+    w[place] = 3e38 * (-1) ** np.arange(place.stop - place.start)  # logits overflow
+    theta = Kept(1, w, float("nan"))
     pair = reuse.analyse(config, theta, "test", 3, STEPS, 3, Here())
-    assert np.isnan(pair[0].figures["accuracy", "after"]).all()
-    assert np.isnan(pair[0].figures["frozen", "conv0"]).all()
+    for key in (("accuracy", "after"), ("frozen", "conv0"), ("head step", "50")):
+        assert np.isnan(pair[0].figures[key]).all()
+    assert np.isnan(pair[0].figures["NIL", "after"]).all()
+    assert np.isfinite(pair[0].figures["NIL", "before"]).all()
     assert reuse.verdict(*pair).reuse is None
     (found,) = json.loads(as_json({"run": pair}))
     cell = {"mean": None, "half_width_95": None, "undefined": 3}
