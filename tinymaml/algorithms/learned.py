@@ -11,8 +11,8 @@ s_k = -g_k v_{k+1} are the slopes of `chain`; first-order algorithms keep them. 
 steps leave a parameter alone, its rate is not used. After more steps than in training, the
 last step's rates continue. Nothing keeps rates from becoming negative.
 
-Sources: Meta-SGD (Li et al. 2017) learns a rate per parameter, MAML++ (Antoniou et al. 2019)
-one per array and step: inner_loop_optimizers.py:88-91 of its official code.
+Sources: Meta-SGD (Li et al. 2017) learns a rate per parameter. MAML++ (Antoniou et al.
+2019) learns one per array and step: inner_loop_optimizers.py:88-91 of its official code.
 """
 
 from collections.abc import Callable, Mapping
