@@ -84,6 +84,8 @@ class Algorithm(NamedTuple):
     shapes(problem) -> the names and shapes of the arrays that lie in w end to end
     init(rng, problem) -> the initial w (M,), float64
     start(w (M,), problem) -> where adaptation starts (M',): w itself for most
+    rates(w (M,), problem) -> the learned step sizes (K, P) of each inner step, 0 for
+        parameters that stay; (1, P) where steps share them; None when none are learned
     phase(options, iteration) -> (key, arrays): each new key, in problem.phase, makes a new
         recording of `gradient`; the arrays, in problem.arrays, are its inputs and may
         change in every iteration. `check` takes those of iteration 0
@@ -125,6 +127,7 @@ class Algorithm(NamedTuple):
     shapes: Callable[[Problem], Shapes] = lambda problem: problem.model.shapes
     init: Callable[[Generator, Problem], Array] = lambda rng, p: p.model.init(rng)
     start: Callable[[Array, Problem], Array] = lambda w, problem: w
+    rates: Callable[[Array, Problem], Array | None] = lambda w, problem: None
     phase: Callable[[Any, int], tuple[Hashable, tuple[Array, ...]]] = (
         lambda options, iteration: (None, ())
     )

@@ -25,7 +25,7 @@ from numpy.random import Generator
 
 from tinymaml import chain, maml, params
 from tinymaml.algorithms import features
-from tinymaml.algorithms.algorithm import RL, Algorithm, loss_after
+from tinymaml.algorithms.algorithm import RL, Algorithm, Tasks, loss_after
 from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
@@ -131,6 +131,33 @@ def by_rates(v: Array, slopes: list[Array], problem: Problem) -> Array:
     return v
 
 
+def learned_rates(w: Array, problem: Problem) -> Array | None:
+    """Return the step sizes (K, P) in w (M,), (1, P) where steps share them, or None."""
+    kind, steps = problem.options.rates, problem.options.inner_steps
+    if kind == FIXED or not steps:
+        return None
+    _, alphas = step_sizes(w, problem, 1 if kind == PARAMETER else steps)
+    return np.stack(alphas)
+
+
+def described(rates: Array) -> str:
+    """Return the median and range of step sizes (steps, P), and how many are negative.
+
+    Step sizes of exactly 0 belong to parameters that inner steps leave alone.
+    """
+    used = rates[rates != 0]
+    if not used.size:
+        return "no step sizes"
+    numbers = f"median {np.median(used):.3g}, from {used.min():.3g} to {used.max():.3g}"
+    return f"{numbers}; {np.sum(used < 0)} of {used.size} negative"
+
+
+def remarks(w: Array, problem: Problem, tasks: Tasks) -> list[str]:
+    """Return the line on learned step sizes, if there are any."""
+    rates = learned_rates(w, problem)
+    return [] if rates is None else [f"learned step sizes: {described(rates)}"]
+
+
 # ----- The algorithm -----
 
 
@@ -224,4 +251,6 @@ LEARNED = Algorithm(
     refuses=refuses,
     shapes=shapes,
     init=init,
+    rates=learned_rates,
+    remarks=remarks,
 )
