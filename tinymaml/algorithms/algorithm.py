@@ -74,6 +74,7 @@ class Algorithm(NamedTuple):
     second_order: whether `gradient` uses the Hessians of inner steps
     settings: "few-shot", "rl" or both. In "rl" w is theta, and `gradient` must call the
         makers of the task in the order of the steps
+    not_in_rl: why it does not work in "rl", for the error message
     needs: requirements on the experiment: "regression", "task parameters"
     refuses(options) -> why the options do not fit the algorithm, "" when they fit
     sees_task: whether the parameters of the task are inputs of the net, as for the oracle
@@ -117,6 +118,7 @@ class Algorithm(NamedTuple):
     inner_loop: bool = True
     second_order: bool = True
     settings: tuple[str, ...] = (FEW_SHOT,)
+    not_in_rl: str = ""
     needs: tuple[str, ...] = ()
     refuses: Callable[[Any], str] = lambda options: ""
     sees_task: bool = False

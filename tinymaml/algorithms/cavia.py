@@ -70,6 +70,13 @@ def masked(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
     return loss, mask * found
 
 
+def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+    """Return the same without Hessian products."""
+    mask = others(w, problem)
+    loss, found = learned.first_order(mask * w, task, problem)
+    return loss, mask * found
+
+
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_steps]; z is 0 in theta_0."""
     return learned.adapt(others(w, problem) * w, task, problem, steps)
@@ -80,7 +87,7 @@ CAVIA = learned.LEARNED._replace(
     label="CAVIA, z of {context}",
     gradient=gradient,
     twin=masked,
-    first_order=None,
+    first_order=first_order,
     learns="theta without z",
     adapts="z, from 0",
     cost="1; 0.7 on images",
@@ -89,6 +96,7 @@ CAVIA = learned.LEARNED._replace(
     objective=learned.exactly(loss_after(adapt)),
     options=Options,
     defaults=learned.tested(1),
+    not_in_rl="navigation's policy has no context parameters",
     start=lambda w, problem: others(w, problem) * w,
     inputs=lambda options: options.context if is_regression(options) else 0,
     build=build,

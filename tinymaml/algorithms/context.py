@@ -34,6 +34,7 @@ CONTEXT = learned.LEARNED._replace(
         if getattr(options, "adapt_norm", False)
         else learned.refuses(options)
     ),
+    not_in_rl="navigation's policy has no free inputs",
     inputs=lambda options: options.context,
     moved=lambda model, options: ["z"],
 )

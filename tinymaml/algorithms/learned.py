@@ -249,6 +249,7 @@ LEARNED = Algorithm(
     first_order=first_order,
     options=Options,
     refuses=refuses,
+    not_in_rl="TRPO's metric is of the policy's parameters, and it learns others too",
     shapes=shapes,
     init=init,
     rates=learned_rates,

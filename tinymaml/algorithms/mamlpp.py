@@ -94,6 +94,11 @@ def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
     return loss, anp.concatenate([by_rates, b_part], axis=-1)
 
 
+def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+    """Return the same without Hessian products."""
+    return gradient(w, task, problem._replace(phase=(problem.phase[0], False)))
+
+
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_steps], each with the b that its query loss reads."""
     theta, alphas = stepnorm.split(w, problem, steps)
@@ -118,7 +123,7 @@ MAMLPP = learned.LEARNED._replace(
     name="maml++",
     label="MAML++",
     gradient=gradient,
-    first_order=None,
+    first_order=first_order,
     learns="theta, a step size per array and step, batch norm of each step",
     cost="1.33 of MAML with as many steps; then 1",
     source="Antoniou et al. 2019",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from tinymaml import algorithms
-from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
+from tinymaml.algorithms.algorithm import FEW_SHOT, RL, Algorithm
 from tinymaml.errors import UsageError
 from tinymaml.losses import Score
 from tinymaml.options import (
@@ -294,8 +294,9 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
     record = algorithms.find(check(options_of(kind), {"algorithm": name})["algorithm"])
     if not algorithms.fits(record, kind.setting, kind.offers):
         having = ", ".join(algorithms.available(kind.setting, kind.offers))
-        message = f"--algorithm {name} does not work on {kind.name}; choose from {having}"
-        raise UsageError(message)
+        reason = f": {record.not_in_rl}" if kind.setting == RL and record.not_in_rl else ""
+        message = f"--algorithm {name} does not work on {kind.name}{reason}"
+        raise UsageError(f"{message}; choose from {having}")
     for own in options_of(record.options):
         if hasattr(kind, own):  # a user's option would hide the experiment's
             raise UsageError(f"--algorithm {name}: {kind.name} has its own {flag(own)}")
