@@ -69,14 +69,14 @@ def scheduled(options: Any, iteration: int) -> float:
     options: beta, beta_end, schedule, epoch, iterations. "linear" falls in every iteration,
     "cosine" from epoch to epoch, as in few_shot_learning_system.py:346 of MAML++'s code.
     """
-    beta, end = options.beta, options.beta_end
+    left = 1.0  # the part of the way that lies ahead: both ends are exact
     if options.schedule == "linear":
-        return beta + (end - beta) * min(iteration / options.iterations, 1)
+        left = 1 - min(iteration / options.iterations, 1)
     if options.schedule == "cosine":
         epochs = -(-options.iterations // options.epoch)
         done = min(iteration // options.epoch / epochs, 1)
-        return end + (beta - end) * (1 + math.cos(math.pi * done)) / 2
-    return beta
+        left = (1 + math.cos(math.pi * done)) / 2
+    return left * options.beta + (1 - left) * options.beta_end
 
 
 def outer_step(
