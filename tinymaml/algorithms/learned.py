@@ -109,7 +109,7 @@ def step_sizes(w: Array, problem: Problem, steps: int) -> tuple[Array, list[Arra
     model, options = problem.model.shapes, problem.options
     size = params.count(model)
     theta, rates = w[..., :size], w[..., size:]
-    if options.rates == FIXED:
+    if not rates.shape[-1]:  # fixed, or without a step in training
         return theta, [*maml._step_sizes(problem.alpha, theta, steps)]
     mask = moved(problem).astype(w.dtype)
     if options.rates == PARAMETER:
