@@ -68,6 +68,14 @@ def weights(options: Any, epoch: int) -> Array:
     return np.array([*[others] * (steps - 1), 1 - others * (steps - 1)])
 
 
+def refuses(options: Any) -> str:
+    """Return why the options do not fit, "" when they fit."""
+    by_step = options.step_norm and options.inner_steps > 1
+    if by_step and getattr(options, "adapt_norm", False):
+        return "--adapt-norm: add --no-step-norm; inner steps do not move arrays of one step"
+    return learned.refuses(options)
+
+
 def phase(options: Any, iteration: int) -> tuple[tuple[bool, bool], tuple[Array, ...]]:
     """Return (multi-step loss?, exact?), and the weights of that loss."""
     epoch = iteration // options.epoch
@@ -131,6 +139,7 @@ MAMLPP = learned.LEARNED._replace(
     objective=objective,
     options=Options,
     defaults=lambda given: learned.tested(5)({"rates": TENSOR, **given}),
+    refuses=refuses,
     shapes=stepnorm.shapes,
     init=stepnorm.init,
     moved=learned.parts,
