@@ -96,8 +96,7 @@ def test_the_cut_is_below_every_array_that_moves():
 @every_net
 def test_without_layers_below_it_is_maml_to_the_bit(net):
     """Rejects a detour that changes the bits of an algorithm which adapts all layers."""
-    kind, options = NETS[net]
-    first = {Glyphs: "conv0", Sine: "dense0"}[kind]
+    first = "dense0" if net == "mlp" else "conv0"
     found, alphas, _ = moving(net, first, 3, 0)
     short, whole = both(found, alphas)
     assert short[0] == whole[0]

@@ -346,7 +346,7 @@ def test_epochs_of_another_length_change_the_run(tmp_path):
 def test_a_first_order_epoch_has_no_objective():
     """Rejects a check that finds a first-order epoch's gradient wrong, or right."""
     found = plus(Sine, first_order_epochs=1)
-    with pytest.raises(UsageError, match="the gradient of no function|that of no function"):
+    with pytest.raises(UsageError, match="that of no function"):
         found.objective(found.w)
     later = plus(Sine, first_order_epochs=1, iteration=10)
     expected = grad(later.objective)(later.w)

@@ -72,7 +72,9 @@ def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
     by_step = options.step_norm and options.inner_steps > 1
     if by_step and getattr(options, "adapt_norm", False):
-        return "--adapt-norm: add --no-step-norm; inner steps do not move arrays of one step"
+        return (
+            "--adapt-norm: add --no-step-norm; inner steps do not move arrays of one step"
+        )
     return learned.refuses(options)
 
 
