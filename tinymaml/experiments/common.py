@@ -41,6 +41,13 @@ from tinymaml.published import presets
 LONG = {"least": 0, "most": 10**8}
 EVERY = {"least": 1, "most": 10**8}
 
+# When an option has an effect after all, for the message that refuses it.
+UNLESS = {
+    "alpha": " unless --no-tune",
+    "beta_end": " without --schedule linear or cosine",
+    "epoch": " without --schedule cosine",
+}
+
 # The decorator of a class of options: `Config` makes its instances.
 configuration = dataclass(frozen=True, init=False)
 
@@ -216,8 +223,7 @@ class Config:
         for key in given:
             if not _uses(record, key, values):
                 effect = f"has no effect with --algorithm {name}"
-                effect += " unless --no-tune" if key == "alpha" else ""
-                raise UsageError(f"{flag(key)} {effect}")
+                raise UsageError(f"{flag(key)} {effect}{UNLESS.get(key, '')}")
         self.__setstate__(values)
         if reason := record.refuses(self):
             raise UsageError(reason)
