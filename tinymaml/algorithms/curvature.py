@@ -9,21 +9,20 @@ identity, and U is the same in every step. For the gradient G of
     convolution weights (9 c, f)  as (9, c, f): M_kernel, M_in, M_out, one for each axis
     biases and offsets (1, f)     U = m G, a factor for each number
 
-So biases are as in Meta-SGD. With U' for the adjoint, V -> M_in' V M_out' for dense weights,
+So biases are as in Meta-SGD. The adjoint U' maps V to M_in' V M_out' for dense weights, and
 
     v_k = v_{k+1} - H_k U'(alpha_k v_{k+1})
     d L / d maps = - sum over k of d <alpha_k v_{k+1}, U(g_k)> / d maps
 
-which for dense weights, where V is the array in alpha_k v_{k+1}, adds up -V M_out' G' for
-M_in and -G' M_in' V for M_out. Arrays that inner steps leave alone have no maps.
+For dense weights the last line adds up -V M_out' G' for M_in and -G' M_in' V for M_out,
+with V from alpha_k v_{k+1}. Arrays that inner steps leave alone have no maps.
 
-Source: Park, Oliva, "Meta-Curvature", NeurIPS 2019; maml.py:78-115 of its official code
-(quoted from notes), and metacurvature_transform.py:16-82 of learn2learn, which follows it and
-has the factors of biases. One inner step is the number of the official runs.
+Source: Park, Oliva, "Meta-Curvature", NeurIPS 2019; maml.py:78-115 of its official code.
+The three axes of convolutions and the factors of biases are those of learn2learn's
+MetaCurvatureTransform, which follows it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import autograd.numpy as anp
 import numpy as np
@@ -53,11 +52,14 @@ def axes(problem: Problem) -> dict[str, tuple[int, ...]]:
     """
     spans, moved, found = params.spans(problem.model.shapes), learned.moved(problem), {}
     for block in problem.model.blocks:
-        for i, (name, shape) in enumerate(block.shapes.items()):
+        for name, shape in block.shapes.items():
+            rows, f = shape
+            if name != next(iter(block.shapes)):
+                shape = ()
+            elif block.name.startswith("conv"):
+                shape = (KERNEL, rows // KERNEL, f)
             if moved[spans[name].start]:
-                found[name] = () if i else shape
-            if name in found and not i and block.name.startswith("conv"):
-                found[name] = (KERNEL, shape[0] // KERNEL, shape[1])
+                found[name] = shape
     return found
 
 
@@ -155,25 +157,21 @@ def _gradient(w: Array, task: Task, problem: Problem, exact: bool) -> tuple[Arra
     v, after = chain.back(steps, v, None, exact)
 
     def along(w: Array) -> Array:
-        """Return how far the steps go along v_{k+1}, summed; the g_k are constants."""
+        """Return the sum of <v_{k+1}, alpha_k U(g_k)>, in which v and g are constants."""
         _, linear = steps_of(w, problem, len(steps))
-        ways = zip(linear, steps, after, strict=True)
-        return sum(anp.sum(v * one.apply(s.gradient)) for one, s, v in ways)
+        ways = zip(after, linear, steps, strict=True)
+        return sum(
+            (anp.sum(v * one.apply(s.gradient)) for v, one, s in ways), 0 * anp.sum(w)
+        )
 
-    rest = -grad(along)(w)[..., theta.shape[-1] :] if steps else 0 * w[..., v.shape[-1] :]
-    return loss, anp.concatenate([v, rest], axis=-1)
+    extras = -grad(along)(w)[..., theta.shape[-1] :]
+    return loss, anp.concatenate([v, extras], axis=-1)
 
 
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_steps]."""
     theta, linear = steps_of(w, problem, steps)
     return chain.path(theta, task, linear)
-
-
-def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one inner step, and as many steps at test time as in training."""
-    steps = given.get("inner_steps", 1)
-    return {"inner_steps": steps, "test_steps": steps}
 
 
 CURVATURE = learned.LEARNED._replace(
@@ -186,7 +184,6 @@ CURVATURE = learned.LEARNED._replace(
     adapt=adapt,
     objective=learned.exactly(loss_after(adapt)),
     options=PartOptions,
-    defaults=defaults,
     shapes=shapes,
     init=init,
     moved=learned.parts,

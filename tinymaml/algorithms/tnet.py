@@ -7,13 +7,13 @@ other arrays. Let G be the gradient by the product W T. One step changes it by
 
     W T  ->  W T - alpha G T'T
 
-So T learns a metric in which inner steps are steepest descent. As a model and a set of
-arrays that stay, it needs no gradient of its own. MT-net's masks, which are sampled for each
-unit, are left out.
+So T learns the metric of steepest descent. It is a part of the model and stays in inner
+steps; nothing else is new, and MAML's gradient serves. MT-net also draws masks of units at
+random; they are left out.
 
-Source: Lee, Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and Subspace",
-ICML 2018; forward_fc_withT and forward_conv_withT in maml.py of its official code, with
---use_T=True --use_M=False. One inner step is the number of its main.py.
+Source: Lee, Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and
+Subspace", ICML 2018; forward_fc_withT and forward_conv_withT in maml.py of its official
+code, run with --use_T=True --use_M=False.
 """
 
 from typing import Any
@@ -68,7 +68,6 @@ TNET = learned.LEARNED._replace(
     adapts="theta without T",
     source="Lee & Choi 2018, without masks",
     options=PartOptions,
-    defaults=learned.tested(1),
     build=build,
     moved=moved,
 )
