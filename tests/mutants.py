@@ -1539,15 +1539,15 @@ MUTATIONS = [
     Mutation(
         "Meta-Curvature: the map for its adjoint",
         "algorithms/curvature.py",
-        "[*map(_transposed, pair)] if adjoint else pair",
-        "pair",
+        "[*map(_transposed, own)] if adjoint else own",
+        "own",
         "algorithms/test_curvature.py",
     ),
     Mutation(
         "Meta-Curvature: step size behind the adjoint",
         "algorithms/curvature.py",
-        "transformed(alpha * v, arrays, problem, adjoint=True)",
-        "alpha * transformed(v, arrays, problem, adjoint=True)",
+        "transformed(alpha * v, model, arrays, adjoint=True)",
+        "alpha * transformed(v, model, arrays, adjoint=True)",
         "algorithms/test_curvature.py",
     ),
     Mutation(
@@ -1567,8 +1567,8 @@ MUTATIONS = [
     Mutation(
         "Meta-Curvature: channels before the kernel's positions",
         "algorithms/curvature.py",
-        "(KERNEL, rows // KERNEL, f)",
-        "(rows // KERNEL, KERNEL, f)",
+        '{"kernel": KERNEL, "in": rows // KERNEL, "out": f}',
+        '{"kernel": rows // KERNEL, "in": KERNEL, "out": f}',
         "algorithms/test_curvature.py",
     ),
     Mutation(

@@ -23,6 +23,7 @@ MetaCurvatureTransform, which follows it.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import autograd.numpy as anp
 import numpy as np
@@ -32,7 +33,6 @@ from numpy.random import Generator
 from tinymaml import chain, maml, params
 from tinymaml.algorithms import learned
 from tinymaml.algorithms.algorithm import loss_after
-from tinymaml.algorithms.learned import PartOptions
 from tinymaml.chain import Linear
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
@@ -41,36 +41,23 @@ from tinymaml.params import Shapes
 
 
 KERNEL = 9  # positions of a 3x3 convolution
-AXES = {2: ("in", "out"), 3: ("kernel", "in", "out")}
-SCALE = "scale"
+AXES = ("kernel", "in", "out", "scale")
 
 
-def axes(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """Return the axes of each array that inner steps change; () for biases and offsets.
+def maps(problem: Problem) -> Shapes:
+    """Return the names and shapes of all maps: "w0 in", "w0 out", "b0 scale", ...
 
     The first array of a block is its weights. Blocks called conv... convolve.
     """
     spans, moved, found = params.spans(problem.model.shapes), learned.moved(problem), {}
     for block in problem.model.blocks:
-        for name, shape in block.shapes.items():
-            rows, f = shape
-            if name != next(iter(block.shapes)):
-                shape = ()
-            elif block.name.startswith("conv"):
-                shape = (KERNEL, rows // KERNEL, f)
+        for i, (name, (rows, f)) in enumerate(block.shapes.items()):
+            axes = {"in": rows, "out": f}
+            if block.name.startswith("conv"):
+                axes = {"kernel": KERNEL, "in": rows // KERNEL, "out": f}
+            own = {"scale": (1, f)} if i else {axis: (n, n) for axis, n in axes.items()}
             if moved[spans[name].start]:
-                found[name] = shape
-    return found
-
-
-def maps(problem: Problem) -> Shapes:
-    """Return the names and shapes of all maps: "w0 in", "w0 out", "b0 scale", ..."""
-    found = {}
-    for name, sizes in axes(problem).items():
-        for axis, n in zip(AXES.get(len(sizes), ()), sizes, strict=True):
-            found[f"{name} {axis}"] = (n, n)
-        if not sizes:
-            found[f"{name} {SCALE}"] = problem.model.shapes[name]
+                found |= {f"{name} {axis}": shape for axis, shape in own.items()}
     return found
 
 
@@ -81,18 +68,8 @@ def shapes(problem: Problem) -> Shapes:
 
 def init(rng: Generator, problem: Problem) -> Array:
     """Return the first theta and rates, and maps that are the identity."""
-    ones = [
-        np.ones(shape) if name.endswith(SCALE) else np.eye(*shape)
-        for name, shape in maps(problem).items()
-    ]
+    ones = [np.eye(m) if m == n else np.ones(n) for m, n in maps(problem).values()]
     return np.concatenate([learned.init(rng, problem), *map(np.ravel, ones)])
-
-
-# ----- The linear map -----
-
-
-def _transposed(m: Array) -> Array:
-    return anp.swapaxes(m, -1, -2)
 
 
 def multiplied(x: Array, matrices: Sequence[Array]) -> Array:
@@ -107,54 +84,51 @@ def multiplied(x: Array, matrices: Sequence[Array]) -> Array:
     return anp.reshape(matmul_tn(anp.reshape(x, (*lead, shape[-1], -1)), right), shape)
 
 
+def _transposed(m: Array) -> Array:
+    return anp.swapaxes(m, -1, -2)
+
+
 def transformed(
-    g: Array, arrays: Mapping[str, Array], problem: Problem, adjoint: bool = False
+    g: Array, shapes: Shapes, arrays: Mapping[str, Array], adjoint: bool = False
 ) -> Array:
-    """Return U(g), or U'(g), for g (..., P) and the maps by name."""
-    rows, known = [], axes(problem)
-    for name, x in params.unpack(g, problem.model.shapes).items():
-        if known.get(name):
-            pair = [arrays[f"{name} {axis}"] for axis in AXES[len(known[name])]]
-            x = multiplied(x, [*map(_transposed, pair)] if adjoint else pair)
-        elif name in known:
-            x = arrays[f"{name} {SCALE}"] * x
+    """Return U(g), or U'(g), for g (..., P) of arrays of these shapes, and the maps."""
+    rows = []
+    for name, x in params.unpack(g, shapes).items():
+        own = [arrays[key] for a in AXES if (key := f"{name} {a}") in arrays]
+        if len(own) > 1:
+            x = multiplied(x, [*map(_transposed, own)] if adjoint else own)
+        elif own:
+            x = own[0] * x
         rows.append(anp.reshape(x, (*g.shape[:-1], -1)))
     return anp.concatenate(rows, axis=-1)
 
 
 def steps_of(w: Array, problem: Problem, steps: int) -> tuple[Array, list[Linear]]:
     """Return theta (T, P) and the maps g -> alpha_k U(g) of the steps."""
+    arrays, model = params.unpack(w, shapes(problem)), problem.model.shapes
     n = params.count(learned.shapes(problem))
-    arrays = params.unpack(w, {"": (n,), **maps(problem)})
-    theta, alphas = learned.step_sizes(arrays[""], problem, steps)
+    theta, alphas = learned.step_sizes(w[..., :n], problem, steps)
 
     def of(alpha: Array) -> Linear:
         return Linear(
-            lambda g: alpha * transformed(g, arrays, problem),
-            lambda v: transformed(alpha * v, arrays, problem, adjoint=True),
+            lambda g: alpha * transformed(g, model, arrays),
+            lambda v: transformed(alpha * v, model, arrays, adjoint=True),
         )
 
     return theta, [*map(of, alphas)]
 
 
-# ----- The algorithm -----
+def gradient(
+    w: Array, task: Task, problem: Problem, exact: bool = True
+) -> tuple[Array, Array]:
+    """Return the query loss after adaptation and its gradient by w (T, M).
 
-
-def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the query loss after adaptation and its gradient by w (T, M)."""
-    return _gradient(w, task, problem, problem.options.order == "exact")
-
-
-def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the same without Hessian products; the maps keep their gradient."""
-    return _gradient(w, task, problem, False)
-
-
-def _gradient(w: Array, task: Task, problem: Problem, exact: bool) -> tuple[Array, Array]:
+    exact: with Hessian products, unless --order first; the maps keep their gradient
+    """
     theta, linear = steps_of(w, problem, problem.options.inner_steps)
     steps, thetas = chain.forward(theta, task, linear)
     loss, v = maml.value_and_gradient(task.query(thetas[-1]), thetas[-1])
-    v, after = chain.back(steps, v, None, exact)
+    v, after = chain.back(steps, v, None, exact and problem.options.order == "exact")
 
     def along(w: Array) -> Array:
         """Return the sum of <v_{k+1}, alpha_k U(g_k)>, in which v and g are constants."""
@@ -178,12 +152,12 @@ CURVATURE = learned.LEARNED._replace(
     name="meta-curvature",
     label="Meta-Curvature",
     gradient=gradient,
-    first_order=first_order,
+    first_order=partial(gradient, exact=False),
     learns="theta and maps of each array's gradient; step sizes with --rates",
     source="Park & Oliva 2019",
     adapt=adapt,
     objective=learned.exactly(loss_after(adapt)),
-    options=PartOptions,
+    options=learned.PartOptions,
     shapes=shapes,
     init=init,
     moved=learned.parts,
