@@ -229,6 +229,14 @@ def tested(inner_steps: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     return defaults
 
 
+def usual(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of an algorithm that takes those of the experiment.
+
+    With learned rates it trains and is tested with one step, as Meta-SGD does.
+    """
+    return tested(1)(given) if given.get("rates", FIXED) != FIXED else {}
+
+
 def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
     if options.setting == RL and options.order != "exact":
@@ -248,6 +256,7 @@ LEARNED = Algorithm(
     objective=objective,
     first_order=first_order,
     options=Options,
+    defaults=usual,
     refuses=refuses,
     not_in_rl="TRPO's metric is of the policy's parameters, and it learns others too",
     shapes=shapes,
