@@ -701,8 +701,8 @@ MUTATIONS = [
     Mutation(
         "the oracle told another curve's amplitude",
         "data/sine.py",
-        "    curves = draw_curves(streams, tasks)\n    support",
-        "    curves = draw_curves(lambda _: streams(1), tasks)\n    support",
+        "    curves = draw_curves(streams, tasks, phases)\n    support",
+        "    curves = draw_curves(lambda _: streams(1), tasks, phases)\n    support",
         "data/test_sine.py",
     ),
     Mutation(

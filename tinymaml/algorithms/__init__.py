@@ -19,6 +19,7 @@ from tinymaml.algorithms.context import CONTEXT
 from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.algorithms.metasgd import META_SGD
+from tinymaml.algorithms.reptile import REPTILE
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.options import options_of
 
@@ -28,6 +29,7 @@ ROWS = (
     *(META_SGD, MAMLPP),
     *(ANIL, BOIL),
     *(CONTEXT, CAVIA),
+    REPTILE,
     *(PRETRAINED, ORACLE, RANDOM),
     *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
 )
