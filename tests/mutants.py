@@ -1193,7 +1193,7 @@ MUTATIONS = [
     Mutation(
         "batch-norm offsets adapted though they should not be",
         "experiments/images.py",
-        "() if config.adapt_norm else model.norm",
+        "() if adapts_norm else model.norm",
         "()",
         "experiments/test_experiments.py",
     ),

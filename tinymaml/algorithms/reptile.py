@@ -98,6 +98,7 @@ REPTILE = Algorithm(
     name="reptile",
     label="Reptile",
     gradient=gradient,
+    cost="1.7 with five steps",
     source="Nichol et al. 2018",
     adapt=minibatch.adapt,
     options=Options,
