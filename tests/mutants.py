@@ -40,6 +40,7 @@ CHAIN_END = (
 CORE = "test_maml.py test_laws.py"
 GOLDEN = "harness/test_golden.py::test_every_case_gives_the_bytes_that_were_recorded"
 RL = "rl/test_surrogates.py check/test_policy_gradients.py"
+REPTILE = "algorithms/test_reptile.py"
 
 MUTATIONS = [
     # ----- the chain -----
@@ -701,8 +702,8 @@ MUTATIONS = [
     Mutation(
         "the oracle told another curve's amplitude",
         "data/sine.py",
-        "    curves = draw_curves(streams, tasks)\n    support",
-        "    curves = draw_curves(lambda _: streams(1), tasks)\n    support",
+        "    curves = draw_curves(streams, tasks, phases)\n    support",
+        "    curves = draw_curves(lambda _: streams(1), tasks, phases)\n    support",
         "data/test_sine.py",
     ),
     Mutation(
@@ -1192,7 +1193,7 @@ MUTATIONS = [
     Mutation(
         "batch-norm offsets adapted though they should not be",
         "experiments/images.py",
-        "() if config.adapt_norm else model.norm",
+        "() if adapts_norm else model.norm",
         "()",
         "experiments/test_experiments.py",
     ),
@@ -1831,6 +1832,106 @@ MUTATIONS = [
         "        check_resumable(saved, config)\n",
         "",
         "harness/test_plan.py",
+    ),
+    # ----- Reptile -----
+    Mutation(
+        "Reptile: the gradient at phi",
+        "algorithms/reptile.py",
+        "sum(moves[1:], moves[0])",
+        "moves[-1]",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: the last minibatch's loss",
+        "algorithms/reptile.py",
+        "sum(losses[1:], losses[0]) / len(losses)",
+        "losses[-1]",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: second moments that move like theta",
+        "algorithms/reptile.py",
+        " - rest) / beta",
+        " - rest) / (beta / beta)",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: the same minibatches in every iteration",
+        "algorithms/reptile.py",
+        '"train", iteration, ORDER)',
+        '"train", 0, ORDER)',
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: minibatches of the first shots alone",
+        "algorithms/reptile.py",
+        "(options.train_shots or options.shots)",
+        "options.shots",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: batch norm's offsets that never move",
+        "algorithms/reptile.py",
+        '    ignores=("adapt_norm",),\n',
+        "",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: no second moments for held-out tasks",
+        "algorithms/minibatch.py",
+        "    return walk(w, task, problem, shuffled(",
+        "    w = w * (np.arange(w.shape[-1]) < params.count(problem.model.shapes))\n"
+        "    return walk(w, task, problem, shuffled(",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: every gradient at theta_0",
+        "algorithms/minibatch.py",
+        "maml.value_and_gradient(loss, thetas[-1])",
+        "maml.value_and_gradient(loss, thetas[0])",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: one shuffle for every cycle",
+        "algorithms/minibatch.py",
+        "*(rng.permutation(examples) for _ in range(cycles))",
+        "*[rng.permutation(examples)] * cycles",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: draws with replacement",
+        "algorithms/minibatch.py",
+        "rng.permutation(examples)",
+        "rng.integers(examples, size=examples)",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: --test-batch without effect",
+        "algorithms/minibatch.py",
+        "options.test_batch or options.inner_batch",
+        "options.inner_batch",
+        REPTILE,
+    ),
+    Mutation(
+        "rms without bias correction",
+        "optim.py",
+        "anp.sqrt(1 - BETA2**t) * gradient",
+        "gradient",
+        "test_optim.py",
+    ),
+    Mutation(
+        "sine: zero biases with PyTorch's weights",
+        "models.py",
+        "dict.fromkeys((w, b), uniform(shape[0]))",
+        "{w: uniform(shape[0])}",
+        "test_models.py",
+    ),
+    Mutation(
+        "sine: support points of the grid that occur twice",
+        "data/sine.py",
+        "np.argsort(_rows(streams(1), tasks, len(GRID)), axis=-1)",
+        "(_rows(streams(1), tasks, len(GRID)) * len(GRID)).astype(int)",
+        "data/test_sine.py",
     ),
     Mutation(
         "models as large as one likes",

@@ -546,6 +546,7 @@ def test_truncated_normal_is_redrawn_and_not_clipped():
         # TensorFlow: fan in 3*3*32, fan out 3*3*64.
         (models.glorot_uniform, (288, 64), np.sqrt(6 / (288 + 576))),
         (models.glorot_dense, (800, 20), np.sqrt(6 / 820)),
+        (models.uniform(64), (64, 300), 1 / 8),
     ],
 )
 def test_glorot_is_uniform_up_to_its_bound(draw, shape, bound):
@@ -557,6 +558,20 @@ def test_glorot_is_uniform_up_to_its_bound(draw, shape, bound):
     assert -bound <= draws.min() <= -bound * 0.999
     # The deviation is bound/sqrt(3) but for 0.45/sqrt(n) = 0.4 % (one sigma).
     assert abs(draws.std() / bound - 3**-0.5) <= 0.01
+
+
+def test_pytorchs_draw_is_of_weights_and_biases():
+    """Rejects zero biases, with which a tanh net begins as an odd function, and a bound by
+    the number of outputs: both are uniform on +-1 / sqrt(inputs)."""
+    model = models.mlp((9, 400, 1), anp.tanh, draw=None)
+    arrays = params.unpack(model.init(default_rng(0)), model.shapes)
+    for name, inputs in (("w0", 9), ("b0", 9), ("w1", 400), ("b1", 400)):
+        values, bound = arrays[name], inputs**-0.5
+        assert np.abs(values).max() <= bound, name
+        assert np.unique(values).size == values.size
+        if values.size > 1:
+            assert np.abs(values).max() >= 0.95 * bound, name
+            assert abs(values.std() / bound - 3**-0.5) <= 0.05, name
 
 
 @every_net

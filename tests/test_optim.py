@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.linalg import norm
 from numpy.random import default_rng
 
-from tinymaml.optim import Moments, adam, clip, outer_step, scheduled
+from tinymaml.optim import Moments, adam, clip, outer_step, rms, scheduled
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -229,3 +229,31 @@ def test_no_bound_changes_nothing_and_float32_stays():
     assert clip(gradient, 0.0) is gradient
     assert clip(gradient, 10.0).tolist() == [10, -3]
     assert clip(gradient, 10.0).dtype == np.float32
+
+
+# ----- Adam with beta1 = 0 -----
+
+
+@given(st.integers(1, 6), seeds, st.integers(0, 9))
+def test_rms_is_adam_without_a_first_moment(size, seed, begun):
+    """Rejects decay rates swapped, a count from zero, and a square root left out."""
+    rng = default_rng(seed)
+    v, t = np.zeros(size), np.array([0.0])
+    squares = np.zeros(size)
+    for g in rng.standard_normal((begun + 1, size)):
+        found, v, t = rms(g, v, t)
+        squares = 0.999 * squares + 0.001 * g**2
+    assert t == begun + 1
+    assert norm(v - squares) <= 1e-14 * norm(squares)
+    unbiased = squares / (1 - 0.999 ** (begun + 1))
+    # TensorFlow adds epsilon before it corrects v; 1e-8 matters to small entries alone.
+    scale = 1e-8 / np.sqrt(squares)
+    exact = g / np.sqrt(unbiased) / (1 + scale)
+    assert norm(found - exact) <= 1e-12 * norm(exact)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_run_of_no_iterations_has_a_step_size(schedule):
+    """Rejects a division by zero when a problem is set up to score an untrained net."""
+    options = {"beta": 0.5, "beta_end": 0.1, "iterations": 0, "epoch": 7}
+    assert scheduled(SimpleNamespace(**options, schedule=schedule), 0) == 0.5

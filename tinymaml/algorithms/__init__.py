@@ -20,6 +20,7 @@ from tinymaml.algorithms.curvature import CURVATURE
 from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.algorithms.metasgd import META_SGD
+from tinymaml.algorithms.reptile import REPTILE
 from tinymaml.algorithms.tnet import TNET
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.options import options_of
@@ -31,6 +32,7 @@ ROWS = (
     *(TNET, CURVATURE),
     *(ANIL, BOIL),
     *(CONTEXT, CAVIA),
+    REPTILE,
     *(PRETRAINED, ORACLE, RANDOM),
     *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
 )

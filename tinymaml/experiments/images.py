@@ -126,7 +126,8 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
-    apply, fixed = model.apply, () if config.adapt_norm else model.norm
+    adapts_norm = config.adapt_norm or not config.uses("adapt_norm")
+    apply, fixed = model.apply, () if adapts_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)

@@ -112,6 +112,7 @@ def fixed_tasks(config: Config, tasks: range) -> Episode:
     return drawn(training(config), config.seed, "train", 0, tasks)
 
 
+@lru_cache(maxsize=4)  # making the options takes longer than a small gradient
 def training(config: Config) -> Problem:
     """Return the problem with the algorithm's options of training tasks."""
     changes = config.method.task_options(config)
