@@ -10,6 +10,7 @@ from tinymaml.experiments.sine import Sine
 from tinymaml.published import presets
 from tinymaml.published.figures import (
     FIGURES,
+    Figure,
     differences,
     is_method,
     matching,
@@ -114,7 +115,7 @@ def test_figures_are_of_the_same_problem():
     assert {f.setting["net"] for f in matching(Omniglot(net="dense"), "test")} == {"dense"}
     assert matching(Omniglot(), "val") == []
     assert matching(Omniglot(ways=7), "test") == []
-    assert matching(Sine(shots=7), "test") == []
+    assert matching(Sine(shots=10), "test") == []
     assert len(matching(Sine(shots=5), "test")) == 5
     assert matching(Glyphs(), "test") == []
 
@@ -230,6 +231,17 @@ def test_settings_that_are_not_known_are_not_compared():
     assert {work for work, found in told.items() if found} == {*told}
 
 
+def test_a_setting_that_its_work_did_not_publish_is_not_compared():
+    """Rejects ANIL's 20-way settings beside a figure of 5-way tasks."""
+    setting = {"ways": 5, "shots": 1, "net": "conv"}
+    values = ((None, 97.0, None),)
+    figure = Figure("ANIL", "anil", "omniglot", setting, values, "us", "raghu2020")
+    config = Omniglot(algorithm="anil")
+    assert differences(figure, config, config, None) is None
+    figure, config = figure._replace(setting=setting | {"ways": 20}), Omniglot(ways=20)
+    assert differences(figure, config, config, None) is not None
+
+
 @pytest.mark.parametrize("column", presets.COLUMNS)
 @pytest.mark.parametrize(
     ("kind", "work", "setting"),
@@ -269,7 +281,7 @@ def test_a_figure_is_compared_with_the_settings_of_its_own_work(
 
 
 def test_another_kind_of_convolutions_is_the_same_problem_and_is_named():
-    """Rejects figures of pooled nets hidden from a strided one, and nothing said of nets."""
+    """Rejects figures hidden from another net, and nothing said about the net."""
     config = Omniglot(algorithm="maml++", iterations=50000)
     [figure] = [f for f in matching(config, "test") if f.method == "MAML++"]
     assert is_method(figure, config)

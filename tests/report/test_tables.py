@@ -30,7 +30,7 @@ ONE = Result(
     (),
 )
 PLAIN = ONE._replace(alone=None)
-SINE = PLAIN._replace(config=Sine(), trained=Sine())
+SINE = PLAIN._replace(config=Sine(), trained=Sine(), split="test")
 
 
 def several(result):
@@ -188,7 +188,6 @@ def test_several_steps_of_one_method_are_one_row():
     """Rejects 0.38 beside our figure after one step."""
     scores = np.arange(11.0)[None, :, None].repeat(2, -1)
     result = SINE._replace(config=Sine(shots=5), trained=Sine(), scores=scores)
-    result = result._replace(split="test")
     [row] = [x for x in tables.as_text([result], [0]).splitlines() if x.startswith("MAML")]
     assert "1, 5, 10   0.67, 0.38, 0.35   1.0000 +- 0.0000, 5.0000 +- 0.0000, 10.0" in row
 

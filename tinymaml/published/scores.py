@@ -83,10 +83,13 @@ _sine = partial(_by_steps, "sine", {"shots": 5}, (1, 5, 10), source="table 2")
 
 
 def _context(method, algorithm, value, work="", **variant) -> Figure:
-    """Return a figure of CAVIA's paper after one step on 10 points."""
+    """Return a figure of CAVIA's paper after one step on 10 points.
+
+    Its errors are means over a grid. They are shown beside runs of CAVIA only.
+    """
+    setting, found = {"shots": 10, "algorithm": "cavia"}, ((1, value, None),)
     source = "CAVIA's paper (from memory)"
-    found = ((1, value, None),)
-    return Figure(method, algorithm, "sine", {"shots": 10}, found, source, work, variant)
+    return Figure(method, algorithm, "sine", setting, found, source, work, variant)
 
 
 SINE = (
