@@ -616,6 +616,31 @@ MUTATIONS = [
         "published/test_works.py",
     ),
     Mutation(
+        "Reptile's 20-way step size in place of the 5-way one",
+        "published/nichol2018.py",
+        'of_code("alpha", 1e-3, f"{README} learning-rate"),\n'
+        '        of_code("iterations", 100000, f"{README} meta-iters"),\n'
+        '        of_code("test_batch", 5',
+        'of_code("alpha", 5e-4, f"{README} learning-rate"),\n'
+        '        of_code("iterations", 100000, f"{README} meta-iters"),\n'
+        '        of_code("test_batch", 5',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "T-net's 20-way step size on the mean loss",
+        "published/lee2018.py",
+        'of_code("inner_loss", "sum_over_shots", SCALE)',
+        'of_code("inner_loss", "mean", SCALE)',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "iMAML with as many steps as its code tests without",
+        "published/rajeswaran2019.py",
+        'of_code("inner_steps", 16,',
+        'of_code("inner_steps", 5,',
+        "published/test_works.py",
+    ),
+    Mutation(
         "a score of one part of MAML++ exchanged for another's",
         "published/scores.py",
         '"MAML, learned rates", "maml++", ABLATION, None, None, (95.77, 0.38)',

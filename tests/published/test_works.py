@@ -24,7 +24,7 @@ SETTINGS = [
 ]
 
 # The protocols, one line of their tables after the other, typed again: the work, the
-# experiment, shots, the option, and what the paper and the code have.
+# experiment, /shots, @ways, the option, and what the paper and the code have.
 OTHERS = [
     *("li2017 sine rates parameter", "li2017 sine adapts all", "li2017 sine order exact"),
     *("li2017 sine alpha 0.0525", "li2017 sine inner_steps 1", "li2017 sine test_steps 1"),
@@ -109,14 +109,100 @@ OTHERS = [
         )
     ),
     "zintgraf2019 miniimagenet/5 tasks 2 16",
+    *(
+        f"nichol2018 {name} {row}"
+        for name in ("omniglot", "miniimagenet")
+        for row in (
+            *("outer sgd", "schedule linear", "beta 1.0", "beta_end 0.0", "clip 0.0"),
+            *("validate_every 0", "tasks 5", "inner rms", "queries 1", "test_queries 0"),
+            *("test_steps 50", "test_tasks 10000", "activation relu", "norm_scale True"),
+            *("norm_eps 0.001", "head glorot", "inner_loss mean"),
+        )
+    ),
+    *("nichol2018 omniglot train_shots 10", "nichol2018 miniimagenet train_shots 15"),
+    *("nichol2018 omniglot net conv", "nichol2018 miniimagenet net pooled"),
+    *("nichol2018 omniglot filters 64", "nichol2018 miniimagenet filters 32"),
+    *("nichol2018 omniglot split finn-1200", "nichol2018 omniglot rotate True"),
+    *("nichol2018 omniglot@5 inner_batch 10", "nichol2018 omniglot@20 inner_batch 20"),
+    *("nichol2018 omniglot@5 inner_steps 5", "nichol2018 omniglot@20 inner_steps 10"),
+    *("nichol2018 omniglot@5 alpha 0.001", "nichol2018 omniglot@20 alpha 0.0005"),
+    "nichol2018 omniglot@5 iterations 100000",
+    "nichol2018 omniglot@20 iterations 200000",
+    *("nichol2018 omniglot@5 test_batch 5", "nichol2018 omniglot@20 test_batch 10"),
+    *("nichol2018 miniimagenet inner_batch 10", "nichol2018 miniimagenet inner_steps 8"),
+    *("nichol2018 miniimagenet alpha 0.001", "nichol2018 miniimagenet iterations 100000"),
+    *("nichol2018 miniimagenet test_batch 5", "nichol2018 miniimagenet/5 test_batch 15"),
+    *(
+        f"nichol2018 sine {row}"
+        for row in (
+            *("outer sgd", "schedule linear", "beta 0.1", "beta_end 0.0", "clip 0.0"),
+            *("validate_every 0", "tasks 1", "iterations 30000", "inner sgd"),
+            *("alpha 0.02", "train_shots 50", "inner_batch 10", "test_batch 0"),
+            *("inner_steps 5", "test_steps 32", "shots 10", "queries 0", "grid True"),
+            *("phases full", "weights uniform", "hidden 64,64", "activation tanh"),
+        )
+    ),
+    *(
+        f"rajeswaran2019 omniglot {row}"
+        for row in (
+            *("proximal 2.0", "cg_steps 5", "alpha 0.1", "inner_steps 16"),
+            *("test_steps 16", "tasks 32", "iterations 20000", "queries 0"),
+            *("test_queries 0", "outer adam", "beta 0.001", "clip 0.0"),
+            *("validate_every 0", "test_tasks 600", "net conv", "filters 64"),
+            *("activation relu", "norm_scale True", "adapt_norm True", "norm_eps 1e-05"),
+            *("inner_loss mean", "outer_loss mean", "split finn-1200", "rotate True"),
+        )
+    ),
+    *(
+        f"lee2018 {name} {row}"
+        for name in ("sine", "omniglot", "miniimagenet")
+        for row in (
+            *("rates fixed", "adapts all", "order exact", "outer adam", "beta 0.001"),
+            *("validate_every 0", "test_steps 10", "activation relu"),
+        )
+    ),
+    *(
+        f"lee2018 {name} {row}"
+        for name in ("omniglot", "miniimagenet")
+        for row in (
+            *("inner_loss sum_over_shots", "outer_loss sum_over_shots"),
+            "adapt_norm False",
+        )
+    ),
+    *("lee2018 sine alpha 0.01", "lee2018 sine inner_steps 1", "lee2018 sine clip 0.0"),
+    *("lee2018 sine iterations 60000", "lee2018 sine tasks 4", "lee2018 sine shots 10"),
+    *(
+        "lee2018 sine queries 10",
+        "lee2018 sine hidden 40,40",
+        "lee2018 sine test_tasks 600",
+    ),
+    *("lee2018 omniglot inner_steps 1", "lee2018 omniglot iterations 40000"),
+    *("lee2018 omniglot queries 0", "lee2018 omniglot test_queries 0"),
+    *("lee2018 omniglot net conv", "lee2018 omniglot filters 64"),
+    *("lee2018 omniglot clip 0.0", "lee2018 omniglot test_tasks 600"),
+    *("lee2018 omniglot@5 tasks 32", "lee2018 omniglot@5 alpha 0.4"),
+    *("lee2018 omniglot@20 tasks 16", "lee2018 omniglot@20 alpha 0.1"),
+    *("lee2018 miniimagenet alpha 0.01", "lee2018 miniimagenet inner_steps 5"),
+    *("lee2018 miniimagenet iterations 60000", "lee2018 miniimagenet tasks 4"),
+    *("lee2018 miniimagenet queries 15", "lee2018 miniimagenet test_queries -1"),
+    *("lee2018 miniimagenet net pooled", "lee2018 miniimagenet filters 32"),
+    *("lee2018 miniimagenet clip 10.0", "lee2018 miniimagenet test_tasks 4000"),
+    *(
+        f"park2019 {name} {row}"
+        for name in ("sine", "omniglot")
+        for row in ("rates fixed", "adapts all", "order exact", "inner_steps 1")
+    ),
+    *("park2019 sine iterations 70000", "park2019 omniglot iterations 60000"),
+    *("park2019 omniglot tasks 32", "park2019 omniglot alpha 0.4"),
 ]
 
 
 def named(line):
-    """The work, experiment, shots, option, and the values of a line."""
+    """The work, experiment, shots, ways if one, option, and the values of a line."""
     work, name, option, *values = line.split()
+    name, _, ways = name.partition("@")
     name, _, shots = name.partition("/")
-    return work, name, shots or "1", option, (values * 2)[:2]
+    return work, name, shots or "1", ways, option, (values * 2)[:2]
 
 
 def rows_of(published, setting):
@@ -128,9 +214,10 @@ def rows_of(published, setting):
 @pytest.mark.parametrize("line", OTHERS)
 def test_a_preset_has_the_published_value(line):
     """Rejects a slip in any value, and one that stands in the other's column."""
-    work, name, shots, option, (paper, code) = named(line)
+    work, name, shots, ways, option, (paper, code) = named(line)
     published = WORKS[work].experiments[name]
     settings = [x for x in published.settings if str(x.get("shots", shots)) == shots]
+    settings = [x for x in settings if not ways or str(x["ways"]) == ways]
     assert settings
     for setting in settings:
         [row] = [x for x in rows_of(published, setting) if x.option == option]
@@ -142,7 +229,7 @@ def test_every_published_value_was_compared():
 
     The rows of Finn et al. 2017 are compared in test_presets.py.
     """
-    compared = {(*named(line)[:2], named(line)[3]) for line in OTHERS}
+    compared = {(*named(line)[:2], named(line)[4]) for line in OTHERS}
     rows = {
         (work.name, name, row.option)
         for work in WORKS.values()
@@ -194,7 +281,8 @@ def test_every_value_has_a_source():
         for published in work.experiments.values():
             for row in (row for part in published.parts for row in part.rows):
                 assert re.match(paper, row.paper_source), row
-                code = r"[\w/]+\.(py|ipynb)\b|experiment_config: |icml/|not |code not found"
+                code = r"[\w/]+\.(py|ipynb|sh|md)\b|experiment_config: |icml/|not "
+                code += r"|code not found|(examples/)?README, flag \w|gist of the sine demo"
                 assert re.match(code, row.code_source), row
                 assert (row.code_source == "code not found; as the paper") == (
                     work.code == "not found"
@@ -210,7 +298,7 @@ def test_a_works_name_and_notes(work):
     """Rejects a work under another's name, and a note without words."""
     assert WORKS[work.name] is work
     author, year = re.fullmatch(r"([a-z]+)(\d{4})", work.name).groups()
-    assert work.title == f"{author.capitalize()} et al. {year}"
+    assert re.fullmatch(rf"{author.capitalize()} (et al.|& \w+) {year}", work.title)
     assert presets.NAMES.index(f"{work.name}-paper") % 2 == 0
     for published in work.experiments.values():
         lines = published.notes + published.dead + published.missing

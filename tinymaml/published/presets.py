@@ -7,14 +7,21 @@ from tinymaml.errors import UsageError
 from tinymaml.options import flags
 from tinymaml.published.antoniou2019 import ANTONIOU2019
 from tinymaml.published.finn2017 import FINN2017
+from tinymaml.published.lee2018 import LEE2018
 from tinymaml.published.li2017 import LI2017
+from tinymaml.published.nichol2018 import NICHOL2018
 from tinymaml.published.oh2021 import OH2021
+from tinymaml.published.park2019 import PARK2019
 from tinymaml.published.raghu2020 import RAGHU2020
+from tinymaml.published.rajeswaran2019 import RAJESWARAN2019
 from tinymaml.published.work import Published, Work
 from tinymaml.published.zintgraf2019 import ZINTGRAF2019
 
 
-ROWS = FINN2017, LI2017, ANTONIOU2019, RAGHU2020, OH2021, ZINTGRAF2019
+ROWS = (
+    *(FINN2017, LI2017, ANTONIOU2019, RAGHU2020, OH2021),
+    *(ZINTGRAF2019, NICHOL2018, RAJESWARAN2019, LEE2018, PARK2019),
+)
 WORKS: dict[str, Work] = {work.name: work for work in ROWS}
 COLUMNS = "paper", "code"
 NAMES = tuple(f"{name}-{column}" for name in WORKS for column in COLUMNS)

@@ -92,6 +92,13 @@ def _context(method, algorithm, value, work="", **variant) -> Figure:
     return Figure(method, algorithm, "sine", setting, found, source, work, variant)
 
 
+def _demo(method, algorithm, value, work="") -> Figure:
+    """Return a figure of a port of Reptile's demo, after 30,000 iterations."""
+    setting, found = {"shots": 10, "grid": True, "phases": "full"}, ((None, value, None),)
+    source = "JosephKJ/PyTorch-MAML-and-Reptile"
+    return Figure(method, algorithm, "sine", setting, found, source, work)
+
+
 SINE = (
     _sine("MAML", "maml", 0.67, 0.38, 0.35),
     _sine("pretrained on all tasks", "pretrained", 2.41, 2.23, 2.19),
@@ -106,6 +113,8 @@ SINE = (
     _context("CAVIA, z of 5", "cavia", 0.19, "zintgraf2019", context=5),
     _context("MAML", "maml", 0.33),
     _context("MAML with 2 to 5 more biases", None, 0.24),
+    _demo("Reptile, serial", "reptile", 0.048, "nichol2018"),
+    _demo("MAML", "maml", 0.058),
 )
 
 # ----- Omniglot -----
@@ -165,6 +174,7 @@ OMNIGLOT = (
     *_omniglot(
         *("Reptile, transductive", "reptile", THIRD),
         *((97.68, 0.04), (99.48, 0.06), (89.43, 0.14), (97.12, 0.32)),
+        work="nichol2018",
     ),
     *_omniglot(
         *("Reptile, transductive", "reptile", "another run, quoted in a third text"),
@@ -178,7 +188,10 @@ OMNIGLOT = (
         *("first-order MAML, transductive", "fomaml", REPTILE),
         *((98.3, 0.5), (99.2, 0.2), (89.4, 0.5), (97.9, 0.1)),
     ),
-    *_omniglot("iMAML", "imaml", "READMEs of its peers", 99.16, 99.67, 94.46, 98.69),
+    *_omniglot(
+        *("iMAML", "imaml", "READMEs of its peers", 99.16, 99.67, 94.46, 98.69),
+        work="rajeswaran2019",
+    ),
     *_omniglot(
         *("iMAML, Hessian-free", None, RECALLED),
         *((99.50, 0.26), (99.74, 0.11), (96.18, 0.36), (99.14, 0.10)),
@@ -219,7 +232,10 @@ MINI = (
         *("first-order CAVIA", "cavia", THIRD, (49.92, 0.68), (63.59, 0.57)),
         **{"filters": 512, "order": "first"},
     ),
-    *_mini("Reptile, transductive", "reptile", THIRD, (49.97, 0.32), (65.99, 0.58)),
+    *_mini(
+        *("Reptile, transductive", "reptile", THIRD, (49.97, 0.32), (65.99, 0.58)),
+        work="nichol2018",
+    ),
     *_mini("Reptile, not transductive", None, THIRD, (47.07, 0.26), (62.74, 0.37)),
     *_mini("iMAML", "imaml", THIRD, (49.30, 1.88)),
     *_mini("MT-net", None, THIRD, (51.70, 1.84)),
