@@ -562,7 +562,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a published step size off by one digit",
-        "published/presets.py",
+        "published/finn2017.py",
         'Row("alpha", 0.01, "section 5.1", 1e-3,',
         'Row("alpha", 0.01, "section 5.1", 1e-4,',
         "published/test_presets.py",
@@ -573,6 +573,80 @@ MUTATIONS = [
         "row.option: getattr(row, column)",
         "row.option: row.paper",
         "published/test_presets.py",
+    ),
+    Mutation(
+        "a preset that leaves MAML in place of its algorithm",
+        "published/presets.py",
+        "return next(iter(found)) if len(found) == 1 else None",
+        "return None",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "one of a preset's algorithms for all of them",
+        "published/presets.py",
+        "return next(iter(found)) if len(found) == 1 else None",
+        "return min(found, default=None)",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "the command of a preset has MAML's options",
+        "cli/options.py",
+        "        name = presets.algorithm(kind.name, preset)\n",
+        "        del preset\n",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "MAML's inner steps as our default beside MAML++",
+        "cli/list.py",
+        "    return usual | record.defaults({})\n",
+        "    return usual\n",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "the outer step size of mini-ImageNet's MAML++ falls to Omniglot's",
+        "published/antoniou2019.py",
+        'Row("schedule", "cosine", "section 4, CA", "constant", CONSTANT)',
+        'Row("schedule", "cosine", "section 4, CA", "cosine", CONSTANT)',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "BOIL with batch norm that is not adapted",
+        "published/oh2021.py",
+        'of_code("adapt_norm", True,',
+        'of_code("adapt_norm", False,',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "Reptile's 20-way step size in place of the 5-way one",
+        "published/nichol2018.py",
+        'of_code("alpha", 1e-3, f"{README} learning-rate"),\n'
+        '        of_code("iterations", 100000, f"{README} meta-iters"),\n'
+        '        of_code("test_batch", 5',
+        'of_code("alpha", 5e-4, f"{README} learning-rate"),\n'
+        '        of_code("iterations", 100000, f"{README} meta-iters"),\n'
+        '        of_code("test_batch", 5',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "T-net's 20-way step size on the mean loss",
+        "published/lee2018.py",
+        'of_code("inner_loss", "sum_over_shots", SCALE)',
+        'of_code("inner_loss", "mean", SCALE)',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "iMAML with as many steps as its code tests without",
+        "published/rajeswaran2019.py",
+        'of_code("inner_steps", 16,',
+        'of_code("inner_steps", 5,',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "a score of one part of MAML++ exchanged for another's",
+        "published/scores.py",
+        '"MAML, learned rates", "maml++", ABLATION, None, None, (95.77, 0.38)',
+        '"MAML, learned rates", "maml++", ABLATION, None, None, (95.35, 0.38)',
+        "published/test_figures.py",
     ),
     # ----- options and configurations -----
     Mutation(
@@ -1179,16 +1253,52 @@ MUTATIONS = [
     Mutation(
         "the settings of other works taken for the paper's",
         "published/figures.py",
-        "if not figure.source.startswith(PAPER):",
-        "if False:",
+        "    if not figure.work:\n        return None\n"
+        "    work = presets.WORKS[figure.work]\n",
+        '    work = presets.WORKS[figure.work or "finn2017"]\n',
         "published/test_figures.py report/test_tables.py",
     ),
     Mutation(
         "the code's values taken for deviations from the paper",
         "published/figures.py",
-        "presets.columns(config.name, config.values()).values()",
-        '[presets.columns(config.name, config.values())["paper"]]',
+        "presets.columns(work.name, config.name, of).values()",
+        '[presets.columns(work.name, config.name, of)["paper"]]',
         "published/test_figures.py",
+    ),
+    Mutation(
+        "every work's figures compared with the settings of Finn et al.",
+        "published/figures.py",
+        "presets.columns(work.name, config.name, of).values()",
+        'presets.columns("finn2017", config.name, of).values()',
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "our score beside that of another context",
+        "published/figures.py",
+        'method = {"algorithm": figure.algorithm, **figure.variant}',
+        'method = {"algorithm": figure.algorithm}',
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "dense nets beside convolutions",
+        "published/figures.py",
+        'x != "dense" if k == "net" else x',
+        'True if k == "net" else x',
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "a figure of a setting that its work did not publish taken as known",
+        "published/figures.py",
+        "    return work if known else None\n",
+        "    return work\n",
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "an agreeing run compared with another work's figures",
+        "report/tables.py",
+        "for title, found in known[:1]",
+        "for title, found in known",
+        "report/test_tables.py",
     ),
     Mutation(
         "batch-norm offsets adapted though they should not be",

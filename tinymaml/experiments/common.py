@@ -76,7 +76,8 @@ class Config:
 
     preset: str = option(
         "none",
-        "start from published settings; options you give override them",
+        "start from published settings (`tinymaml list --presets`) and their algorithm;"
+        " options you give override them",
         choices=("none", *presets.NAMES),
         role=TRAINING,
     )
@@ -199,14 +200,17 @@ class Config:
     def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
         """Set every option: as given, else as before, else the default."""
         kind = type(self)
-        name = given.get("algorithm", before.get("algorithm", kind.algorithm))
+        name = given.get("algorithm", before.get("algorithm"))
+        if name is None and "preset" in given:
+            name = presets.algorithm(kind.name, given["preset"])
+        name = kind.algorithm if name is None else name
         record = algorithm_of(kind, name)
         options = self.options_for(record)
         for key in given:
             if key not in options:
                 raise UsageError(self.unknown(record, key, options))
         usual = {key: one.default for key, one in options.items()}
-        values = usual | check(options, before)
+        values = usual | check(options, before) | {"algorithm": name}
         given = check(options, given)
         if name != before.get("algorithm"):
             chosen = {k: x for k, x in values.items() if x != usual[k]} | given

@@ -63,6 +63,7 @@ class Images(Config):
         "conv",
         "conv: strided convolutions; pooled: max-pooling; dense: layers of 256-128-64-64",
         "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
+        role=NET,
         choices=("conv", "pooled", "dense"),
     )
     filters: int = option(
