@@ -23,7 +23,7 @@ LAYERS = (
     ("algorithms",),
     ("data", "rl"),
     ("fewshot",),
-    ("models", "losses", "published", "speed"),
+    ("models", "losses", "similarity", "published", "speed"),
     ("chain",),
     ("maml", "ops", "params", "optim", "options", "errors"),
 )

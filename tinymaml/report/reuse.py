@@ -1,0 +1,137 @@
+"""The analysis of feature reuse as text and JSON, with its verdict."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tinymaml.harness.evaluation import interval
+from tinymaml.harness.reuse import SIMILAR, Reuse, verdict
+from tinymaml.maml import Array
+from tinymaml.report import names
+
+
+Pairs = Mapping[str, tuple[Reuse, Reuse]]  # a run's name -> its net, and the untrained one
+
+# Groups of figures in the order of the table; {} is the row.
+ROWS = {
+    "accuracy": "accuracy {} adaptation",
+    "frozen": "accuracy, frozen up to {}",
+    "NIL": "NIL {} adaptation",
+    "head step": "accuracy, head alone, step x {}",
+    "head": "head: {}",
+    "change": "relative change of {}",
+    "gradient": "norm of first gradient of {}",
+    "CKA": "CKA of {}",
+    "CCA": "CCA of {}",
+}
+PER_CENT = ("accuracy", "frozen", "NIL", "head step")
+RULE = f"""\
+Feature reuse is "yes" when (1) with all layers but the head frozen, the accuracy is not
+below the 95 % interval of full adaptation; (2) NIL before adaptation is at least halfway
+from the untrained net's NIL to full adaptation; (3) the CKA of each of these layers is at
+least {SIMILAR}. A layer is reused when (1) holds with it and all layers below it frozen.
+Head reach: the margin that steps of the head alone add (steps * gain), relative to the
+spread of the margins at theta_0. Near 1 the head does not overcome its first logits, and
+the body must move. Steps of the head overshoot when the self gain is far above 2."""
+
+
+def as_text(pairs: Pairs) -> str:
+    """Return a line for each run, the table, a verdict for each run, and the rule.
+
+    A figure that is undefined for some tasks has their number in place of a mean.
+    """
+    columns = {}
+    for name, (trained, untrained) in pairs.items():
+        columns |= {name: trained, f"untrained {len(columns) // 2 + 1}": untrained}
+    if len(pairs) == 1:
+        columns = dict(zip((*pairs, "untrained"), columns.values(), strict=True))
+    keys = dict.fromkeys(key for one in columns.values() for key in one.figures)
+    ordered = sorted(keys, key=lambda key: [*ROWS].index(key[0]))
+    rows = [["", *columns]]
+    for key in ordered:
+        cells = [_cell(key[0], one.figures.get(key)) for one in columns.values()]
+        rows.append([ROWS[key[0]].format(key[1]), *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["   ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    titles = [f"{name}: {title(one)}" for name, (one, _) in pairs.items()]
+    verdicts = [f"{name}: {sentence(*both)}" for name, both in pairs.items()]
+    return "\n".join([*titles, "", *table, "", *verdicts, "", RULE])
+
+
+def title(one: Reuse) -> str:
+    """Return one line: the run, and the tasks on which its net was analysed."""
+    config, tasks = one.config, len(one.figures["accuracy", "after"])
+    (label,) = names.labels([config])
+    queries = config.queries if one.split == "train" else config.test_queries
+    return (
+        f"{names.title([config])}, {label}, {one.iteration} iterations; {tasks} {one.split}"
+        f" tasks, {queries} queries per class, {one.steps} gradient steps"
+    )
+
+
+def _cell(group: str, values: Array | None) -> str:
+    if values is None:
+        return ""
+    lost = np.count_nonzero(~np.isfinite(values))
+    if lost == len(values):
+        return "undefined"
+    if lost:
+        return f"undefined in {lost} of {len(values)}"
+    mean, half = interval(values)
+    if group in PER_CENT:
+        return f"{100 * mean:.1f} +- {100 * half:.1f} %"
+    return f"{mean:.3f} +- {half:.3f}"
+
+
+def sentence(found: Reuse, untrained: Reuse) -> str:
+    """Return the verdict in words, with the figures that it rests on."""
+    reuse, reused, suffice, changed = verdict(found, untrained)
+    body = found.layers[:-1]
+    after, frozen, nil = (
+        f"{100 * found.figures[key].mean():.1f} %"
+        for key in (("accuracy", "after"), ("frozen", body[-1]), ("NIL", "before"))
+    )
+    if reuse is None:
+        reason = "a figure is undefined or adaptation does not improve the accuracy"
+        return f"feature reuse: unknown; {reason}"
+    others = body[len(reused) :]
+    parts = [f"{', '.join(reused) or 'no layer'} reused"]
+    parts[0] += f", {', '.join(others)} not" if others else ""
+    parts.append(f"freezing all layers but the head: {after} -> {frozen}")
+    parts.append(f"features {'suffice' if suffice else 'do not suffice'}, NIL before {nil}")
+    parts.append(f"changed: {', '.join(changed) or 'none'}")
+    parts.append(f"head reach {found.figures['head', 'reach'].mean():.1f}")
+    return f"feature reuse: {'yes' if reuse else 'no'}; {'; '.join(parts)}"
+
+
+def as_json(pairs: Pairs) -> str:
+    """Return a list with an object for each run. Undefined means are null."""
+    found = [
+        {
+            "run": name,
+            "experiment": trained.config.name,
+            "algorithm": trained.config.algorithm,
+            "iterations": trained.iteration,
+            "split": trained.split,
+            "tasks": len(trained.figures["accuracy", "after"]),
+            "tasks_sha256": trained.tasks_sha256,
+            "steps": trained.steps,
+            "layers": trained.layers,
+            "figures": _figures(trained),
+            "untrained": _figures(untrained),
+            "verdict": verdict(trained, untrained)._asdict(),
+        }
+        for name, (trained, untrained) in pairs.items()
+    ]
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _figures(one: Reuse) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {group: {} for group in ROWS}
+    for (group, row), values in one.figures.items():
+        lost = int(np.count_nonzero(~np.isfinite(values)))
+        mean, half = (None, None) if lost else map(float, interval(values))
+        found[group][row] = {"mean": mean, "half_width_95": half, "undefined": lost}
+    return found
