@@ -16,6 +16,7 @@ from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
 from tinymaml.algorithms.boil import BOIL
 from tinymaml.algorithms.cavia import CAVIA
 from tinymaml.algorithms.context import CONTEXT
+from tinymaml.algorithms.imaml import IMAML
 from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.algorithms.metasgd import META_SGD
@@ -26,6 +27,7 @@ from tinymaml.options import options_of
 ROWS = (
     *(MAML, FIRST_ORDER, LOW_MEMORY, E_MAML),
     *(META_SGD, MAMLPP),
+    IMAML,
     *(ANIL, BOIL),
     *(CONTEXT, CAVIA),
     *(PRETRAINED, ORACLE, RANDOM),
