@@ -327,64 +327,6 @@ def test_losses_of_their_own_for_each_step():
     assert close(v, expected(problem.theta))
 
 
-# ----- Linear maps in place of step sizes -----
-
-
-def linear(matrix):
-    """The map of a matrix (P, P), and its transpose."""
-    return chain.Linear(lambda g: anp.dot(g, matrix.T), lambda v: v @ matrix)
-
-
-def matrices_of(problem, seed):
-    """Matrices P_0, ..., P_{K-1} that are not symmetric."""
-    rng = np.random.default_rng(seed)
-    size = problem.theta.shape[-1]
-    return 0.1 / size * rng.standard_normal((problem.steps, size, size))
-
-
-def unrolled_maps(theta, matrices, task, weights):
-    """sum_k u_k Q(theta_k) after steps theta - P_k g, by autograd through the loop."""
-    total = 0.0
-    for matrix, u in zip(matrices, weights, strict=True):
-        g = grad(task.support(theta))(theta)
-        theta = theta - anp.dot(g, matrix.T)
-        total = total + u * task.query(theta)(theta)
-    return total
-
-
-@given(problems(steps=STEPS), SEEDS)
-def test_a_pass_through_linear_maps_is_that_of_autodiff(problem, seed):
-    """Rejects P in place of its adjoint on the way back, an adjoint after H_k, and a
-    vector other than v_{k+1} in the place of the slopes: dL/dP_k = -v_{k+1} g_k'."""
-    weights, matrices = weights_of(problem, seed), matrices_of(problem, seed)
-    theta, task, maps = problem.theta, problem.task, [*map(linear, matrices)]
-    loss, v, found = chain.gradient(theta, task, maps, weights)
-    args = theta, matrices, task, weights
-    assert close(loss, unrolled_maps(*args))
-    assert close(v, grad(unrolled_maps)(*args))
-    by_matrix = grad(lambda x: unrolled_maps(theta, [*x], task, weights))(matrices)
-    for k, at in enumerate(chain.path(theta, task, maps)[:-1]):
-        g, w = (x.reshape(-1, x.shape[-1]) for x in (grad(task.support(at))(at), found[k]))
-        assert close(-w.T @ g, by_matrix[k])
-
-
-@given(problems(steps=STEPS), st.booleans())
-def test_multiplying_is_a_linear_map_to_the_bit(problem, second_order):
-    """Rejects a path or a pass that treats a map otherwise than a step size."""
-    theta, task, alphas = problem.theta, problem.task, alphas_of(problem)
-    maps = [chain.Linear(lambda x, a=a: a * x, lambda x, a=a: a * x) for a in alphas]
-    one = chain.gradient(theta, task, alphas, None, second_order)
-    other = chain.gradient(theta, task, maps, None, second_order)
-    assert other[0] == one[0]
-    np.testing.assert_array_equal(other[1], one[1])
-    paths = (chain.path(theta, task, sizes) for sizes in (alphas, maps))
-    for at, same in zip(*paths, strict=True):
-        np.testing.assert_array_equal(at, same)
-    steps = chain.forward(theta, task, maps)[0]
-    for step, slope, v in zip(steps, one[2], other[2], strict=True):
-        np.testing.assert_array_equal(slope, -step.gradient * v)
-
-
 # ----- Precision and replay -----
 
 

@@ -17,6 +17,7 @@ from tinymaml.algorithms.boil import BOIL
 from tinymaml.algorithms.cavia import CAVIA
 from tinymaml.algorithms.context import CONTEXT
 from tinymaml.algorithms.curvature import CURVATURE
+from tinymaml.algorithms.imaml import IMAML
 from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.algorithms.metasgd import META_SGD
@@ -30,6 +31,7 @@ ROWS = (
     *(MAML, FIRST_ORDER, LOW_MEMORY, E_MAML),
     *(META_SGD, MAMLPP),
     *(TNET, CURVATURE),
+    IMAML,
     *(ANIL, BOIL),
     *(CONTEXT, CAVIA),
     REPTILE,

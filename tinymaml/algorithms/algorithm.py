@@ -56,6 +56,21 @@ class Tasks(NamedTuple):
     gradients: Callable[[Array, range], tuple[float, Array]]
 
 
+class Implicit(NamedTuple):
+    """What `check` needs of an algorithm that differentiates a minimum, not its steps.
+
+    inner(w (T, P), task, problem) -> a task. Its support loss is S(phi) + R(phi, w), of which
+        `adapt` takes gradient steps. The objective is its query loss at the minimum over the
+        parameters that inner steps move; the others have w's values
+    gradient(phi (T, P), w, task, problem, steps=0) -> what `Algorithm.gradient` returns, as
+        if phi were that minimum, with so many steps of a linear solver; 0: as in training.
+        `residual` is its first figure
+    """
+
+    inner: Callable[[Array, Task, Problem], Task]
+    gradient: Callable[..., tuple[Array, ...]]
+
+
 def _path(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     return maml.path(w, task, problem.alpha, steps)
 
@@ -78,6 +93,7 @@ class Algorithm(NamedTuple):
         Validation, test and pictures adapt with it alone. It uses autograd's NumPy
     objective(w (T, M), task, problem) -> the loss that `gradient` differentiates, for
         `tinymaml check`; None when `gradient` is the gradient of no function
+    implicit: in place of an objective, an inner problem and the gradient at its minimum
     twin: another exact way to compute `gradient`, for `check` to compare
     first_order: `gradient` without Hessian products, for `check` to compare
 
@@ -128,6 +144,7 @@ class Algorithm(NamedTuple):
     figures: tuple[str, ...] = ()
     adapt: Adaptation = _path
     objective: Callable[[Array, Task, Problem], Array] | None = None
+    implicit: Implicit | None = None
     twin: Gradient | None = None
     first_order: Gradient | None = None
 
