@@ -40,6 +40,7 @@ CHAIN_END = (
 CORE = "test_maml.py test_laws.py"
 GOLDEN = "harness/test_golden.py::test_every_case_gives_the_bytes_that_were_recorded"
 RL = "rl/test_surrogates.py check/test_policy_gradients.py"
+REPTILE = "algorithms/test_reptile.py"
 
 MUTATIONS = [
     # ----- the chain -----
@@ -561,7 +562,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a published step size off by one digit",
-        "published/presets.py",
+        "published/finn2017.py",
         'Row("alpha", 0.01, "section 5.1", 1e-3,',
         'Row("alpha", 0.01, "section 5.1", 1e-4,',
         "published/test_presets.py",
@@ -572,6 +573,80 @@ MUTATIONS = [
         "row.option: getattr(row, column)",
         "row.option: row.paper",
         "published/test_presets.py",
+    ),
+    Mutation(
+        "a preset that leaves MAML in place of its algorithm",
+        "published/presets.py",
+        "return next(iter(found)) if len(found) == 1 else None",
+        "return None",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "one of a preset's algorithms for all of them",
+        "published/presets.py",
+        "return next(iter(found)) if len(found) == 1 else None",
+        "return min(found, default=None)",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "the command of a preset has MAML's options",
+        "cli/options.py",
+        "        name = presets.algorithm(kind.name, preset)\n",
+        "        del preset\n",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "MAML's inner steps as our default beside MAML++",
+        "cli/list.py",
+        "    return usual | record.defaults({})\n",
+        "    return usual\n",
+        "published/test_works.py",
+    ),
+    Mutation(
+        "the outer step size of mini-ImageNet's MAML++ falls to Omniglot's",
+        "published/antoniou2019.py",
+        'Row("schedule", "cosine", "section 4, CA", "constant", CONSTANT)',
+        'Row("schedule", "cosine", "section 4, CA", "cosine", CONSTANT)',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "BOIL with batch norm that is not adapted",
+        "published/oh2021.py",
+        'of_code("adapt_norm", True,',
+        'of_code("adapt_norm", False,',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "Reptile's 20-way step size in place of the 5-way one",
+        "published/nichol2018.py",
+        'of_code("alpha", 1e-3, f"{README} learning-rate"),\n'
+        '        of_code("iterations", 100000, f"{README} meta-iters"),\n'
+        '        of_code("test_batch", 5',
+        'of_code("alpha", 5e-4, f"{README} learning-rate"),\n'
+        '        of_code("iterations", 100000, f"{README} meta-iters"),\n'
+        '        of_code("test_batch", 5',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "T-net's 20-way step size on the mean loss",
+        "published/lee2018.py",
+        'of_code("inner_loss", "sum_over_shots", SCALE)',
+        'of_code("inner_loss", "mean", SCALE)',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "iMAML with as many steps as its code tests without",
+        "published/rajeswaran2019.py",
+        'of_code("inner_steps", 16,',
+        'of_code("inner_steps", 5,',
+        "published/test_works.py",
+    ),
+    Mutation(
+        "a score of one part of MAML++ exchanged for another's",
+        "published/scores.py",
+        '"MAML, learned rates", "maml++", ABLATION, None, None, (95.77, 0.38)',
+        '"MAML, learned rates", "maml++", ABLATION, None, None, (95.35, 0.38)',
+        "published/test_figures.py",
     ),
     # ----- options and configurations -----
     Mutation(
@@ -701,8 +776,8 @@ MUTATIONS = [
     Mutation(
         "the oracle told another curve's amplitude",
         "data/sine.py",
-        "    curves = draw_curves(streams, tasks)\n    support",
-        "    curves = draw_curves(lambda _: streams(1), tasks)\n    support",
+        "    curves = draw_curves(streams, tasks, phases)\n    support",
+        "    curves = draw_curves(lambda _: streams(1), tasks, phases)\n    support",
         "data/test_sine.py",
     ),
     Mutation(
@@ -1178,21 +1253,57 @@ MUTATIONS = [
     Mutation(
         "the settings of other works taken for the paper's",
         "published/figures.py",
-        "if not figure.source.startswith(PAPER):",
-        "if False:",
+        "    if not figure.work:\n        return None\n"
+        "    work = presets.WORKS[figure.work]\n",
+        '    work = presets.WORKS[figure.work or "finn2017"]\n',
         "published/test_figures.py report/test_tables.py",
     ),
     Mutation(
         "the code's values taken for deviations from the paper",
         "published/figures.py",
-        "presets.columns(config.name, config.values()).values()",
-        '[presets.columns(config.name, config.values())["paper"]]',
+        "presets.columns(work.name, config.name, of).values()",
+        '[presets.columns(work.name, config.name, of)["paper"]]',
         "published/test_figures.py",
+    ),
+    Mutation(
+        "every work's figures compared with the settings of Finn et al.",
+        "published/figures.py",
+        "presets.columns(work.name, config.name, of).values()",
+        'presets.columns("finn2017", config.name, of).values()',
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "our score beside that of another context",
+        "published/figures.py",
+        'method = {"algorithm": figure.algorithm, **figure.variant}',
+        'method = {"algorithm": figure.algorithm}',
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "dense nets beside convolutions",
+        "published/figures.py",
+        'x != "dense" if k == "net" else x',
+        'True if k == "net" else x',
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "a figure of a setting that its work did not publish taken as known",
+        "published/figures.py",
+        "    return work if known else None\n",
+        "    return work\n",
+        "published/test_figures.py",
+    ),
+    Mutation(
+        "an agreeing run compared with another work's figures",
+        "report/tables.py",
+        "for title, found in known[:1]",
+        "for title, found in known",
+        "report/test_tables.py",
     ),
     Mutation(
         "batch-norm offsets adapted though they should not be",
         "experiments/images.py",
-        "() if config.adapt_norm else model.norm",
+        "() if adapts_norm else model.norm",
         "()",
         "experiments/test_experiments.py",
     ),
@@ -1507,6 +1618,91 @@ MUTATIONS = [
         "",
         "algorithms/test_metasgd.py",
     ),
+    # ----- T-net and Meta-Curvature -----
+    Mutation(
+        "T-net: T is adapted",
+        "algorithms/tnet.py",
+        " if not name.startswith(T)]",
+        "]",
+        "algorithms/test_tnet.py",
+    ),
+    Mutation(
+        "T-net: (x W) T + b",
+        "algorithms/tnet.py",
+        "for name in before_t}",
+        "for name in before_t[:1]}",
+        "algorithms/test_tnet.py",
+    ),
+    Mutation(
+        "T-net: T transposed",
+        "algorithms/tnet.py",
+        "matmul(p[name], p[t])",
+        "matmul(p[name], p[t].swapaxes(-1, -2))",
+        "algorithms/test_tnet.py",
+    ),
+    Mutation(
+        "T-net: T of batch norm's offsets",
+        "algorithms/tnet.py",
+        "[name for name in block.shapes if name not in block.norm]",
+        "[*block.shapes]",
+        "algorithms/test_tnet.py",
+    ),
+    Mutation(
+        "Meta-Curvature: the map for its adjoint",
+        "algorithms/curvature.py",
+        "[*map(_transposed, own)] if adjoint else own",
+        "own",
+        "algorithms/test_curvature.py",
+    ),
+    Mutation(
+        "Meta-Curvature: step size behind the adjoint",
+        "algorithms/curvature.py",
+        "transformed(alpha * v, model, arrays, adjoint=True)",
+        "alpha * transformed(v, model, arrays, adjoint=True)",
+        "algorithms/test_curvature.py",
+    ),
+    Mutation(
+        "Meta-Curvature: maps' gradient without its sign",
+        "algorithms/curvature.py",
+        "extras = -grad(along)(w)",
+        "extras = grad(along)(w)",
+        "algorithms/test_curvature.py",
+    ),
+    Mutation(
+        "Meta-Curvature: maps' gradient of the last step alone",
+        "algorithms/curvature.py",
+        "ways = zip(after, linear, steps, strict=True)",
+        "ways = zip(after[-1:], linear[-1:], steps[-1:], strict=True)",
+        "algorithms/test_curvature.py",
+    ),
+    Mutation(
+        "Meta-Curvature: channels before the kernel's positions",
+        "algorithms/curvature.py",
+        '{"kernel": KERNEL, "in": rows // KERNEL, "out": f}',
+        '{"kernel": rows // KERNEL, "in": KERNEL, "out": f}',
+        "algorithms/test_curvature.py",
+    ),
+    Mutation(
+        "Meta-Curvature: batch norm's offsets have maps",
+        "algorithms/curvature.py",
+        "if moved[spans[name].start]:",
+        "if True:",
+        "algorithms/test_curvature.py",
+    ),
+    Mutation(
+        "general pass: a linear map for its adjoint",
+        "chain.py",
+        "alpha.adjoint(v) if linear",
+        "alpha.apply(v) if linear",
+        "test_chain.py",
+    ),
+    Mutation(
+        "general pass: v of the step before for a linear map",
+        "chain.py",
+        "        slopes.append(v if linear else -g * v)\n",
+        "        slopes.append(v - hvp(alpha.adjoint(v)) if linear else -g * v)\n",
+        "test_chain.py",
+    ),
     # ----- the verifier -----
     Mutation(
         "a verifier that always says ok",
@@ -1746,6 +1942,106 @@ MUTATIONS = [
         "        check_resumable(saved, config)\n",
         "",
         "harness/test_plan.py",
+    ),
+    # ----- Reptile -----
+    Mutation(
+        "Reptile: the gradient at phi",
+        "algorithms/reptile.py",
+        "sum(moves[1:], moves[0])",
+        "moves[-1]",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: the last minibatch's loss",
+        "algorithms/reptile.py",
+        "sum(losses[1:], losses[0]) / len(losses)",
+        "losses[-1]",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: second moments that move like theta",
+        "algorithms/reptile.py",
+        " - rest) / beta",
+        " - rest) / (beta / beta)",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: the same minibatches in every iteration",
+        "algorithms/reptile.py",
+        '"train", iteration, ORDER)',
+        '"train", 0, ORDER)',
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: minibatches of the first shots alone",
+        "algorithms/reptile.py",
+        "(options.train_shots or options.shots)",
+        "options.shots",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: batch norm's offsets that never move",
+        "algorithms/reptile.py",
+        '    ignores=("adapt_norm",),\n',
+        "",
+        REPTILE,
+    ),
+    Mutation(
+        "Reptile: no second moments for held-out tasks",
+        "algorithms/minibatch.py",
+        "    return walk(w, task, problem, shuffled(",
+        "    w = w * (np.arange(w.shape[-1]) < params.count(problem.model.shapes))\n"
+        "    return walk(w, task, problem, shuffled(",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: every gradient at theta_0",
+        "algorithms/minibatch.py",
+        "maml.value_and_gradient(loss, thetas[-1])",
+        "maml.value_and_gradient(loss, thetas[0])",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: one shuffle for every cycle",
+        "algorithms/minibatch.py",
+        "*(rng.permutation(examples) for _ in range(cycles))",
+        "*[rng.permutation(examples)] * cycles",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: draws with replacement",
+        "algorithms/minibatch.py",
+        "rng.permutation(examples)",
+        "rng.integers(examples, size=examples)",
+        REPTILE,
+    ),
+    Mutation(
+        "minibatches: --test-batch without effect",
+        "algorithms/minibatch.py",
+        "options.test_batch or options.inner_batch",
+        "options.inner_batch",
+        REPTILE,
+    ),
+    Mutation(
+        "rms without bias correction",
+        "optim.py",
+        "anp.sqrt(1 - BETA2**t) * gradient",
+        "gradient",
+        "test_optim.py",
+    ),
+    Mutation(
+        "sine: zero biases with PyTorch's weights",
+        "models.py",
+        "dict.fromkeys((w, b), uniform(shape[0]))",
+        "{w: uniform(shape[0])}",
+        "test_models.py",
+    ),
+    Mutation(
+        "sine: support points of the grid that occur twice",
+        "data/sine.py",
+        "np.argsort(_rows(streams(1), tasks, len(GRID)), axis=-1)",
+        "(_rows(streams(1), tasks, len(GRID)) * len(GRID)).astype(int)",
+        "data/test_sine.py",
     ),
     Mutation(
         "models as large as one likes",

@@ -28,7 +28,10 @@ DRAWS = 20
 STATED_BY = ("defvjp", "defvjp_argnums")
 SIZES = Sizes(lead=(2,), n=2, h=5, w=4, c=2, m=5, k=3, f=2, kernel=3, stride=2)
 
-PROVED_AS = {"_pool_choice": "max_pool", "_positive": "relu", "_conv": "conv_stride_1"}
+PROVED_AS = {
+    **{"_pool_choice": "max_pool", "_positive": "relu", "_leak": "leaky_relu"},
+    "_conv": "conv_stride_1",
+}
 # Read off a test's name: which case of the tests proves which primitive.
 PROVED_BY = {case.__name__.lstrip("_"): case for case in OPS_CASES}
 
@@ -65,7 +68,7 @@ def rule_text(rule: ast.expr) -> str:
 def tie(node: ast.FunctionDef) -> str:
     """Return the convention at ties that a docstring states."""
     text = " ".join((ast.get_docstring(node) or "").split())
-    stated = re.search(r"where x > 0, else 0|first maximum", text)
+    stated = re.search(r"where x > 0, else (0|LEAK)|first maximum", text)
     return stated.group(0) if stated else ""
 
 
@@ -82,7 +85,12 @@ def params_cases() -> dict[str, tuple]:
         return grad(lambda at: ops.anp.sum(ops.anp.sin(unpack(at)) ** 2))(theta)
 
     theta = rng.standard_normal((2, 8))
+    numbers, places = theta[:, :2], np.array([6, 1])
     return {
+        "spread": (lambda numbers: params.spread(numbers, shapes), numbers),
+        "totals": (lambda theta: params.totals(theta, shapes), theta),
+        "take": (lambda theta: params.take(theta, places), theta),
+        "put": (lambda numbers: params.put(numbers, places, 8), numbers),
         "_split": (unpack, theta),
         "_read": (unpack, theta),
         "_join": (gradient, theta),

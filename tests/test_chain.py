@@ -171,6 +171,79 @@ def test_first_order_of_the_last_loss_is_first_order_maml(problem):
     np.testing.assert_array_equal(v, expected[1])
 
 
+# ----- Linear maps in place of step sizes -----
+
+
+def maps_of(problem, seed=0):
+    """A random matrix (..., P, P) a step; none is symmetric."""
+    shape = (problem.steps, *problem.theta.shape, problem.theta.shape[-1])
+    return 0.05 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def linear(p):
+    """The linear map of matrices p (..., P, P)."""
+    return chain.Linear(
+        lambda g: anp.einsum("...ij,...j->...i", p, g),
+        lambda v: anp.einsum("...ij,...i->...j", p, v),
+    )
+
+
+@given(problems(steps=STEPS), SEEDS)
+def test_step_sizes_may_be_linear_maps(problem, seed):
+    """Rejects P_k for its adjoint P_k', and any v but v_{k+1} in place of the slopes:
+    d L / d P_k = -v_{k+1} g_k'; against autodiff of the loop, by theta and by all P_k."""
+    weights, matrices, task = (
+        weights_of(problem, seed),
+        maps_of(problem, seed),
+        problem.task,
+    )
+    steps = [linear(p) for p in matrices]
+    loss, v, after = chain.gradient(problem.theta, task, steps, weights)
+
+    def textbook(theta, matrices):
+        total = 0.0
+        for k, u in enumerate(weights):
+            g = grad(task.support(theta))(theta)
+            theta = theta - anp.einsum("...ij,...j->...i", matrices[k], g)
+            total = total + u * task.query(theta)(theta)
+        return total
+
+    assert close(loss, textbook(problem.theta, matrices))
+    assert close(v, grad(textbook)(problem.theta, matrices), 1e-11)
+    found = [
+        -back[..., None] * step.gradient[..., None, :]
+        for back, step in zip(
+            after, chain.forward(problem.theta, task, steps)[0], strict=True
+        )
+    ]
+    assert close(np.stack(found), grad(textbook, 1)(problem.theta, matrices), 1e-11)
+    thetas = chain.path(problem.theta, task, steps)
+    np.testing.assert_array_equal(
+        thetas[-1], chain.forward(problem.theta, task, steps)[1][-1]
+    )
+
+
+@given(problems(steps=STEPS), SEEDS)
+def test_a_diagonal_map_is_a_step_size(problem, seed):
+    """Rejects a step that treats the two in different ways, also in one chain and in first
+    order: the same bits of theta and of its gradient, and slopes -g v_{k+1}."""
+    theta, task, sizes = problem.theta, problem.task, alphas_of(problem)
+
+    def diagonal(a):
+        return chain.Linear(lambda g: a * g, lambda v: a * v)
+
+    mixed = [diagonal(a) if k % 2 == 0 else a for k, a in enumerate(sizes)]
+    weights = weights_of(problem, seed)
+    for second_order in (True, False):
+        one = chain.gradient(theta, task, sizes, weights, second_order)
+        other = chain.gradient(theta, task, mixed, weights, second_order)
+        assert one[0] == other[0]
+        np.testing.assert_array_equal(one[1], other[1])
+        for k, step in enumerate(chain.forward(theta, task, sizes)[0]):
+            slope = -step.gradient * other[2][k] if k % 2 == 0 else other[2][k]
+            np.testing.assert_array_equal(one[2][k], slope)
+
+
 # ----- Its parts -----
 
 

@@ -12,6 +12,7 @@ from numpy.random import default_rng
 from gradients import check_derivatives, watch
 from test_ops import close, plain_batch_norm, plain_conv, plain_max_pool
 from tinymaml import maml, models, params
+from tinymaml.errors import UsageError
 from tinymaml.losses import cross_entropy, mse
 from tinymaml.maml import Task
 
@@ -22,6 +23,7 @@ seeds = st.integers(0, 2**32 - 1)
 NETS = {
     "mlp": (models.mlp([3, 5, 4, 2]), (3,)),
     "mlp tanh": (models.mlp([3, 5, 4, 2], activation=anp.tanh), (3,)),
+    "mlp leaky": (models.mlp([3, 5, 4, 2], models.ACTIVATIONS["leaky-relu"]), (3,)),
     "mlp batch norm": (models.mlp([3, 5, 4, 2], batch_norm=True), (3,)),
     "conv": (models.conv_net((7, 6, 2), 3, filters=4, layers=2), (7, 6, 2)),
     "pooled conv": (models.pooled_conv_net((9, 8, 2), 3, filters=4, layers=2), (9, 8, 2)),
@@ -39,7 +41,13 @@ NETS = {
         (9, 8, 2),
     ),
 }
+FILM = {"conv film": "conv", "pooled film": "pooled conv", "conv scale film": "conv scale"}
+NETS |= {
+    name: (models.with_film(NETS[plain][0], "conv0", 3), NETS[plain][1])
+    for name, plain in FILM.items()
+}
 every_net = pytest.mark.parametrize("name", NETS)
+film_net = pytest.mark.parametrize("name", FILM)
 WITHOUT_SCALE = {
     "mlp scale": "mlp batch norm",
     "conv scale": "conv",
@@ -271,6 +279,96 @@ def test_context_starts_at_zero():
     np.testing.assert_array_equal(theta[2:], inner.init(default_rng(0)))
 
 
+# ----- FiLM -----
+
+
+def film_parts(name, rng, **arrays):
+    """Return a net with FiLM, its theta with some arrays set, inputs, and the plain
+    net's outputs of every block."""
+    model, theta, x = drawn(name, rng, (2,))
+    p = params.unpack(theta, model.shapes)
+    p |= {n: np.broadcast_to(a, p[n].shape) for n, a in arrays.items()}
+    plain, _ = NETS[FILM[name]]
+    rest = params.pack({n: p[n] for n in plain.shapes}, plain.shapes)
+    return model, params.pack(p, model.shapes), x, p, plain, rest
+
+
+@film_net
+@pytest.mark.parametrize("off", [{"w_film": 0.0}, {"z": 0.0}], ids=["no W", "no z"])
+def test_film_of_one_and_zero_is_the_plain_net(name, off):
+    """Rejects offsets that are not zero, a scale 1 + gamma, an activation taken twice or
+    never, and a block that lost an array: to the last bit."""
+    one = np.repeat([[1.0, 0.0]], 4, axis=-1)
+    model, theta, x, _, plain, rest = film_parts(name, default_rng(0), b_film=one, **off)
+    np.testing.assert_array_equal(model.apply(theta, x), plain.apply(rest, x))
+
+
+@film_net
+def test_film_without_weights_does_not_depend_on_z(name):
+    """Rejects z that reaches the net by another way than W, and a W that is not read."""
+    one = np.repeat([[1.0, 0.0]], 4, axis=-1)
+    for w, moves in ((0.0, False), (1.0, True)):
+        parts = film_parts(name, default_rng(0), b_film=one, w_film=w)
+        model, theta, x = parts[:3]
+        gradient = grad(lambda theta, m=model, x=x: anp.sum(anp.sin(m.apply(theta, x))))
+        found = params.unpack(gradient(theta), model.shapes)
+        assert np.any(found["z"]) == moves
+
+
+@film_net
+def test_film_starts_as_the_plain_net(name):
+    """Rejects gamma that starts at 0 or is drawn near it, as in the official code."""
+    model, example = NETS[name]
+    plain, _ = NETS[FILM[name]]
+    p = params.unpack(model.init(default_rng(0)), model.shapes)
+    assert not p["z"].any()
+    assert p["b_film"].tolist() == [[1] * 4 + [0] * 4]
+    # 24 uniform draws within +-sqrt(6 / (3 + 8)).
+    assert 0.4 < np.abs(p["w_film"]).max() <= np.sqrt(6 / 11)
+    rest = params.pack({n: p[n] for n in plain.shapes}, plain.shapes)
+    x = default_rng(1).standard_normal((3, *example))
+    theta = params.pack(p, model.shapes)
+    np.testing.assert_array_equal(model.apply(theta, x), plain.apply(rest, x))
+
+
+@film_net
+@given(seed=seeds)
+def test_film_scales_and_shifts_channels_before_the_activation(name, seed):
+    """Rejects FiLM after the activation or before pooling and batch norm, gamma and beta
+    that change places, and the channels of another block or task."""
+    model, theta, x, p, plain, rest = film_parts(name, default_rng(seed))
+    linear = plain.blocks[0]._replace(activation=models.same)
+    before = linear.apply(params.unpack(rest, plain.shapes), x)
+    both = p["z"] @ p["w_film"] + p["b_film"]  # (tasks, 1, 2 channels)
+    gamma, beta = both[:, None, None, :, :4], both[:, None, None, :, 4:]
+    expected = plain_relu(gamma * before + beta)
+    found = model.activations(theta, x)["film"]
+    assert close(found, expected, 1e-13)
+    assert [*model.activations(theta, x)][:2] == ["conv0", "film"]
+
+
+@film_net
+def test_derivatives_by_film_are_central_differences(name):
+    """Rejects a modulation whose gradient is summed over tasks or lost by z."""
+    rng = default_rng(0)
+    nets = {
+        "conv film": models.conv_net((7, 6, 2), 3, 4, 2, anp.tanh),
+        "conv scale film": models.conv_net((7, 6, 2), 3, 4, 2, anp.tanh, scale=True),
+        "pooled film": NETS["pooled conv tanh"][0],
+    }
+    model = models.with_film(nets[name], "conv0", 3)
+    _, theta, x = drawn(name, rng, (2,))
+    check_derivatives(lambda theta: model.apply(theta, x), theta, rng=rng)
+
+
+def test_film_needs_the_block_that_it_modulates():
+    """Rejects a traceback, and a context that modulates nothing: one line that names nets
+    that have it."""
+    for name in ("mlp of images", "conv"):
+        with pytest.raises(UsageError, match="needs convolutions: --net conv or pooled"):
+            models.with_film(NETS[name][0], "conv2", 5)
+
+
 @given(seed=seeds)
 def test_mean_pool_is_the_mean_of_each_window(seed):
     """Rejects a sum, windows that overlap, and an odd row or column that counts."""
@@ -448,6 +546,7 @@ def test_truncated_normal_is_redrawn_and_not_clipped():
         # TensorFlow: fan in 3*3*32, fan out 3*3*64.
         (models.glorot_uniform, (288, 64), np.sqrt(6 / (288 + 576))),
         (models.glorot_dense, (800, 20), np.sqrt(6 / 820)),
+        (models.uniform(64), (64, 300), 1 / 8),
     ],
 )
 def test_glorot_is_uniform_up_to_its_bound(draw, shape, bound):
@@ -461,12 +560,28 @@ def test_glorot_is_uniform_up_to_its_bound(draw, shape, bound):
     assert abs(draws.std() / bound - 3**-0.5) <= 0.01
 
 
+def test_pytorchs_draw_is_of_weights_and_biases():
+    """Rejects zero biases, with which a tanh net begins as an odd function, and a bound by
+    the number of outputs: both are uniform on +-1 / sqrt(inputs)."""
+    model = models.mlp((9, 400, 1), anp.tanh, draw=None)
+    arrays = params.unpack(model.init(default_rng(0)), model.shapes)
+    for name, inputs in (("w0", 9), ("b0", 9), ("w1", 400), ("b1", 400)):
+        values, bound = arrays[name], inputs**-0.5
+        assert np.abs(values).max() <= bound, name
+        assert np.unique(values).size == values.size
+        if values.size > 1:
+            assert np.abs(values).max() >= 0.95 * bound, name
+            assert abs(values.std() / bound - 3**-0.5) <= 0.05, name
+
+
 @every_net
 def test_weights_are_drawn_and_offsets_start_at_zero(name):
     """Rejects an array drawn by the wrong rule: a zero weight or a random offset."""
     model, _ = NETS[name]
     for array, values in params.unpack(model.init(default_rng(0)), model.shapes).items():
-        if array.startswith(("b", "z")):
+        if array == "b_film":  # gamma, then beta
+            assert np.array_equal(values, np.repeat([[1.0, 0.0]], 4, axis=-1))
+        elif array.startswith(("b", "z")):
             assert not values.any(), array
         elif array.startswith("gamma"):
             assert (values == 1).all(), array
@@ -607,6 +722,9 @@ def permute_hidden(vectors, shapes, layer, order):
     }
     if (scale := f"gamma{layer}") in shapes:
         moved[scale] = p[scale][:, order]
+    if "w_film" in shapes and layer == 0:  # which modulates the first block
+        both = np.concatenate([order, len(order) + order])
+        moved |= {name: p[name][:, both] for name in ("w_film", "b_film")}
     return params.pack(p | moved, shapes)
 
 

@@ -196,6 +196,10 @@ def _relu(s, rng):
     return ops.relu, spread(rng, s.rows)
 
 
+def _leaky_relu(s, rng):
+    return ops.leaky_relu, spread(rng, s.rows)
+
+
 def _gate(s, rng):
     mask = ops._positive(spread(rng, s.rows).astype(np.float32))
     return lambda x: ops._gate(x, mask), rng.standard_normal(s.rows)
@@ -229,6 +233,7 @@ CASES = [
     _normalize_adjoint,
     _center,
     _relu,
+    _leaky_relu,
     _gate,
     _log_softmax,
 ]
@@ -590,6 +595,20 @@ def test_relu_has_slope_zero_at_zero(zero):
     for slope in slopes(ops.relu, x):
         assert np.array_equal(slope, [0, 0, 1])
     assert np.array_equal(ops._positive(x), [0, 0, 1])
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_leaky_relu_has_the_slope_of_its_left_side_at_zero(zero):
+    """Rejects 0.2 or 0.1 for 0.01, slope 1 or 0 at zero, and a leak of the right side."""
+    x = np.array([-3.0, zero, 2.0])
+    np.testing.assert_array_equal(ops.leaky_relu(x), [-0.03, 0, 2])
+    for slope in slopes(ops.leaky_relu, x):
+        np.testing.assert_array_equal(slope, [0.01, 0.01, 1])
+
+
+def test_leaky_relu_keeps_a_nan():
+    """Rejects a comparison that turns nan into a number, and hides divergence."""
+    assert np.isnan(ops.leaky_relu(np.array([np.nan]))).all()
 
 
 @pytest.mark.parametrize(

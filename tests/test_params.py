@@ -96,6 +96,84 @@ def test_pack_keeps_the_precision(dtype):
     assert params.pack(arrays, LAYOUT).dtype == dtype
 
 
+# ----- One number per array, and parameters in another order -----
+
+
+def maps_of(shapes, rng):
+    """Name -> (map, its adjoint, shape of the input, shape of the output)."""
+    p, n = params.count(shapes), len(shapes)
+    places = rng.permutation(p)[: rng.integers(1, p + 1)]
+    return {
+        "spread": (
+            lambda x: params.spread(x, shapes),
+            lambda y: params.totals(y, shapes),
+            *((n,), (p,)),
+        ),
+        "take": (
+            lambda x: params.take(x, places),
+            lambda y: params.put(y, places, p),
+            *((p,), (len(places),)),
+        ),
+    }
+
+
+maps = pytest.mark.parametrize("name", ["spread", "take"])
+
+
+@given(shapes=layouts, lead=leads, seed=seeds)
+def test_spread_and_totals_are_loops_over_arrays(shapes, lead, seed):
+    """Rejects the number of a neighbouring array, a mean in place of a sum, and axes of
+    tasks that are mixed up."""
+    rng = default_rng(seed)
+    numbers = rng.standard_normal((*lead, len(shapes)))
+    theta = rng.standard_normal((*lead, params.count(shapes)))
+    each = dict(zip(shapes, np.moveaxis(numbers, -1, 0), strict=True))
+    for name, array in params.unpack(params.spread(numbers, shapes), shapes).items():
+        expected = each[name].reshape((*lead, *(1 for _ in shapes[name])))
+        np.testing.assert_array_equal(array, np.broadcast_to(expected, array.shape))
+    sums = [
+        array.reshape(*lead, -1).sum(-1) for array in params.unpack(theta, shapes).values()
+    ]
+    # At most 27 numbers in another order: a few roundings.
+    expected = np.stack(sums, -1)
+    np.testing.assert_allclose(params.totals(theta, shapes), expected, atol=1e-14)
+
+
+def test_take_and_put_by_hand():
+    """Rejects places that are sorted, a vector of another size, and tasks mixed up."""
+    vector = np.array([[0.0, 1, 2, 3], [10, 11, 12, 13]])
+    taken = params.take(vector, np.array([3, 1]))
+    assert taken.tolist() == [[3, 1], [13, 11]]
+    assert params.put(taken, np.array([3, 1]), 5).tolist() == [
+        [0, 1, 0, 3, 0],
+        [0, 11, 0, 13, 0],
+    ]
+
+
+@maps
+@given(shapes=layouts, lead=leads, seed=seeds)
+def test_each_map_has_its_adjoint(name, shapes, lead, seed):
+    """Rejects rules that swap the places: <map x, y> = <x, adjoint y>."""
+    rng = default_rng(seed)
+    there, back, before, after = maps_of(shapes, rng)[name]
+    x, y = rng.standard_normal((*lead, *before)), rng.standard_normal((*lead, *after))
+    left, right = np.vdot(there(x), y), np.vdot(x, back(y))
+    assert abs(left - right) <= 1e-14 * norm(x) * norm(y) * len(shapes)
+
+
+@maps
+@given(shapes=layouts, lead=leads, seed=seeds)
+def test_derivatives_of_the_maps_are_right_to_order_two(name, shapes, lead, seed):
+    """Rejects a rule of a map that is the map itself, or that a second trace loses."""
+    rng = default_rng(seed)
+    there, back, before, after = maps_of(shapes, rng)[name]
+    for f, shape in ((there, before), (back, after)):
+        x = rng.standard_normal((*lead, *shape))
+        check_derivatives(f, x, rng=rng)
+        check_derivatives(lambda x, f=f: anp.sin(f(x)), x, rng=rng)
+        check_keeps_float32(f, x, rng=rng)
+
+
 # ----- Errors -----
 
 

@@ -82,9 +82,9 @@ def back(
     added: Callable[[int], Array] | None = None,
     second_order: bool = True,
 ) -> tuple[Array, list[Array]]:
-    """Return v_0 and the slopes [s_0, ..., s_{K-1}], (..., P) each; v_{k+1} for linear maps.
+    """Return v_0 and the slopes [s_0, ..., s_{K-1}], (..., P) each.
 
-    v: v_K; added: k -> a_k, zeros by default
+    v: v_K; added: k -> a_k, zeros by default. For a linear map, v_{k+1} stands for s_k
     """
     slopes = []
     for k in reversed(range(len(steps))):

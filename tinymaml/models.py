@@ -153,6 +153,15 @@ def glorot_uniform(rng: Generator, shape: tuple[int, ...]) -> Array:
     return rng.uniform(-1, 1, shape) * np.sqrt(6 / (rows + 9 * f))
 
 
+def uniform(inputs: int) -> Draw:
+    """Return a draw that is uniform on +-1 / sqrt(inputs).
+
+    For a linear layer with so many inputs it is PyTorch's default, for weights and biases
+    alike (torch/nn/modules/linear.py, reset_parameters).
+    """
+    return lambda rng, shape: rng.uniform(-1, 1, shape) / np.sqrt(inputs)
+
+
 def glorot_dense(rng: Generator, shape: tuple[int, ...]) -> Array:
     """Draw uniformly on +-sqrt(6 / (rows + columns)): heads."""
     return rng.uniform(-1, 1, shape) * np.sqrt(6 / sum(shape))
@@ -165,11 +174,17 @@ HEADS: dict[str, Draw] = {"glorot": glorot_dense, "normal": Generator.standard_n
 # ----- Blocks -----
 
 
-def linear(name: str, i: int | str, shape: Matrix, draw: Draw, then: Map = same) -> Block:
-    """then(x w{i} + b{i}): (..., n, k) -> (..., n, f), where shape is (k, f)."""
+def linear(
+    name: str, i: int | str, shape: Matrix, draw: Draw | None, then: Map = same
+) -> Block:
+    """then(x w{i} + b{i}): (..., n, k) -> (..., n, f), where shape is (k, f).
+
+    draw: initial weights, with zeros as biases; None draws both by `uniform`
+    """
     w, b = f"w{i}", f"b{i}"
     shapes = {w: shape, b: (1, shape[1])}
-    return Block(name, shapes, {w: draw}, lambda p, x: affine(x, p[w], p[b]), (), then)
+    draws = {w: draw} if draw else dict.fromkeys((w, b), uniform(shape[0]))
+    return Block(name, shapes, draws, lambda p, x: affine(x, p[w], p[b]), (), then)
 
 
 def normed(
@@ -221,13 +236,14 @@ def mlp(
     activation: Map = relu,
     batch_norm: bool = False,
     eps: float = EPSILON,
-    draw: Draw = truncated_normal,
+    draw: Draw | None = truncated_normal,
     scale: bool = False,
 ) -> Model:
     """Fully connected net: (..., n, widths[0]) -> (..., n, widths[-1]).
 
     batch_norm: normalise each hidden layer over the examples, in place of a bias
-    draw: initial weights; eps, scale: options of batch norm, as in `normed`
+    draw: initial weights, as in `linear`; batch norm needs one
+    eps, scale: options of batch norm, as in `normed`
     Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64 (maml.py:168-177)
     """
     layer = partial(normed, product=matmul, norm=(eps, scale)) if batch_norm else linear

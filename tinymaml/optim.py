@@ -1,8 +1,9 @@
-"""The outer update: clipping by value, Adam or gradient descent, and its step size."""
+"""The outer update: clipping, Adam or gradient descent, its step size; inner RMS steps."""
 
 import math
 from typing import Any, NamedTuple
 
+import autograd.numpy as anp
 import numpy as np
 
 from tinymaml.errors import WorldError
@@ -63,20 +64,31 @@ def adam(
     return theta - step, Moments(m, v)
 
 
+def rms(gradient: Array, v: Array, t: Array) -> tuple[Array, Array, Array]:
+    """Return the direction (..., P) of a step of Adam with beta1 = 0, and the next v and t.
+
+    v: running mean of the squared gradient (..., P); t: number of steps before (..., 1)
+    It can be recorded. Source: Kingma & Ba 2015, section 2, last formula, as in TensorFlow:
+    epsilon is added before the correction of v.
+    """
+    v, t = BETA2 * v + (1 - BETA2) * gradient * gradient, t + 1
+    return anp.sqrt(1 - BETA2**t) * gradient / (anp.sqrt(v) + EPSILON), v, t
+
+
 def scheduled(options: Any, iteration: int) -> float:
     """Return the outer step size of an iteration (0, 1, ...), from beta to beta_end.
 
     options: beta, beta_end, schedule, epoch, iterations. "linear" falls in every iteration,
     "cosine" from epoch to epoch, as in few_shot_learning_system.py:346 of MAML++'s code.
     """
-    beta, end = options.beta, options.beta_end
+    left = 1.0  # the part of the way that lies ahead: both ends are exact
     if options.schedule == "linear":
-        return beta + (end - beta) * min(iteration / options.iterations, 1)
+        left = 1 - min(iteration / max(options.iterations, 1), 1)
     if options.schedule == "cosine":
-        epochs = -(-options.iterations // options.epoch)
+        epochs = max(-(-options.iterations // options.epoch), 1)
         done = min(iteration // options.epoch / epochs, 1)
-        return end + (beta - end) * (1 + math.cos(math.pi * done)) / 2
-    return beta
+        left = (1 + math.cos(math.pi * done)) / 2
+    return left * options.beta + (1 - left) * options.beta_end
 
 
 def outer_step(

@@ -7,6 +7,7 @@ from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cases
 from processes import here
 from tinymaml import maml
 from tinymaml.algorithms.learned import adapt, gradient
@@ -116,6 +117,43 @@ def test_step_sizes_of_batch_norm_offsets_do_not_move():
     assert found[:, :size][:, fixed].any()
     thetas = adapt(w, task, family, 2)
     np.testing.assert_array_equal(thetas[2][:, fixed], w[:, :size][:, fixed])
+
+
+@given(SEEDS, STEPS)
+def test_first_order_keeps_the_gradient_of_the_step_sizes(seed, steps):
+    """Rejects a first-order Meta-SGD that is first-order MAML: its step sizes have the
+    slopes -g_k grad Q(theta_K), summed over the steps."""
+    family, w, task = case(seed, steps, order="first")
+    size = w.shape[-1] // 2
+    thetas = adapt(w, task, family, steps)
+    last = grad(task.query(thetas[-1]))(thetas[-1])
+    slopes = [-grad(task.support(at))(at) * last for at in thetas[:-1]]
+    for found in (
+        gradient(w, task, family)[1],
+        META_SGD.first_order(w, task, case(seed, steps)[0])[1],
+    ):
+        np.testing.assert_array_equal(found[:, :size], last)
+        assert difference(found[:, size:], sum(slopes)) < ROUNDING
+        assert found[:, size:].any()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("order", ["exact", "first"])
+@pytest.mark.parametrize(("adapts", "name"), [("head", "anil"), ("body", "boil")])
+@pytest.mark.parametrize("kind", [Sine, Glyphs], ids=["sine", "glyphs"])
+def test_a_part_with_a_rate_per_parameter_is_anil_or_boil(kind, adapts, name, order, steps):
+    """Rejects two algorithms where there is one with two options: to the bit."""
+    options = {"rates": "parameter", "order": order, "inner_steps": steps}
+    one, other = (
+        cases.case(cases.small(kind, algorithm, **options | own))
+        for algorithm, own in (("meta-sgd", {"adapts": adapts}), (name, {}))
+    )
+    np.testing.assert_array_equal(one.w, other.w)
+    found = [x.method.gradient(*x.args) for x in (one, other)]
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    for a, b in zip(*(x.method.adapt(*x.args, 4) for x in (one, other)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_precision_is_kept():

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import drawn
-from tinymaml.harness import loop, runs
+from tinymaml.harness import loop, runs, step
 
 
 FILE = "own_algorithm.py"
@@ -170,6 +171,73 @@ def test_seeds_are_pooled(folder):
     trained = here(*TRAIN, "--iterations", "2", "--seeds", "2", "--out", "run")
     assert trained.code == 0, trained
     assert json.loads(here("evaluate", "run", "--json").out)["seeds"] == [0, 1]
+
+
+# ----- Arrays that change with the iteration -----
+
+PHASED = """
+import numpy as np
+from tinymaml import maml
+from tinymaml.algorithms.algorithm import Algorithm
+
+def phase(options, iteration):
+    late = iteration >= 3
+    return late, (np.array(1 + iteration, options.dtype), np.zeros(2, options.dtype))
+
+def gradient(w, task, problem):
+    c, zeros = problem.arrays
+    way = maml.first_order if problem.phase else maml.meta_gradient
+    loss, v = way(w, task, problem.alpha, problem.options.inner_steps)
+    return c * loss + zeros.sum(), c * v
+
+PHASED = Algorithm(name="phased", label="phased", gradient=gradient, phase=phase,
+                   uses=("epoch",))
+"""
+
+
+def test_an_own_phase_has_its_arrays_and_recordings(folder):
+    """Rejects arrays that a recording keeps from its first call, a phase that is that of
+    another iteration, and a resume that counts iterations anew: with an outer step of
+    next to nothing, iteration i has i + 1 times MAML's loss."""
+    write(folder, PHASED, "phased.py")
+    shape = [*TRAIN[2:], "--iterations", "6", "--beta", "1e-30", "--no-test"]
+    momentum = shape.index("--momentum")
+    del shape[momentum : momentum + 2]
+    shape[shape.index("--checkpoint-every") + 1] = "1"
+    losses = {}
+    for name, algorithm, more in (
+        ("maml", "maml", []),
+        ("own", "phased.py:PHASED", ["--epoch", "2"]),
+        ("eager", "phased.py:PHASED", ["--epoch", "2", "--no-replay"]),
+    ):
+        asked = [algorithm if x == NAME else x for x in shape]
+        trained = here("train", "sine", *asked, *more, "--out", name)
+        assert trained.code == 0, trained
+        losses[name] = [x["loss"] for x in runs.read_metrics(folder / name)]
+    factors = np.arange(1, 7)
+    np.testing.assert_allclose(losses["own"], factors * losses["maml"], rtol=1e-5)
+    asked = ["phased.py:PHASED" if x == NAME else x for x in shape]
+    for stop in ("2", "4", "6"):
+        asked[asked.index("--iterations") + 1] = stop
+        more = ["--resume", "parts", "--iterations", stop, "--no-test"]
+        new = ["sine", *asked, "--epoch", "2", "--out", "parts"]
+        assert here("train", *(new if stop == "2" else more)).code == 0
+    for name, file in product(("eager", "parts"), FILES):
+        assert (folder / name / file).read_bytes() == (folder / "own" / file).read_bytes()
+
+
+def test_an_own_phase_chooses_the_gradient(folder):
+    """Rejects a recording of one phase that is replayed in the other: the exact gradient
+    in the first three iterations, then the first-order one."""
+    write(folder, PHASED, "phased.py")
+    config = Sine(algorithm="phased.py:PHASED", hidden=(3,), inner_steps=2, alpha=0.5)
+    theta = loop.initial_state(config).theta + np.float32(0.3)
+    for other, iteration in (("maml", 2), ("fomaml", 3), ("maml", 0)):
+        plain = config.with_changes({"algorithm": other})
+        for _ in range(3):
+            found = step.chunk_gradient(config, theta, iteration, range(2))[1]
+            expected = step.chunk_gradient(plain, theta, iteration, range(2))[1]
+            np.testing.assert_allclose(found, (iteration + 1) * expected, rtol=1e-5)
 
 
 # ----- The file -----

@@ -99,6 +99,43 @@ def test_the_oracle_has_amplitude_and_phase_as_inputs(seed, tasks, dtype):
         np.testing.assert_allclose(amplitude * np.sin(x - phase), y, atol=1e-5)
 
 
+# ----- Reptile's demo -----
+
+
+@given(SEEDS, TASKS, st.integers(1, 50), st.sampled_from([*sine.PHASES]))
+def test_grid_points_are_of_the_grid(seed, tasks, shots, phases):
+    """Rejects a support point that occurs twice, points off the grid, query points that are
+    not the whole grid, other curves than without a grid, and points that depend on the
+    other tasks or on the number of shots."""
+    streams = streams_of(seed)
+    episode = sine.sample_grid(streams, tasks, shots, "float64", phases)
+    n = len(tasks)
+    assert episode.x_support.shape == episode.y_support.shape == (n, shots, 1)
+    np.testing.assert_allclose(np.diff(sine.GRID), 10 / 49, rtol=1e-12)
+    for x in episode.x_support[..., 0]:
+        assert len({*x} & {*sine.GRID}) == shots
+    for x in episode.x_query[..., 0]:
+        np.testing.assert_array_equal(x, np.linspace(-5, 5, 50))
+    curves = sine.draw_curves(streams, tasks, phases)
+    for x, y in (episode[:2], episode[2:]):
+        np.testing.assert_array_equal(y, curves(x), strict=True)
+    last = sine.sample_grid(streams, tasks[-1:], 50, "float64", phases)
+    for one, both in zip(last, episode, strict=True):
+        np.testing.assert_array_equal(one[0, : both.shape[1]], both[-1])
+
+
+@given(SEEDS, TASKS)
+def test_full_phases_are_twice_the_half_ones(seed, tasks):
+    """Rejects phases of another range, and amplitudes that depend on it."""
+    half, full = (sine.draw_curves(streams_of(seed), tasks, x) for x in sine.PHASES)
+    np.testing.assert_array_equal(full.amplitude, half.amplitude)
+    np.testing.assert_array_equal(full.phase, 2 * half.phase)
+    episode = sine.sample(streams_of(seed), tasks, 3, 2, "float64", "full")
+    np.testing.assert_array_equal(episode.y_query, full(episode.x_query))
+    shown = sine.show_task(episode, streams_of(seed), tasks, "full")
+    np.testing.assert_array_equal(shown.x_query[:, 0, 2], full.phase[:, 0, 0])
+
+
 def ks_distance(values, low, high):
     """Kolmogorov's distance of values from the uniform distribution on [low, high]."""
     ranks = np.sort((np.asarray(values) - low) / (high - low))
@@ -118,6 +155,11 @@ def test_amplitudes_phases_and_inputs_are_uniform():
     x = np.ravel(sine.sample(streams_of(0), range(n), 1, 1, "float64")[::2])
     assert ks_distance(amplitude, 0.1, 5.0) < 1.95 / np.sqrt(n)
     assert ks_distance(phase, 0, np.pi) < 1.95 / np.sqrt(n)
+    grid = sine.sample_grid(streams_of(0), range(n), 1, "float64").x_support
+    counts = np.unique(grid, return_counts=True)[1]
+    # Each point 40 times on average, with a standard deviation of 6.3.
+    assert len(counts) == len(sine.GRID)
+    assert np.abs(counts - 40).max() < 5 * 6.3
     assert ks_distance(x, -5, 5) < 1.95 / np.sqrt(2 * n)
     # Independent: a correlation of n pairs has standard deviation 1 / sqrt(n).
     told = np.corrcoef([amplitude, phase, *x.reshape(2, n)])

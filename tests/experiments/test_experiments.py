@@ -367,6 +367,24 @@ def test_what_both_algorithms_have_is_kept():
     assert {*maml.differences()} == {"shots"}
 
 
+def test_sine_as_in_the_demo_of_reptile():
+    """Rejects options of the demo without effect, and queries that a grid ignores."""
+    demo = {"grid": True, "phases": "full", "weights": "uniform", "hidden": (3,)}
+    family, shots = problem(Sine(**demo, algorithm="oracle")), 10
+    episode = drawn(family, 0, "test", 0, range(40))
+    assert episode.x_support.shape == (40, shots, 3)
+    assert episode.x_query.shape == (40, 50, 3)
+    assert np.pi < episode.x_query[..., 2].max() < 2 * np.pi
+    amplitude, phase = np.moveaxis(episode.x_query[..., 1:], -1, 0)
+    curves = amplitude * np.sin(episode.x_query[..., 0] - phase)
+    np.testing.assert_allclose(curves, episode.y_query[..., 0], atol=1e-5)
+    arrays = params.unpack(family.model.init(np.random.default_rng(0)), family.model.shapes)
+    assert all(values.all() for values in arrays.values())
+    for wrong, message in (({"shots": 51}, "50 points"), ({"queries": 9}, "50 query")):
+        with pytest.raises(UsageError, match=message):
+            problem(Sine(**demo | wrong))
+
+
 # ----- Defaults -----
 
 

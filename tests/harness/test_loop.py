@@ -308,6 +308,49 @@ def test_the_average_is_clipped_before_adam():
     assert np.abs(after.moments.m).max() == pytest.approx(0.001, rel=1e-6)
 
 
+@pytest.mark.parametrize("algorithm", ["meta-sgd", "maml++"])
+def test_the_clip_leaves_learned_step_sizes_alone(algorithm):
+    """Rejects a clip of all that is meta-learned, of the wrong end of it, or of nothing:
+    gradient descent moves theta by the bound, and step sizes by all of their gradient."""
+    config = Sine(algorithm=algorithm, hidden=(3,), clip=0.01, outer="sgd", beta=0.5)
+    state = loop.initial_state(config)
+    gradient = np.linspace(1, 2, state.theta.size, dtype="float32")
+    moved = state.theta - step.update(config, state, gradient).theta
+    np.testing.assert_allclose(moved[:COUNT], 0.005, rtol=1e-4)
+    np.testing.assert_allclose(moved[COUNT:], 0.5 * gradient[COUNT:], rtol=1e-5)
+    assert len(moved) > COUNT
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("outer", ["adam", "sgd"])
+def test_a_schedule_that_was_interrupted_gives_the_same_bytes(tmp_path, schedule, outer):
+    """Rejects a schedule that starts anew at a resume, and one that is not used."""
+    changes = {"schedule": schedule, "outer": outer, "beta": 0.02, "beta_end": 0.001}
+    config = SMALL.with_changes(changes)
+    if schedule == "cosine":
+        config = config.with_changes({"epoch": 3})
+    train(tmp_path / "straight", config)
+    for stop in (7, 11):
+        with pytest.raises(Interrupted):
+            train(tmp_path / "parts", config, progress=at(stop, signal.SIGTERM))
+    train(tmp_path / "parts", config)
+    assert results(tmp_path / "parts") == results(tmp_path / "straight")
+    constant = SMALL.with_changes({"outer": outer, "beta": 0.02})
+    train(tmp_path / "constant", constant)
+    assert results(tmp_path / "constant") != results(tmp_path / "straight")
+
+
+def test_gradient_descent_is_a_step_along_the_average():
+    """Rejects Adam under the name of gradient descent, and another iteration's rate."""
+    changes = {"outer": "sgd", "schedule": "linear", "beta": 0.5, "beta_end": 0.1}
+    config = SMALL.with_changes(changes)
+    state = loop.initial_state(config)._replace(iteration=5)
+    gradient = np.linspace(-1, 1, COUNT, dtype="float32")
+    after = step.update(config, state, gradient)
+    np.testing.assert_allclose(after.theta, state.theta - 0.4 * gradient, rtol=1e-6)
+    assert after.iteration == 6
+
+
 def test_a_replayed_run_has_the_bytes_of_one_that_is_not(tmp_path, straight):
     """Rejects a replay whose last bits differ, after any number of updates."""
     step.gradient_of.cache_clear()

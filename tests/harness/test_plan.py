@@ -2,7 +2,7 @@
 
 import pytest
 
-from processes import tree
+from processes import here, one_error, tree
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
@@ -46,6 +46,24 @@ def test_a_run_is_resumed_with_its_own_options(tmp_path):
         with pytest.raises(UsageError, match="the run was begun with"):
             plan.resumed_runs(tmp_path, changes)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_keeps_its_length(tmp_path, monkeypatch, schedule):
+    """Rejects a resume that stretches a schedule: its first iterations would have had
+    other rates. One line, exit 2, nothing written."""
+    begin(tmp_path / "run", SMALL.with_changes({"iterations": 2, "schedule": schedule}))
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    refused = here("train", "--resume", "run", "--iterations", "7")
+    assert refused.code == 2
+    line = f"--iterations 7: --schedule {schedule} was begun for 2 iterations"
+    assert line in one_error(refused)
+    assert tree(tmp_path) == before
+    for other in ({"schedule": "constant"}, {"beta_end": 0.1}):
+        with pytest.raises(UsageError, match="the run was begun with"):
+            plan.resumed_runs(tmp_path / "run", other)
+    assert plan.resumed_runs(tmp_path / "run", {"iterations": 2}).runs
 
 
 def test_a_theta_alone_cannot_be_resumed(tmp_path):

@@ -2,15 +2,25 @@
 
 import pytest
 
+from tinymaml.algorithms import ROWS
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.published.figures import FIGURES, differences, is_method, matching
-from tinymaml.published.presets import NAMES
+from tinymaml.published import presets
+from tinymaml.published.figures import (
+    FIGURES,
+    Figure,
+    differences,
+    is_method,
+    matching,
+    work_of,
+)
 
 
+NAMES = "finn2017-paper", "finn2017-code"
+KINDS = Sine, Omniglot, MiniImageNet
 SETTINGS = {
     "5w1s": {"ways": 5, "shots": 1},
     "5w5s": {"ways": 5, "shots": 5},
@@ -210,15 +220,221 @@ def test_the_length_of_the_training_is_that_of_the_theta():
     assert differing(config) == {}
 
 
-def test_the_settings_of_other_works_are_not_known():
+def test_settings_that_are_not_known_are_not_compared():
     """Rejects agreement that nobody has looked at."""
     config = Omniglot(preset=NAMES[0])
-    found = matching(config, "test")
-    told = [(f.source[:4] == "Finn", differences(f, config, config, None)) for f in found]
-    assert [what for paper, what in told if paper] == [{}, {}]
-    others = [what for paper, what in told if not paper]
+    told = [(f, differences(f, config, config, None)) for f in matching(config, "test")]
+    assert [what for f, what in told if f.work == "finn2017"] == [{}, {}]
+    others = [what for f, what in told if not f.work]
     assert others == [None] * len(others)
     assert len(others) >= 8
+    config = Omniglot(preset=NAMES[0], ways=20)
+    told = {f.work: work_of(f) for f in matching(config, "test") if f.work}
+    unpublished = {"rajeswaran2019"}  # its settings are of 5-way tasks
+    assert {work for work, found in told.items() if not found} == unpublished
+
+
+def test_a_setting_that_its_work_did_not_publish_is_not_compared():
+    """Rejects ANIL's 20-way settings beside a figure of 5-way tasks."""
+    setting = {"ways": 5, "shots": 1, "net": "conv"}
+    values = ((None, 97.0, None),)
+    figure = Figure("ANIL", "anil", "omniglot", setting, values, "us", "raghu2020")
+    config = Omniglot(algorithm="anil")
+    assert differences(figure, config, config, None) is None
+    figure, config = figure._replace(setting=setting | {"ways": 20}), Omniglot(ways=20)
+    assert differences(figure, config, config, None) is not None
+
+
+@pytest.mark.parametrize("column", presets.COLUMNS)
+@pytest.mark.parametrize(
+    ("kind", "work", "setting"),
+    [
+        (kind, work.name, setting)
+        for work in presets.WORKS.values()
+        for kind in KINDS
+        if kind.name in work.experiments and work.name != "finn2017"
+        for setting in work.experiments[kind.name].settings
+    ],
+)
+def test_a_figure_is_compared_with_the_settings_of_its_own_work(
+    monkeypatch, kind, work, setting, column
+):
+    """Rejects Finn's filters beside a figure of MAML++, and its agreement with itself.
+
+    A run of a work's preset differs from none of the work's own figures. It does from the
+    same run with another number of tasks and another activation.
+    """
+    monkeypatch.setattr(MiniImageNet, "is_original", True)
+    config = kind(preset=f"{work}-{column}", **setting)
+    another = "relu" if config.activation == "tanh" else "tanh"
+    other = config.with_changes({"tasks": 3, "activation": another})
+    figures = [
+        figure
+        for figure in matching(config, "test")
+        if figure.work == work and is_method(figure, config)
+    ]
+    for figure in figures:
+        changed = figure.variant.keys() & config.values().keys()
+        assert {k: getattr(config, k) for k in changed} == figure.variant
+        assert differences(figure, config, config, None) == {}
+        found = differences(figure, other, other, None)
+        rows = presets.columns(work, config.name, config.values())["code"]
+        assert {*found} == {"tasks", "activation"} & rows.keys()
+        assert found["tasks"]["ours"] == 3
+    without = {("li2017", Sine)}  # its curves are others
+    without |= {(name, one) for name in ("lee2018", "park2019") for one in KINDS}
+    assert bool(figures) == ((work, kind) not in without)
+
+
+def test_another_kind_of_convolutions_is_the_same_problem_and_is_named():
+    """Rejects figures hidden from another net, and nothing said about the net."""
+    config = Omniglot(algorithm="maml++", iterations=50000)
+    [figure] = [f for f in matching(config, "test") if f.method == "MAML++"]
+    assert is_method(figure, config)
+    found = differences(figure, config, config, None)
+    assert found["net"] == {"ours": "conv", "published": ["pooled"]}
+    pooled = Omniglot(net="pooled")
+    assert matching(pooled, "test") == matching(Omniglot(), "test")
+    [finn, *_] = matching(pooled, "test")
+    assert differences(finn, pooled, pooled, None)["net"]["published"] == ["conv"]
+
+
+# ----- Variants of one algorithm -----
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_another_context_is_another_method(size):
+    """Rejects our score with five numbers beside the paper's with one."""
+    config = Sine(algorithm="cavia", context=size)
+    own = [f for f in matching(config, "test") if is_method(f, config)]
+    assert [f.method for f in own] == [f"CAVIA, z of {size}"]
+    mean = {1: 0.84, 2: 0.21, 3: 0.20, 5: 0.19}[size]
+    assert own[0].values == ((1, mean, None),)
+
+
+PARTS = [
+    ({}, {"MAML++"}, "--"),
+    ({"rates": "fixed"}, {"MAML++"}, "rates"),
+    (
+        {"rates": "fixed", "step_norm": False},
+        {"MAML++", "MAML, multi-step loss"},
+        "rates",
+    ),
+    (
+        {"multi_step_loss": False, "step_norm": False},
+        {"MAML++", "MAML, learned rates"},
+        "multi_step_loss",
+    ),
+    (
+        {"rates": "fixed", "multi_step_loss": False},
+        {"MAML++", "MAML, batch norm of each step"},
+        "rates",
+    ),
+]
+
+
+@pytest.mark.parametrize(("switches", "methods", "differing"), PARTS)
+def test_a_part_of_maml_plus_plus_stands_beside_its_ablation(switches, methods, differing):
+    """Rejects the whole of MAML++ beside a figure of one part, and a part's under another
+    name. The whole differs from the part's run by the switch."""
+    config = Omniglot(preset="antoniou2019-code", ways=20, **switches)
+    own = {f.method: f for f in matching(config, "test") if is_method(f, config)}
+    assert {*own} == methods
+    for name, figure in own.items():
+        found = differences(figure, config, config, None)
+        assert (differing in found) == (name == "MAML++" and bool(switches))
+
+
+# ----- The family's figures, typed again -----
+
+FAMILY = [
+    ("omniglot", "MAML++", "its", {"20w1s": 97.65, "20w5s": 99.33}),
+    ("omniglot", "MAML", "MAML++", {"20w1s": 91.27}),
+    ("omniglot", "MAML, multi-step loss", "MAML++", {"20w1s": 91.53}),
+    ("omniglot", "MAML, first order for 50 epochs", "MAML++", {"20w1s": 92.3}),
+    ("omniglot", "MAML, cosine schedule", "MAML++", {"20w1s": 93.03}),
+    ("omniglot", "MAML, batch norm of each step", "MAML++", {"20w1s": 95.35}),
+    ("omniglot", "MAML, learned rates", "MAML++", {"20w1s": 95.77}),
+    ("omniglot", "NIL after ANIL", "ANIL", {"20w1s": 96.7, "20w5s": 98.0}),
+    (
+        *("omniglot", "Reptile, not transductive", "its"),
+        {"5w1s": 95.39, "5w5s": 98.90, "20w1s": 88.14, "20w5s": 96.65},
+    ),
+    (
+        *("omniglot", "Reptile, transductive", "another"),
+        {"5w1s": 97.8, "5w5s": 99.5, "20w1s": 89.1, "20w5s": 97.1},
+    ),
+    (
+        *("omniglot", "first-order MAML, transductive", "Reptile"),
+        {"5w1s": 98.3, "5w5s": 99.2, "20w1s": 89.4, "20w5s": 97.9},
+    ),
+    (
+        *("omniglot", "iMAML, Hessian-free", "its"),
+        {"5w1s": 99.50, "5w5s": 99.74, "20w1s": 96.18, "20w5s": 99.14},
+    ),
+    ("omniglot", "MT-net", "its", {"5w1s": 99.5, "20w1s": 96.2}),
+    ("miniimagenet", "MAML++", "its", {"5w1s": 52.15, "5w5s": 68.32}),
+    ("miniimagenet", "ANIL", "its", {"5w1s": 46.7, "5w5s": 61.5}),
+    ("miniimagenet", "NIL after ANIL", "ANIL", {"5w1s": 48.0, "5w5s": 62.2}),
+    ("miniimagenet", "ANIL", "learn2learn", {"5w5s": 63.2}),
+    ("miniimagenet", "ANIL", "LibFewShot", {"5w1s": 48.44, "5w5s": 64.35}),
+    ("miniimagenet", "BOIL", "its", {"5w1s": 49.61, "5w5s": 66.45}),
+    ("miniimagenet", "BOIL", "LibFewShot", {"5w1s": 47.92, "5w5s": 64.39}),
+    ("miniimagenet", "MAML", "BOIL", {"5w1s": 47.44, "5w5s": 61.75}),
+    ("miniimagenet", "ANIL", "BOIL", {"5w1s": 47.82, "5w5s": 63.04}),
+    ("miniimagenet", "first-order CAVIA", "its", {"5w1s": 49.92, "5w5s": 63.59}),
+    ("miniimagenet", "Reptile, not transductive", "its", {"5w1s": 47.07, "5w5s": 62.74}),
+    ("miniimagenet", "Reptile, transductive", "its", {"5w1s": 49.97, "5w5s": 65.99}),
+    ("miniimagenet", "iMAML", "its", {"5w1s": 49.30}),
+    ("miniimagenet", "MT-net", "its", {"5w1s": 51.70}),
+    ("miniimagenet", "Meta-Curvature", "its", {"5w1s": 55.73, "5w5s": 70.30}),
+    ("pointnav", "ANIL", "ANIL", {"": -20.1}),
+    ("pointnav", "MAML", "ANIL", {"": -20.3}),
+]
+
+
+@pytest.mark.parametrize(("experiment", "method", "source", "values"), FAMILY)
+def test_the_familys_figures(experiment, method, source, values):
+    """Rejects a figure in another column or of another method."""
+    for setting, value in values.items():
+        [(_, mean, _)] = told(experiment, method, source, **SETTINGS.get(setting, {}))
+        assert mean == value
+
+
+@pytest.mark.parametrize(
+    ("filters", "one", "five"),
+    [(32, 47.24, 59.05), (128, 49.84, 64.63), (512, 51.82, 65.85)],
+)
+def test_cavias_filters(filters, one, five):
+    """Rejects a row of CAVIA's table exchanged for another."""
+    found = [f for f in FIGURES if f.method == "CAVIA" and f.variant["filters"] == filters]
+    assert [f.values[0][1] for f in found] == [one, five]
+
+
+def test_reptiles_demo_stands_beside_its_own_problem_only():
+    """Rejects errors on a grid and phases of the full circle beside MAML's curves."""
+    demo = Sine(preset="nichol2018-code")
+    found = [(f.method, f.values[0][1], is_method(f, demo)) for f in matching(demo, "test")]
+    assert found == [("Reptile, serial", 0.048, True), ("MAML", 0.058, False)]
+    assert matching(demo.with_changes({"phases": "half"}), "test") == []
+
+
+def test_the_familys_methods_have_their_names():
+    """Rejects a figure of an algorithm that is here beside which ours never stands."""
+    kinds = {"sine": Sine, "omniglot": Omniglot, "miniimagenet": MiniImageNet}
+    found = {f.algorithm for f in FIGURES if f.experiment in kinds}
+    assert {f.algorithm for f in FIGURES} - {None} <= {x.published_as for x in ROWS}
+    assert {"meta-sgd", "maml++", "anil", "boil", "cavia", "fomaml"} <= found
+    assert {"reptile", "imaml", "meta-curvature"} <= found
+    without = {f.method for f in FIGURES if f.algorithm is None}
+    assert without == {
+        "MAML with 2 to 5 more biases",
+        "NIL after ANIL",
+        "Reptile, not transductive",
+        "iMAML, Hessian-free",
+        "MT-net",
+        "context vector",  # in 2D navigation
+    }
 
 
 # ----- Whose images -----

@@ -16,9 +16,13 @@ from tinymaml.algorithms.baselines import ORACLE, PRETRAINED, RANDOM
 from tinymaml.algorithms.boil import BOIL
 from tinymaml.algorithms.cavia import CAVIA
 from tinymaml.algorithms.context import CONTEXT
+from tinymaml.algorithms.curvature import CURVATURE
+from tinymaml.algorithms.imaml import IMAML
 from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.algorithms.mamls import E_MAML, FIRST_ORDER, LOW_MEMORY, MAML
 from tinymaml.algorithms.metasgd import META_SGD
+from tinymaml.algorithms.reptile import REPTILE
+from tinymaml.algorithms.tnet import TNET
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.options import options_of
 
@@ -26,8 +30,11 @@ from tinymaml.options import options_of
 ROWS = (
     *(MAML, FIRST_ORDER, LOW_MEMORY, E_MAML),
     *(META_SGD, MAMLPP),
+    *(TNET, CURVATURE),
+    IMAML,
     *(ANIL, BOIL),
     *(CONTEXT, CAVIA),
+    REPTILE,
     *(PRETRAINED, ORACLE, RANDOM),
     *(AVERAGED, AVERAGED_L2, AVERAGED_MEAN),
 )

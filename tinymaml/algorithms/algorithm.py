@@ -1,7 +1,20 @@
 """An algorithm is one record, which the rest of the package reads.
 
 Everything that is meta-learned lies in one vector w (M,). For most algorithms w is theta
-(P,); others append more to it, such as step sizes. Adam, checkpoints and workers see w.
+(P,), the arrays of the model; others append more to it, such as step sizes. Adam,
+checkpoints and workers see w.
+
+A record needs a name, a label and a gradient. What else it gives depends on what is new:
+
+    new                                fields                       an example
+    another gradient                   gradient, adapt, objective   README.md
+    inner steps change other arrays    moved                        anil.py
+    another net                        build, and moved             tnet.py
+    more is learned than theta         shapes, init, and those of   curvature.py
+                                       another gradient
+
+`learned.LEARNED` is MAML with the options --rates and --order. Replace its fields to have
+these options too.
 """
 
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -43,6 +56,21 @@ class Tasks(NamedTuple):
     gradients: Callable[[Array, range], tuple[float, Array]]
 
 
+class Implicit(NamedTuple):
+    """What `check` needs of an algorithm that differentiates a minimum, not its steps.
+
+    inner(w (T, P), task, problem) -> a task. Its support loss is S(phi) + R(phi, w), of which
+        `adapt` takes gradient steps. The objective is its query loss at the minimum over the
+        parameters that inner steps move; the others have w's values
+    gradient(phi (T, P), w, task, problem, steps=0) -> what `Algorithm.gradient` returns, as
+        if phi were that minimum, with so many steps of a linear solver; 0: as in training.
+        `residual` is its first figure
+    """
+
+    inner: Callable[[Array, Task, Problem], Task]
+    gradient: Callable[..., tuple[Array, ...]]
+
+
 def _path(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     return maml.path(w, task, problem.alpha, steps)
 
@@ -54,7 +82,9 @@ class Algorithm(NamedTuple):
     label: the name in tables and pictures; an option's value replaces {option}
     gradient(w (T, M), task, problem) -> the summed loss, and its gradient by w (T, M). It
         reads problem.alpha, problem.options and, with `phase`, problem.arrays and .phase.
-        After these it returns `figures`: a number (T,) each, of which the means are logged
+        After these it returns `figures`: a number (T,) each, of which the means are logged.
+        Its NumPy calls are recorded once and replayed: it uses autograd's NumPy, keeps the
+        precision of w, does not decide by values, and draws nothing at random
     method: the name in published figures; `name` when it is empty
     learns, adapts, cost: the meta-learned parameters, those that gradient steps change at
         test time, and the time of an iteration relative to MAML with one step
@@ -63,27 +93,35 @@ class Algorithm(NamedTuple):
         Validation, test and pictures adapt with it alone. It uses autograd's NumPy
     objective(w (T, M), task, problem) -> the loss that `gradient` differentiates, for
         `tinymaml check`; None when `gradient` is the gradient of no function
+    implicit: in place of an objective, an inner problem and the gradient at its minimum
     twin: another exact way to compute `gradient`, for `check` to compare
     first_order: `gradient` without Hessian products, for `check` to compare
 
     options: a frozen dataclass of `tinymaml.options.option` fields with defaults
-    defaults(given) -> other defaults of the experiment's options; given: the user's choices
+    defaults(given) -> other defaults of options; given: the user's choices, by name. An
+        option that it does not name has the experiment's default
     ignores: options of the experiment that have no effect here and are refused
     inner_loop: whether training takes inner steps. Without them, validation tasks choose
         the step size of adaptation (option `tune`)
     second_order: whether `gradient` uses the Hessians of inner steps
     settings: "few-shot", "rl" or both. In "rl" w is theta, and `gradient` must call the
         makers of the task in the order of the steps
+    not_in_rl: why it does not work in "rl", for the error message
     needs: requirements on the experiment: "regression", "task parameters"
     refuses(options) -> why the options do not fit the algorithm, "" when they fit
     sees_task: whether the parameters of the task are inputs of the net, as for the oracle
 
     inputs(options) -> the number of free inputs z that the net has besides an example
-    build(model, options) -> the model that is trained in place of the experiment's
-    moved(model, options) -> the names of the arrays that inner steps change
-    shapes(problem) -> the names and shapes of the arrays that lie in w end to end
+    build(model, options) -> the model that is trained in place of the experiment's, in
+        few-shot experiments
+    moved(model, options) -> the names of the arrays of that model which inner steps change.
+        problem.alpha is 0 for all others, and for those that stay in this experiment
+    shapes(problem) -> the names and shapes of the arrays that lie in w end to end. If theta
+        is a part of w, it comes first. `params.unpack` reads w by them
     init(rng, problem) -> the initial w (M,), float64
-    start(w (M,), problem) -> where adaptation starts (M',): w itself for most
+    start(w (M,), problem) -> the w (M',) that `adapt` takes at test time: w itself for most
+    rates(w (M,), problem) -> the learned step sizes (K, P) of each inner step, 0 for
+        parameters that stay; (1, P) where steps share them; None when none are learned
     phase(options, iteration) -> (key, arrays): each new key, in problem.phase, makes a new
         recording of `gradient`; the arrays, in problem.arrays, are its inputs and may
         change in every iteration. `check` takes those of iteration 0
@@ -106,6 +144,7 @@ class Algorithm(NamedTuple):
     figures: tuple[str, ...] = ()
     adapt: Adaptation = _path
     objective: Callable[[Array, Task, Problem], Array] | None = None
+    implicit: Implicit | None = None
     twin: Gradient | None = None
     first_order: Gradient | None = None
 
@@ -115,6 +154,7 @@ class Algorithm(NamedTuple):
     inner_loop: bool = True
     second_order: bool = True
     settings: tuple[str, ...] = (FEW_SHOT,)
+    not_in_rl: str = ""
     needs: tuple[str, ...] = ()
     refuses: Callable[[Any], str] = lambda options: ""
     sees_task: bool = False
@@ -125,6 +165,7 @@ class Algorithm(NamedTuple):
     shapes: Callable[[Problem], Shapes] = lambda problem: problem.model.shapes
     init: Callable[[Generator, Problem], Array] = lambda rng, p: p.model.init(rng)
     start: Callable[[Array, Problem], Array] = lambda w, problem: w
+    rates: Callable[[Array, Problem], Array | None] = lambda w, problem: None
     phase: Callable[[Any, int], tuple[Hashable, tuple[Array, ...]]] = (
         lambda options, iteration: (None, ())
     )

@@ -70,9 +70,23 @@ def masked(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
     return loss, mask * found
 
 
+def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+    """Return the same without Hessian products."""
+    mask = others(w, problem)
+    loss, found = learned.first_order(mask * w, task, problem)
+    return loss, mask * found
+
+
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_steps]; z is 0 in theta_0."""
     return learned.adapt(others(w, problem) * w, task, problem, steps)
+
+
+def refuses(options: Any) -> str:
+    """Return why the options do not fit, "" when they fit."""
+    if getattr(options, "adapt_norm", False):
+        return "with --algorithm cavia inner steps change z alone: no --adapt-norm"
+    return learned.refuses(options)
 
 
 CAVIA = learned.LEARNED._replace(
@@ -80,7 +94,7 @@ CAVIA = learned.LEARNED._replace(
     label="CAVIA, z of {context}",
     gradient=gradient,
     twin=masked,
-    first_order=None,
+    first_order=first_order,
     learns="theta without z",
     adapts="z, from 0",
     cost="1; 0.7 on images",
@@ -88,7 +102,9 @@ CAVIA = learned.LEARNED._replace(
     adapt=adapt,
     objective=learned.exactly(loss_after(adapt)),
     options=Options,
-    defaults=learned.tested(1),
+    defaults=lambda given: learned.tested(1)(given) | {"alpha": 1.0},  # arguments.py:11-25
+    refuses=refuses,
+    not_in_rl="navigation's policy has no context parameters",
     start=lambda w, problem: others(w, problem) * w,
     inputs=lambda options: options.context if is_regression(options) else 0,
     build=build,

@@ -11,8 +11,8 @@ s_k = -g_k v_{k+1} are the slopes of `chain`; first-order algorithms keep them. 
 steps leave a parameter alone, its rate is not used. After more steps than in training, the
 last step's rates continue. Nothing keeps rates from becoming negative.
 
-Sources: Meta-SGD (Li et al. 2017) learns a rate per parameter, MAML++ (Antoniou et al. 2019)
-one per array and step: inner_loop_optimizers.py:88-91 of its official code.
+Sources: Meta-SGD (Li et al. 2017) learns a rate per parameter. MAML++ (Antoniou et al.
+2019) learns one per array and step: inner_loop_optimizers.py:88-91 of its official code.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from numpy.random import Generator
 
 from tinymaml import chain, maml, params
 from tinymaml.algorithms import features
-from tinymaml.algorithms.algorithm import RL, Algorithm, loss_after
+from tinymaml.algorithms.algorithm import RL, Algorithm, Tasks, loss_after
 from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
@@ -109,7 +109,7 @@ def step_sizes(w: Array, problem: Problem, steps: int) -> tuple[Array, list[Arra
     model, options = problem.model.shapes, problem.options
     size = params.count(model)
     theta, rates = w[..., :size], w[..., size:]
-    if options.rates == FIXED:
+    if not rates.shape[-1]:  # fixed, or without a step in training
         return theta, [*maml._step_sizes(problem.alpha, theta, steps)]
     mask = moved(problem).astype(w.dtype)
     if options.rates == PARAMETER:
@@ -129,6 +129,33 @@ def by_rates(v: Array, slopes: list[Array], problem: Problem) -> Array:
         sums = [params.totals(mask * s, problem.model.shapes) for s in slopes]
         return anp.concatenate([v, *sums], axis=-1)
     return v
+
+
+def learned_rates(w: Array, problem: Problem) -> Array | None:
+    """Return the step sizes (K, P) in w (M,), (1, P) where steps share them, or None."""
+    kind, steps = problem.options.rates, problem.options.inner_steps
+    if kind == FIXED or not steps:
+        return None
+    _, alphas = step_sizes(w, problem, 1 if kind == PARAMETER else steps)
+    return np.stack(alphas)
+
+
+def described(rates: Array) -> str:
+    """Return the median and range of step sizes (steps, P), and how many are negative.
+
+    Step sizes of exactly 0 belong to parameters that inner steps leave alone.
+    """
+    used = rates[rates != 0]
+    if not used.size:
+        return "no step sizes"
+    numbers = f"median {np.median(used):.3g}, from {used.min():.3g} to {used.max():.3g}"
+    return f"{numbers}; {np.sum(used < 0)} of {used.size} negative"
+
+
+def remarks(w: Array, problem: Problem, tasks: Tasks) -> list[str]:
+    """Return the line on learned step sizes, if there are any."""
+    rates = learned_rates(w, problem)
+    return [] if rates is None else [f"learned step sizes: {described(rates)}"]
 
 
 # ----- The algorithm -----
@@ -202,6 +229,14 @@ def tested(inner_steps: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     return defaults
 
 
+def usual(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of an algorithm that takes those of the experiment.
+
+    With learned rates it trains and is tested with one step, as Meta-SGD does.
+    """
+    return tested(1)(given) if given.get("rates", FIXED) != FIXED else {}
+
+
 def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
     if options.setting == RL and options.order != "exact":
@@ -221,7 +256,11 @@ LEARNED = Algorithm(
     objective=objective,
     first_order=first_order,
     options=Options,
+    defaults=usual,
     refuses=refuses,
+    not_in_rl="TRPO's metric is of the policy's parameters, and it learns others too",
     shapes=shapes,
     init=init,
+    rates=learned_rates,
+    remarks=remarks,
 )

@@ -12,6 +12,7 @@ from autograd import grad, make_hvp
 
 from tinymaml import maml, params
 from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.check import implicit
 from tinymaml.check.differences import (
     NUMERIC,
     difference,
@@ -137,14 +138,19 @@ def verify(
 
     smooth: the problem with a smooth activation, for the Taylor remainders. With relu the
         inner gradient jumps at a kink, and so does the objective
-    Raises UsageError when the algorithm has no objective.
+    Raises UsageError when the algorithm has neither an objective nor `implicit`.
     """
-    if method.objective is None:
+    if method.objective is None and method.implicit is None:
         raise UsageError(f"{method.name} has no objective, so there is nothing to check")
     case = case_of(method, rough, tasks)
     if wrong := np.count_nonzero(~np.isfinite(case.gradient)):
         return Report(title, [Row("entries that are not finite", wrong, 0, 0)], [])
-    rows = [*_gradient_rows(case), *_remainder_rows(case_of(method, smooth, tasks))]
+    curved = case_of(method, smooth, tasks)
+    if method.objective is None:
+        args = method, smooth, curved.w, curved.task
+        rows = [Row(*figure) for figure in implicit.figures(*args)]
+    else:
+        rows = [*_gradient_rows(case), *_remainder_rows(curved)]
     if method.inner_loop:
         rows += _hvp_rows(case)
     steps = f", K = {rough.options.inner_steps}" if method.inner_loop else ""

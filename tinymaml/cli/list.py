@@ -12,6 +12,7 @@ from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
 from tinymaml.options import Option, flag, flags, options_of, shown
 from tinymaml.published import presets
+from tinymaml.published.work import Published, Work
 
 
 KINDS = {name: module.CONFIG for name, module in MODULES.items()}
@@ -29,13 +30,13 @@ def list_command(name: str | None, published: bool, as_json: bool) -> None:
     tinymaml list sine
     tinymaml list averaged
     tinymaml list --presets
+    tinymaml list sine --presets
     """
     if published:
-        chosen = [n for n in presets.PUBLISHED if name in (None, n)]
+        chosen = [n for n in KINDS if presets.of(n) and name in (None, n)]
         if not chosen:
-            raise UsageError(
-                f"no presets of {name}; there are {', '.join(presets.PUBLISHED)}"
-            )
+            having = ", ".join(n for n in KINDS if presets.of(n))
+            raise UsageError(f"no presets of {name}; there are {having}")
         if as_json:
             click.echo(json.dumps({n: _as_json(n) for n in chosen}, indent=2))
         else:
@@ -68,27 +69,52 @@ def _described(option: Option) -> str:
 
 
 def side_by_side(kind: type[Config]) -> str:
-    """Return an experiment's published settings: paper, code and our default, sources.
+    """Return an experiment's published settings, work by work (see `_work`)."""
+    found = presets.of(kind.name).items()
+    return "\n\n".join(_work(kind, presets.WORKS[n], published) for n, published in found)
+
+
+def _work(kind: type[Config], work: Work, published: Published) -> str:
+    """Return the settings of a work: paper, code and our default, with their sources.
 
     A row in which paper and code disagree is marked with !.
     """
-    settings, parts, notes = presets.PUBLISHED[kind.name]
-    lines = [f"{kind.name}   (! where paper and code disagree)"]
-    lines += [f"  published: {flags(setting)}" for setting in settings]
-    for part in parts:
+    lines = [
+        f"{kind.name} --preset {work.name}-paper or {work.name}-code"
+        "   (! where paper and code disagree)",
+        f"  {work.title}; its code: {work.code}",
+        *(f"  published: {flags(setting)}" for setting in published.settings),
+    ]
+    ours = _defaults(kind, published)
+    for part in published.parts:
         head = flags(part.when) or "all of these"
         lines.append(f"  {head:<18} {'paper':<16} {'code':<16} our default")
         for row in part.rows:
             mark = "!" if row.paper != row.code else " "
-            ours = options_of(kind)[row.option].default
-            cells = (f"{shown(x):<16}" for x in (row.paper, row.code, ours))
+            cells = (f"{shown(x):<16}" for x in (row.paper, row.code, ours[row.option]))
             lines.append(f"{mark}   {flag(row.option):<16} {' '.join(cells).rstrip()}")
             lines.append(f"{'':<6}paper: {row.paper_source} | code: {row.code_source}")
-    lines += [f"!   {note}" for note in notes]
+    lines += [f"!   {note}" for note in published.notes]
+    lines += [f"    without effect in the code: {what}" for what in published.dead]
+    lines += [f"    no option here: {what}" for what in published.missing]
     return "\n".join(lines)
 
 
+def _defaults(kind: type[Config], published: Published) -> dict[str, Any]:
+    """Return our defaults with the first algorithm of the published settings."""
+    record = ALGORITHMS[published.settings[0]["algorithm"]]
+    usual = {n: option.default for n, option in kind.options_for(record).items()}
+    return usual | record.defaults({})
+
+
 def _as_json(name: str) -> dict[str, Any]:
-    settings, parts, notes = presets.PUBLISHED[name]
-    rows = [{"when": x.when, "rows": [row._asdict() for row in x.rows]} for x in parts]
-    return {"settings": settings, "parts": rows, "notes": notes}
+    """Return the settings of each work of an experiment, by the work's name."""
+    found = {}
+    for work, published in presets.of(name).items():
+        parts = [
+            {"when": part.when, "rows": [row._asdict() for row in part.rows]}
+            for part in published.parts
+        ]
+        title, code = presets.WORKS[work].title, presets.WORKS[work].code
+        found[work] = {"title": title, "code": code, **published._asdict(), "parts": parts}
+    return found

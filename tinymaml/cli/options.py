@@ -16,6 +16,7 @@ from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, algorithm_of
 from tinymaml.harness import runs
 from tinymaml.options import Option, Values, check, flag, options_of, shown
+from tinymaml.published import presets
 
 
 LARGEST_FILE = 2**20  # bytes of a configuration file
@@ -102,7 +103,7 @@ def argument(args: list[str], flag: str) -> str | None:
 
 
 def _algorithm(kind: type[Config], args: list[str]) -> str:
-    """Return the algorithm that the arguments, a file or a run to resume name."""
+    """Return the algorithm that the arguments, a file, a run or a preset name."""
     file = argument(args, "--config")
     found = read_file(file) if file is not None and Path(file).is_file() else {}
     name = argument(args, "--algorithm") or found.get("algorithm")
@@ -110,6 +111,9 @@ def _algorithm(kind: type[Config], args: list[str]) -> str:
     if name is None and isinstance(run, str):
         with suppress(WorldError):  # the command itself reports it
             name = runs.read_config(runs.members(Path(run))[0]).algorithm
+    if name is None:
+        preset = argument(args, "--preset") or found.get("preset")
+        name = presets.algorithm(kind.name, preset)
     return name if isinstance(name, str) else kind.algorithm
 
 

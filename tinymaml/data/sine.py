@@ -1,7 +1,8 @@
 """Sine regression: y = A sin(x - phase), one amplitude and phase per task.
 
 Source: section 5.1 of the paper; data_generator.py:29-31 and :173 of the official code,
-whose sign of the phase is used.
+whose sign of the phase is used. Phases of the full circle and points of a grid are from
+the sine demo of Reptile (Nichol, Achiam, Schulman 2018).
 """
 
 from typing import NamedTuple
@@ -14,12 +15,13 @@ from tinymaml.maml import Array
 
 
 AMPLITUDES = (0.1, 5.0)
-PHASES = (0.0, np.pi)
+PHASES = {"half": (0.0, np.pi), "full": (0.0, 2 * np.pi)}
 INPUTS = (-5.0, 5.0)
+GRID = np.linspace(*INPUTS, 50)  # the points of Reptile's demo
 
 
 class Curve(NamedTuple):
-    """One task, or arrays of n (n, 1, 1): amplitudes in [0.1, 5], phases in [0, pi]."""
+    """One task, or arrays of n (n, 1, 1): amplitudes in [0.1, 5], phases in radians."""
 
     amplitude: float | Array
     phase: float | Array
@@ -29,30 +31,62 @@ class Curve(NamedTuple):
         return self.amplitude * np.sin(x - self.phase)
 
 
-def draw_curves(streams: Streams, tasks: range) -> Curve:
-    """Draw n consecutive tasks uniformly, from stream 0: arrays (n, 1, 1)."""
+def draw_curves(streams: Streams, tasks: range, phases: str = "half") -> Curve:
+    """Draw n consecutive tasks uniformly, from stream 0: arrays (n, 1, 1).
+
+    phases: a key of PHASES, [0, pi] or [0, 2 pi]
+    """
     amplitude, phase = _rows(streams(0), tasks, 2).T[..., None, None]
-    return Curve(_between(AMPLITUDES, amplitude), _between(PHASES, phase))
+    return Curve(_between(AMPLITUDES, amplitude), _between(PHASES[phases], phase))
 
 
 def sample(
-    streams: Streams, tasks: range, shots: int, queries: int, dtype: str = "float32"
+    streams: Streams,
+    tasks: range,
+    shots: int,
+    queries: int,
+    dtype: str = "float32",
+    phases: str = "half",
 ) -> Episode:
     """Draw n consecutive tasks, and their points from stream 1.
 
+    phases: as in `draw_curves`
     Returns x and y (n, shots, 1) and (n, queries, 1), x in [-5, 5]. A task does not depend
     on the tasks drawn with it, and its curve does not depend on the number of points.
     """
     x = _between(INPUTS, _rows(streams(1), tasks, shots + queries)[..., None])
-    y = draw_curves(streams, tasks)(x)
-    parts = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
+    return _episode(draw_curves(streams, tasks, phases), x[:, :shots], x[:, shots:], dtype)
+
+
+def sample_grid(
+    streams: Streams,
+    tasks: range,
+    shots: int,
+    dtype: str = "float32",
+    phases: str = "half",
+) -> Episode:
+    """Draw n consecutive tasks; their points are those of GRID, 50 on [-5, 5].
+
+    Returns what `sample` does: `shots` (at most 50) different support points in random
+    order, and all points of the grid as query points. Fewer shots are the first of more.
+    """
+    order = np.argsort(_rows(streams(1), tasks, len(GRID)), axis=-1)
+    x = GRID[order[:, :shots], None]
+    query = np.broadcast_to(GRID[:, None], (len(tasks), len(GRID), 1))
+    return _episode(draw_curves(streams, tasks, phases), x, query, dtype)
+
+
+def _episode(curves: Curve, support: Array, query: Array, dtype: str) -> Episode:
+    parts = support, curves(support), query, curves(query)
     # Copies: products with slices of an array are slower.
     return Episode(*(part.astype(dtype) for part in parts))
 
 
-def show_task(episode: Episode, streams: Streams, tasks: range) -> Episode:
+def show_task(
+    episode: Episode, streams: Streams, tasks: range, phases: str = "half"
+) -> Episode:
     """Return the episodes of `sample` with the x of `with_parameters`, (n, points, 3)."""
-    curves = draw_curves(streams, tasks)
+    curves = draw_curves(streams, tasks, phases)
     support, query = (with_parameters(curves, x) for x in episode[::2])
     return episode._replace(x_support=support, x_query=query)
 

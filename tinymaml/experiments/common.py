@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from tinymaml import algorithms
-from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
+from tinymaml.algorithms.algorithm import FEW_SHOT, RL, Algorithm
 from tinymaml.errors import UsageError
 from tinymaml.losses import Score
 from tinymaml.options import (
@@ -41,6 +41,13 @@ from tinymaml.published import presets
 LONG = {"least": 0, "most": 10**8}
 EVERY = {"least": 1, "most": 10**8}
 
+# When an option has an effect after all, for the message that refuses it.
+UNLESS = {
+    "alpha": " unless --no-tune",
+    "beta_end": " without --schedule linear or cosine",
+    "epoch": " without --schedule cosine",
+}
+
 # The decorator of a class of options: `Config` makes its instances.
 configuration = dataclass(frozen=True, init=False)
 
@@ -69,7 +76,8 @@ class Config:
 
     preset: str = option(
         "none",
-        "start from published settings; options you give override them",
+        "start from published settings (`tinymaml list --presets`) and their algorithm;"
+        " options you give override them",
         choices=("none", *presets.NAMES),
         role=TRAINING,
     )
@@ -192,14 +200,17 @@ class Config:
     def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
         """Set every option: as given, else as before, else the default."""
         kind = type(self)
-        name = given.get("algorithm", before.get("algorithm", kind.algorithm))
+        name = given.get("algorithm", before.get("algorithm"))
+        if name is None and "preset" in given:
+            name = presets.algorithm(kind.name, given["preset"])
+        name = kind.algorithm if name is None else name
         record = algorithm_of(kind, name)
         options = self.options_for(record)
         for key in given:
             if key not in options:
                 raise UsageError(self.unknown(record, key, options))
         usual = {key: one.default for key, one in options.items()}
-        values = usual | check(options, before)
+        values = usual | check(options, before) | {"algorithm": name}
         given = check(options, given)
         if name != before.get("algorithm"):
             chosen = {k: x for k, x in values.items() if x != usual[k]} | given
@@ -216,8 +227,7 @@ class Config:
         for key in given:
             if not _uses(record, key, values):
                 effect = f"has no effect with --algorithm {name}"
-                effect += " unless --no-tune" if key == "alpha" else ""
-                raise UsageError(f"{flag(key)} {effect}")
+                raise UsageError(f"{flag(key)} {effect}{UNLESS.get(key, '')}")
         self.__setstate__(values)
         if reason := record.refuses(self):
             raise UsageError(reason)
@@ -294,8 +304,9 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
     record = algorithms.find(check(options_of(kind), {"algorithm": name})["algorithm"])
     if not algorithms.fits(record, kind.setting, kind.offers):
         having = ", ".join(algorithms.available(kind.setting, kind.offers))
-        message = f"--algorithm {name} does not work on {kind.name}; choose from {having}"
-        raise UsageError(message)
+        reason = f": {record.not_in_rl}" if kind.setting == RL and record.not_in_rl else ""
+        message = f"--algorithm {name} does not work on {kind.name}{reason}"
+        raise UsageError(f"{message}; choose from {having}")
     for own in options_of(record.options):
         if hasattr(kind, own):  # a user's option would hide the experiment's
             raise UsageError(f"--algorithm {name}: {kind.name} has its own {flag(own)}")

@@ -63,6 +63,7 @@ class Images(Config):
         "conv",
         "conv: strided convolutions; pooled: max-pooling; dense: layers of 256-128-64-64",
         "section 5.2 of the paper: conv and dense on Omniglot, pooled on mini-ImageNet",
+        role=NET,
         choices=("conv", "pooled", "dense"),
     )
     filters: int = option(
@@ -126,7 +127,8 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
-    apply, fixed = model.apply, () if config.adapt_norm else model.norm
+    adapts_norm = config.adapt_norm or not config.uses("adapt_norm")
+    apply, fixed = model.apply, () if adapts_norm else model.norm
     inner, outer = (
         partial(losses.cross_entropy, divisor=None if scale == "mean" else config.shots)
         for scale in (config.inner_loss, config.outer_loss)

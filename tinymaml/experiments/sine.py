@@ -4,10 +4,15 @@ from typing import ClassVar
 
 from tinymaml import losses, models
 from tinymaml.data import sine
+from tinymaml.errors import UsageError
 from tinymaml.experiments.common import Config, configuration
 from tinymaml.fewshot import Episode, Problem, Streams, as_task
 from tinymaml.losses import Score
-from tinymaml.options import COUNT, MOST, NET, TASK, WIDTHS, option, redefault
+from tinymaml.options import COUNT, DATA, MOST, NET, TASK, WIDTHS, option, redefault
+
+
+# Draws of initial weights by name; None draws the biases too.
+WEIGHTS = {"normal": models.truncated_normal, "uniform": None}
 
 
 @configuration
@@ -37,8 +42,29 @@ class Sine(Config):
     queries: int = option(
         0, "query points of a task; 0: as many as shots", "main.py", least=0, most=MOST
     )
+    grid: bool = option(
+        False,
+        "draw support points from 50 equally spaced points, which are all query points",
+        "the sine demo of Reptile (Nichol et al. 2018)",
+        role=DATA,
+    )
+    phases: str = option(
+        "half",
+        "range of the phases: half, [0, pi], or full, [0, 2 pi]",
+        "section 5.1; full: the sine demo of Reptile",
+        role=DATA,
+        choices=tuple(sine.PHASES),
+    )
     hidden: tuple[int, ...] = option(
         (40, 40), "widths of the hidden layers", "section 5.1", role=NET, **WIDTHS
+    )
+    weights: str = option(
+        "normal",
+        "initial weights: normal, N(0, 0.01^2) truncated, with zero biases; or uniform,"
+        " weights and biases on +-1 / sqrt(inputs of the layer)",
+        "maml.py:168-177; uniform: PyTorch's default",
+        role=NET,
+        choices=tuple(WEIGHTS),
     )
     chunk: int = redefault(25)
 
@@ -47,20 +73,32 @@ CONFIG = Sine
 
 
 def setup(config: Sine) -> Problem:
-    """Return the problem: an MLP with relu on curves drawn from the whole range."""
+    """Return the problem: an MLP on curves drawn from the whole range.
+
+    Raises UsageError when the grid has too few points, or --queries has no effect.
+    """
     method, queries = config.method, config.queries or config.shots
     free, seen = method.inputs(config), 3 if method.sees_task else 1
     widths = seen + free, *config.hidden, 1
-    model = models.mlp(widths, models.ACTIVATIONS[config.activation])
+    activation, draw = models.ACTIVATIONS[config.activation], WEIGHTS[config.weights]
+    model = models.mlp(widths, activation, draw=draw)
     if free:
         model = models.with_context(model, (free,))
     model = method.build(model, config)
+    how, points = (config.dtype, config.phases), len(sine.GRID)
+    if config.grid and config.shots > points:
+        raise UsageError(f"--shots {config.shots}: --grid has {points} points")
+    if config.grid and config.queries:
+        raise UsageError(f"--queries {config.queries}: --grid has {points} query points")
 
     def sample(split: str, streams: Streams, tasks: range) -> Episode:
-        return sine.sample(streams, tasks, config.shots, queries, config.dtype)
+        if config.grid:
+            return sine.sample_grid(streams, tasks, config.shots, *how)
+        return sine.sample(streams, tasks, config.shots, queries, *how)
 
     def with_parameters(split: str, streams: Streams, tasks: range) -> Episode:
-        return sine.show_task(sample(split, streams, tasks), streams, tasks)
+        episode = sample(split, streams, tasks)
+        return sine.show_task(episode, streams, tasks, config.phases)
 
     apply = model.apply
     return Problem(

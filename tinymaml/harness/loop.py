@@ -50,8 +50,11 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                 check_dtype(state.theta, theta=after.theta, m=m, v=v)
                 numbers = found["loss"], after.theta, m, v
                 if not all(np.isfinite(x).all() for x in numbers):
+                    sizes = f"alpha={config.alpha}"
+                    if config.method.rates(state.theta, problem(config)) is not None:
+                        sizes += " at first, step sizes are learned"
                     raise WorldError(
-                        f"diverged at iteration {after.iteration} (alpha={config.alpha},"
+                        f"diverged at iteration {after.iteration} ({sizes},"
                         f" beta={config.beta}): the loss or the update is not finite;"
                         f" the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
                     )

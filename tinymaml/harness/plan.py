@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config, check_resumable
 from tinymaml.harness import checkpoints, runs
+from tinymaml.harness.step import training
 
 
 MOST_PARAMETERS = 10**7  # far above any use on a CPU
@@ -62,5 +63,6 @@ def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
 
 def check_size(config: Config) -> None:
     """Raise UsageError when the options do not fit the data or ask for a huge model."""
+    training(config)
     if (count := checkpoints.size(config)) > MOST_PARAMETERS:
         raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")

@@ -57,7 +57,7 @@ def average_gradient(config: Config, state: State, engine: Executor) -> tuple:
 
 @np.errstate(over="ignore", invalid="ignore")  # the loop checks the result
 def chunk_gradient(config: Config, w: Array, iteration: int, tasks: range) -> tuple:
-    """Return loss, meta-gradient (M,) and figures, summed over a chunk of the meta-batch."""
+    """Return loss, meta-gradient (M,) and figures, summed over a chunk of tasks."""
     episodes = drawn(training(config), config.seed, "train", iteration, tasks)
     key, arrays = config.method.phase(config, iteration)
     side_by_side = np.broadcast_to(w, (len(tasks), *w.shape))
@@ -112,6 +112,7 @@ def fixed_tasks(config: Config, tasks: range) -> Episode:
     return drawn(training(config), config.seed, "train", 0, tasks)
 
 
+@lru_cache(maxsize=4)  # making the options takes longer than a small gradient
 def training(config: Config) -> Problem:
     """Return the problem with the algorithm's options of training tasks."""
     changes = config.method.task_options(config)

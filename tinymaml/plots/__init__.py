@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymaml.plots import curves, figures, fits, groups, sheets, walks
+from tinymaml.plots import curves, figures, fits, groups, rates, sheets, walks
 
 
 # The picture of single tasks, by the experiment's own choice. Walks have two.
@@ -23,6 +23,7 @@ def draw(
 
         curve.png               learning, of runs that were trained
         steps.png               the score of held-out tasks after each gradient step
+        rates.png               learned step sizes
         fit.png                 sine: held-out tasks before and after steps
         sheet.png               images: the same
         walks.png, walks.gif    2D navigation: the same
@@ -47,6 +48,8 @@ def draw(
     if lacking:
         return files
     files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
+    if sizes := rates.picture(found, judged):
+        files.append(figures.save(sizes, into / "rates.png"))
     if found[0].config.picture == "walks":
         return files + walks.pictures(found, judged, task, into)
     drawing, name = OF_TASKS[found[0].config.picture]

@@ -71,7 +71,8 @@ def _tasks(config: Config, task: int) -> tuple[Episode, Curve]:
     """Return the tasks of a row, the second with its support points in the right half."""
     tasks = range(task, task + len(TASKS))
     episodes = held_out(config, "test", tasks)
-    curves = sine.draw_curves(partial(stream, TASK_SEED, "test", 0), tasks)
+    streams = partial(stream, TASK_SEED, "test", 0)
+    curves = sine.draw_curves(streams, tasks, config.phases)
     x, y = episodes.x_support[..., :1].copy(), episodes.y_support.copy()
     x[1] = (x[1] + INPUTS[1]) / 2
     y[1] = curves(x)[1]

@@ -1,187 +1,45 @@
-"""The published settings of Finn, Abbeel & Levine 2017: of the paper, and of its code.
+"""Presets: the published settings of each work, by the names WORK-paper and WORK-code."""
 
-Every row has an option's value in the paper and in the official code (cbfinn/maml and
-maml_rl), each with its source; line numbers are those of its files. Where a run needs an
-option on which the paper is silent, the row has the code's value and says so.
-"""
-
-from collections.abc import Mapping, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from tinymaml.errors import UsageError
 from tinymaml.options import flags
+from tinymaml.published.antoniou2019 import ANTONIOU2019
+from tinymaml.published.finn2017 import FINN2017
+from tinymaml.published.lee2018 import LEE2018
+from tinymaml.published.li2017 import LI2017
+from tinymaml.published.nichol2018 import NICHOL2018
+from tinymaml.published.oh2021 import OH2021
+from tinymaml.published.park2019 import PARK2019
+from tinymaml.published.raghu2020 import RAGHU2020
+from tinymaml.published.rajeswaran2019 import RAJESWARAN2019
+from tinymaml.published.work import Published, Work
+from tinymaml.published.zintgraf2019 import ZINTGRAF2019
 
 
-NAMES = ("finn2017-paper", "finn2017-code")
-
-
-class Row(NamedTuple):
-    """An option's value in the paper and in the code."""
-
-    option: str
-    paper: Any
-    paper_source: str
-    code: Any
-    code_source: str
-
-
-class Part(NamedTuple):
-    """The rows of the settings in which the options in `when` have these values."""
-
-    when: dict[str, Any]
-    rows: tuple[Row, ...]
-
-
-class Published(NamedTuple):
-    """An experiment's published settings, and the rows that they consist of.
-
-    notes: disagreements of paper and code on what is no option here
-    """
-
-    settings: tuple[dict[str, Any], ...]
-    parts: tuple[Part, ...]
-    notes: tuple[str, ...] = ()
-
-
-def _part(*rows: Row, **when: Any) -> Part:
-    return Part(when, rows)
-
-
-def _settings(**choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:
-    """Return every combination of the options' values."""
-    found = product(*choices.values())
-    return tuple(dict(zip(choices, values, strict=True)) for values in found)
-
-
-SILENT = "not in the paper; as the code"
-EVAL = "main.py, main(): test_num_updates = 10 at test"
-AS_SHOTS = "main.py, main(): as many as shots"
-MEANS = "section 5.2: the cross-entropy, read as a mean, as by ports; equation 3 is a sum"
-EARLY_STOPPING = "not in the paper; issue 8 of the code mentions early stopping"
-OF_SUPERVISED = (
-    Row("beta", 1e-3, SILENT, 1e-3, "main.py, flag meta_lr"),
-    Row("test_tasks", 600, SILENT, 600, "main.py, NUM_TEST_POINTS"),
-    Row("validate_every", 0, EARLY_STOPPING, 0, "not in the code"),
+ROWS = (
+    *(FINN2017, LI2017, ANTONIOU2019, RAGHU2020, OH2021),
+    *(ZINTGRAF2019, NICHOL2018, RAJESWARAN2019, LEE2018, PARK2019),
 )
-NOT_ADAPTED = "utils.py:41: offsets are not in `weights`, and there is no scale"
-OF_CLASSIFICATION = (
-    Row("activation", "relu", "section 5.2", "relu", "maml.py, tf.nn.relu"),
-    Row("norm_eps", 1e-3, SILENT, 1e-3, "utils.py:41, tf.contrib's default (from memory)"),
-    Row("adapt_norm", False, SILENT, False, NOT_ADAPTED),
-    Row("inner_loss", "mean", MEANS, "sum_over_shots", "utils.py:56-58, tf.gradients sums"),
-    Row("outer_loss", "mean", MEANS, "sum_over_shots", "utils.py:56-58, tf.gradients sums"),
-    *OF_SUPERVISED,
-)
+WORKS: dict[str, Work] = {work.name: work for work in ROWS}
+COLUMNS = "paper", "code"
+NAMES = tuple(f"{name}-{column}" for name in WORKS for column in COLUMNS)
 
-TRAINED_WITH_10 = "section 5.1: the one theta is tested with 5, 10, 20 (evaluate --shots)"
-SINE = _part(
-    Row("iterations", 70000, SILENT, 70000, "main.py:4"),
-    Row("tasks", 25, SILENT, 25, "main.py, flag meta_batch_size"),
-    Row("shots", 10, TRAINED_WITH_10, 10, "main.py:4"),
-    Row("queries", 0, SILENT, 0, AS_SHOTS),
-    Row("alpha", 0.01, "section 5.1", 1e-3, "main.py:52, a flag's default"),
-    Row("tune", True, "section 5.1", False, "main.py:52, the same for all"),
-    Row("inner_steps", 1, "section 5.1", 1, "main.py, flag num_updates"),
-    Row("test_steps", 10, "section 5.1, figure 3", 10, EVAL),
-    Row("hidden", (40, 40), "section 5.1", (40, 40), "maml.py, dim_hidden"),
-    Row("activation", "relu", "section 5.1", "relu", "maml.py, tf.nn.relu"),
-    Row("clip", 0.0, "not in the paper", 0.0, "maml.py:147-148: not on sine"),
-    *OF_SUPERVISED,
-)
 
-SPLIT_PAPER = "section 5.2: 1200 characters to train on, the others to test"
-SPLIT_CODE = "data_generator.py:46-54: 1100/100/423, in the file system's order"
-OMNIGLOT = (
-    _part(
-        Row("iterations", 60000, "appendix A.1", 60000, "main.py:11, :14"),
-        Row("queries", 0, SILENT, 0, AS_SHOTS),
-        Row("test_queries", 0, SILENT, 0, AS_SHOTS),
-        Row("clip", 0.0, "not in the paper", 0.0, "maml.py:147-148: not here"),
-        Row("split", "finn-1200", SPLIT_PAPER, "finn", SPLIT_CODE),
-        Row("rotate", True, "section 5.2", True, "data_generator.py, rotations"),
-        *OF_CLASSIFICATION,
-    ),
-    _part(
-        Row("filters", 64, "section 5.2", 64, "main.py, flag num_filters"),
-        Row("head", "normal", SILENT, "normal", "maml.py, tf.random_normal"),
-        net="conv",
-    ),
-    _part(
-        Row("tasks", 32, "appendix A.1", 32, "main.py:11"),
-        Row("alpha", 0.4, "appendix A.1", 0.4, "main.py:11; 2.0 on the mean"),
-        Row("inner_steps", 1, "appendix A.1", 1, "main.py:11"),
-        Row("test_steps", 3, "appendix A.1", 10, EVAL),
-        ways=5,
-    ),
-    _part(
-        Row("tasks", 16, "appendix A.1", 16, "main.py:14"),
-        Row("alpha", 0.1, "appendix A.1", 0.1, "main.py:14; 2.0 on the mean"),
-        Row("inner_steps", 5, "appendix A.1", 5, "main.py:14"),
-        Row("test_steps", 5, "appendix A.1", 10, EVAL),
-        ways=20,
-    ),
-)
+def of(experiment: str) -> dict[str, Published]:
+    """Return what each work published of an experiment, by the work's name."""
+    found = WORKS.items()
+    return {n: x.experiments[experiment] for n, x in found if experiment in x.experiments}
 
-MINI = (
-    _part(
-        Row("iterations", 60000, "appendix A.1", 60000, "main.py:17, :20"),
-        Row("queries", 15, "appendix A.1", 15, "main.py:247"),
-        Row("test_queries", 0, "not in the paper", -1, "main.py:249: K, not 15"),
-        Row("alpha", 0.01, "appendix A.1", 0.01, "main.py:17; 0.05 on the mean"),
-        Row("inner_steps", 5, "appendix A.1", 5, "main.py:17, :20"),
-        Row("test_steps", 10, "appendix A.1", 10, EVAL),
-        Row("clip", 0.0, "not in the paper", 10.0, "maml.py:147-148, after scaling"),
-        Row("filters", 32, "section 5.2", 32, "main.py:17, :20"),
-        Row("head", "glorot", SILENT, "glorot", "maml.py, xavier_initializer"),
-        *OF_CLASSIFICATION,
-    ),
-    _part(Row("tasks", 4, "appendix A.1", 4, "main.py:17"), shots=1),
-    _part(Row("tasks", 2, "appendix A.1", 4, "main.py:20"), shots=5),
-)
-MINI_NOTE = "classes: 64/12/24 in section 5.2, 64/16/20 in the code's csv files and here"
 
-# Files of cbfinn/maml_rl.
-POINT, TRPO = "maml_trpo_point.py", "conjugate_gradient_optimizer.py"
-PAPER_REWARD = "negative_squared_distance", "section 5.3"
-CODE_REWARD = "negative_distance", "point_env_randgoal.py:39-42"
-BATCH = "test_maml_point.py, batch_size 4000"
-BEST = "appendix A.2: the best in training; its returns decide, here validation goals"
-POINTNAV = (
-    _part(
-        Row("iterations", 500, "appendix A.2: up to 500", 100, f"{POINT}, n_itr"),
-        Row("tasks", 20, "appendix A.2", 40, f"{POINT}:20"),
-        Row("trajectories", 20, "appendix A.2", 20, f"{POINT}:19"),
-        Row("horizon", 100, "appendix A.2", 100, f"{POINT}:21"),
-        Row("reward", *PAPER_REWARD, *CODE_REWARD),
-        Row("alpha", 0.1, "appendix A.2", 0.5, f"{POINT}:17"),
-        Row("tune", True, "section 5.3: by hand", True, "not in the code"),
-        Row("inner_steps", 1, "appendix A.2", 1, f"{POINT}:22"),
-        Row("surrogate", "naive", "equation 4", "naive", "maml_npo.py:98-102"),
-        Row("hidden", (100, 100), "section 5.3", (100, 100), f"{POINT}:37-38"),
-        Row("activation", "relu", "section 5.3", "relu", f"{POINT}:37-38"),
-        Row("discount", 0.99, SILENT, 0.99, f"{POINT}, discount"),
-        Row("outer", "trpo", "section 5.3", "trpo", f"{POINT}, MAMLTRPO"),
-        Row("max_kl", 0.01, SILENT, 0.01, f"{POINT}, step_size"),
-        Row("fisher_stride", 1, SILENT, 1, f"{TRPO}: subsample_factor 1"),
-        Row("clip", 0.0, "not in the paper", 0.0, "not in the code"),
-        Row("test_tasks", 40, SILENT, 40, "test_maml_point.py, goals"),
-        Row("test_steps", 4, "section 5.3", 4, "icml/*.pkl: five rows"),
-        Row("test_trajectories", 40, "section 5.3", 40, BATCH),
-    ),
-    _part(Row("validate_every", 10, BEST, 0, "not in the code"), algorithm="maml"),
-)
-
-WITH_BASELINES = _settings(algorithm=("maml", "pretrained", "oracle"))
-CONV = _settings(algorithm=("maml",), net=("conv",), ways=(5, 20), shots=(1, 5))
-DENSE = _settings(algorithm=("maml",), net=("dense",), ways=(5,), shots=(1, 5))
-POOLED = _settings(algorithm=("maml", "fomaml"), net=("pooled",), ways=(5,), shots=(1, 5))
-PUBLISHED = {
-    "sine": Published(WITH_BASELINES, (SINE,)),
-    "omniglot": Published(CONV + DENSE, OMNIGLOT),
-    "miniimagenet": Published(POOLED, MINI, (MINI_NOTE,)),
-    "pointnav": Published(WITH_BASELINES, POINTNAV),
-}
+def algorithm(experiment: str, preset: Any) -> str | None:
+    """Return the algorithm of a preset, None when its settings have several or none."""
+    if preset not in NAMES:
+        return None
+    published = of(experiment).get(_split(preset)[0])
+    found = {setting["algorithm"] for setting in published.settings} if published else ()
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +49,7 @@ def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
     Raises UsageError when that setting was not published.
     """
     found = column(experiment, preset, options)
-    settings = PUBLISHED[experiment].settings
+    settings = of(experiment)[_split(preset)[0]].settings
     if not any(setting.items() <= options.items() for setting in settings):
         having = "; ".join(map(flags, settings))
         raise UsageError(f"--preset {preset}: {experiment} was published with {having}")
@@ -201,19 +59,27 @@ def values(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
 def column(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a preset's options under `options`, a published setting or one near it.
 
-    Raises UsageError when nothing was published for the experiment.
+    Raises UsageError when the work published nothing of the experiment.
     """
-    if experiment not in PUBLISHED:
-        having = f"{experiment}; there are: {', '.join(PUBLISHED)}"
-        raise UsageError(f"--preset: no published settings for {having}")
-    return columns(experiment, options)[preset.rpartition("-")[2]]
+    name, wanted = _split(preset)
+    if experiment not in (having := WORKS[name].experiments):
+        others = f"{experiment}; there are: {', '.join(having)}"
+        raise UsageError(f"--preset: no published settings for {others}")
+    return columns(name, experiment, options)[wanted]
 
 
-def columns(experiment: str, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def columns(
+    work: str, experiment: str, options: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     """Return the options of "paper" and of "code" for a run with these `options`."""
-    parts = PUBLISHED[experiment].parts
+    parts = WORKS[work].experiments[experiment].parts
     rows = [r for part in parts if part.when.items() <= options.items() for r in part.rows]
     return {
-        column: {row.option: getattr(row, column) for row in rows}
-        for column in ("paper", "code")
+        column: {row.option: getattr(row, column) for row in rows} for column in COLUMNS
     }
+
+
+def _split(preset: str) -> tuple[str, str]:
+    """Return the work and the column that a preset's name consists of."""
+    work, _, wanted = preset.rpartition("-")
+    return work, wanted

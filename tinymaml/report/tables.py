@@ -119,10 +119,10 @@ def _compared(result: Result) -> tuple[Rows, list[str]]:
 
     Our score stands beside a figure of the same method after as many steps, or after the
     last where the figure does not give the steps. The line compares the run with the
-    paper's first figure from which it differs: of its own method, if there is one. Both
-    are empty where nothing was published.
+    first figure whose settings are known: of its own method, if there is one. Both are
+    empty where nothing was published.
     """
-    config, rows, differing = result.config, [], []
+    config, rows, known = result.config, [], []
     ours = _cells(config.score, result.scores)
     for figure in figures.matching(config, result.split):
         steps = [k for k, *_ in figure.values if k is not None]
@@ -136,11 +136,15 @@ def _compared(result: Result) -> tuple[Rows, list[str]]:
         source = figure.source + ("; settings of its own" if found is None else "")
         cells = map(", ".join, (map(str, steps), theirs, own))
         rows.append([figure.method, *cells, source])
-        if found and not differing:
-            parts = [_difference(name, **values) for name, values in found.items()]
-            differing = [f"differs from {figures.PAPER}: {', '.join(parts)}"]
+        if found is not None:
+            known.append((figures.work_of(figure).title, found))
     heads = ["published", "steps", "theirs", "ours", "source"]
-    return [heads, *rows] if rows else [], differing
+    lines = [
+        f"differs from {title}: {', '.join(_difference(k, **x) for k, x in found.items())}"
+        for title, found in known[:1]
+        if found
+    ]
+    return [heads, *rows] if rows else [], lines
 
 
 def _differences(figure: Figure, result: Result) -> dict[str, dict[str, Any]] | None:

@@ -1,0 +1,116 @@
+"""The record: step sizes of a part of the net, and what changes with the iteration."""
+
+import numpy as np
+import pytest
+
+from cases import ROUNDING, case, difference, problem_of, small
+from tinymaml import params
+from tinymaml.algorithms import learned
+from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.pointnav import PointNav
+from tinymaml.experiments.sine import Sine
+from trainings import SMALL, results_of
+
+
+KINDS = pytest.mark.parametrize("kind", [Sine, Glyphs], ids=["sine", "glyphs"])
+TINY = 1e-14
+
+
+def head_of(found):
+    """Where theta holds the head (P,)."""
+    return params.mask(found.problem.model.shapes, found.problem.model.head) > 0
+
+
+# ----- A step size of the head -----
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["maml", "anil", "boil", "meta-sgd"])
+def test_a_head_has_its_own_step_size(kind, name):
+    """Rejects a step size of the body for the head or the reverse, a factor in place of a
+    step size, and one that moves what stays."""
+    usual, other = (
+        case(small(kind, name, alpha=0.25, alpha_head=head)).problem.alpha
+        for head in (0.0, 1.5)
+    )
+    found = case(small(kind, name, alpha=0.25))
+    usual, head = np.broadcast_to(usual, other.shape), head_of(found)
+    np.testing.assert_array_equal(other, np.where(head, 6 * usual, usual))
+    assert other[head].any() == (name != "boil")
+    assert other[~head].any() == (name != "anil")
+
+
+def test_a_policy_s_head_includes_its_deviation():
+    """Rejects a log-std that keeps the step size of the body."""
+    config = PointNav(hidden=(3,), alpha=0.1, alpha_head=0.7)
+    alpha = problem_of(config).alpha
+    assert (alpha == np.float32(0.7)).sum() == (3 + 1) * 2 + 2
+    assert (alpha == np.float32(0.1)).sum() == (2 + 1) * 3
+
+
+@pytest.mark.parametrize("head", [0.0, 0.02])
+def test_a_head_with_the_step_size_of_the_body_changes_no_byte(head, tmp_path):
+    """Rejects 0 that freezes the head, and an array where one number is enough."""
+    config = SMALL.with_changes({"iterations": 5, "alpha": 0.02})
+    other = config.with_changes({"alpha_head": head})
+    assert np.ndim(problem_of(other).alpha) == 0
+    assert results_of(tmp_path / "a", config) == results_of(tmp_path / "b", other)
+    changed = config.with_changes({"alpha_head": 0.3})
+    assert results_of(tmp_path / "c", changed) != results_of(tmp_path / "a", config)
+
+
+@KINDS
+def test_a_tiny_step_size_of_the_head_is_boil(kind):
+    """Rejects a limit that is another algorithm: MAML whose head hardly moves."""
+    options = {"inner_steps": 3, "alpha": 0.3}
+    maml = case(small(kind, "maml", alpha_head=TINY, **options))
+    boil = case(small(kind, "boil", **options))
+    expected = boil.method.gradient(*boil.args)
+    loss, gradient = maml.method.gradient(*maml.args)
+    assert loss == pytest.approx(float(expected[0]), rel=ROUNDING)
+    assert difference(gradient, expected[1]) < ROUNDING
+
+
+@KINDS
+def test_a_tiny_step_size_of_the_body_is_anil(kind):
+    """Rejects a limit that is another algorithm: MAML whose body does not move, or hardly
+    does, on the whole chain."""
+    options = {"inner_steps": 3, "alpha_head": 0.3}
+    anil = case(small(kind, "anil", **options))
+    expected = anil.method.gradient(*anil.args)
+    for alpha in (0.0, TINY):
+        maml = case(small(kind, "maml", **options, alpha=alpha))
+        loss, gradient = maml.method.gradient(*maml.args)
+        assert loss == pytest.approx(float(expected[0]), rel=ROUNDING)
+        assert difference(gradient, expected[1]) < ROUNDING
+    # ANIL does not read the step size of the body.
+    same = case(small(kind, "anil", **options, alpha=0.1))
+    np.testing.assert_array_equal(same.gradient, expected[1])
+    assert learned.moved(same.problem).sum() == head_of(same).sum()
+
+
+# ----- What changes with the iteration -----
+
+
+def test_a_phase_is_that_of_the_iteration():
+    """Rejects the phase of iteration 0 for all, and arrays that are left out."""
+    record = Algorithm(
+        name="",
+        label="",
+        gradient=lambda w, task, problem: None,
+        phase=lambda options, i: (i >= 3, (np.array(i * options.alpha),)),
+    )
+    family = problem_of(SMALL)
+    assert (family.phase, family.arrays) == (None, ())
+    for i in (0, 3):
+        found = record.at_iteration(family, i)
+        assert found.phase == (i >= 3)
+        assert found.arrays == (i * SMALL.alpha,)
+        assert found._replace(phase=None, arrays=()) == family
+
+
+def test_without_a_phase_there_is_one_recording():
+    """Rejects a default that makes a recording for each iteration."""
+    method = SMALL.method
+    assert {method.phase(SMALL, i) for i in range(9)} == {(None, ())}

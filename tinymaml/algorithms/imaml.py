@@ -1,0 +1,116 @@
+"""iMAML: inner steps minimise a proximal problem; its minimum is differentiated implicitly.
+
+    phi* = argmin S(phi) + lambda/2 |phi - theta|^2,   phi := phi - alpha (g + lambda (phi - theta))
+
+Inner steps move the parameters m; the others, u, keep theta's values. With H = hess S(phi*)
+and q = grad Q(phi*), the derivative of grad_m S(phi) + lambda (phi_m - theta_m) = 0 gives
+
+    (H_mm + lambda) d phi_m = lambda d theta_m - H_mu d theta_u
+    (I + H_mm/lambda) x = q_m,   d Q / d theta_m = x,   d Q / d theta_u = q_u - H_um x/lambda
+
+Conjugate gradients solve for x. In all P rows their residual is r = q - (I + H/lambda) x, so
+d Q / d theta_u is r_u, without a further product. The last phi alone is needed, not the way
+to it, so memory is the same for any number of inner steps; neither alpha nor its learning
+would matter. The gradient is exact at the minimum, with the system solved; far from either
+it can be far off. Where p' (I + H/lambda) p <= 0, phi is no minimum, and the task's solver
+stops; at its first step x is 0. Each task's `residual` |r_m| / |q_m| is logged, and
+`indefinite`: 1 if its solver stopped so, else 0.
+
+Source: Rajeswaran, Finn, Kakade, Levine, "Meta-Learning with Implicit Gradients", NeurIPS
+2019, algorithms 1 and 2. The published code (aravindr93/imaml_dev) is another algorithm. It
+takes 16 steps on S alone, then one proximal step (omniglot_implicit_maml.py:107-112). It
+solves (2 + H/12) x = q: its damping of 1 becomes the regulariser, beside a fixed 10
+(learner_model.py:143-153). It tests with lambda 0 (measure_accuracy.py:75-79), where this
+file takes the same proximal steps as in training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+from autograd import grad
+
+from tinymaml import maml
+from tinymaml.algorithms import conjugate, learned
+from tinymaml.algorithms.algorithm import Algorithm, Implicit
+from tinymaml.fewshot import Problem
+from tinymaml.maml import Array, Task
+from tinymaml.options import option
+
+
+README = "examples/README of the official code, as its 16 inner steps of 0.1"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The inner problem, and how exactly its linear system is solved."""
+
+    proximal: float = option(
+        2.0, "lambda, the weight of |phi - theta|^2 / 2 in inner steps", README,
+        above=0, most=1e9,
+    )  # fmt: skip
+    cg_steps: int = option(
+        5, "conjugate gradient steps for the implicit gradient", README, least=1, most=1000
+    )
+
+
+def inner(theta: Array, task: Task, problem: Problem) -> Task:
+    """Return the task whose support loss is S(phi) + lambda/2 |phi - theta|^2."""
+
+    def support(at: Array) -> maml.Loss:
+        loss, half = task.support(at), problem.options.proximal / 2
+        return lambda phi: loss(phi) + half * anp.sum((phi - theta) * (phi - theta))
+
+    return Task(support, task.query)
+
+
+def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
+    """Return [phi_0, ..., phi_steps], which begin at theta."""
+    return maml.path(w, inner(w, task, problem), problem.alpha, steps)
+
+
+def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, ...]:
+    """Return Q after the inner steps, its gradient (T, P), and the two figures (T,)."""
+    phi, near = w, inner(w, task, problem)
+    for alpha_k in maml._step_sizes(problem.alpha, w, problem.options.inner_steps):
+        phi = phi - alpha_k * grad(near.support(phi))(phi)
+    return implicit(phi, w, task, problem)
+
+
+def implicit(
+    phi: Array, w: Array, task: Task, problem: Problem, steps: int = 0
+) -> tuple[Array, ...]:
+    """Return what `gradient` returns, as if phi (T, P) were the minimum.
+
+    steps: steps of conjugate gradients; 0: --cg-steps
+    """
+    mask = learned.moved(problem).astype(w.dtype)
+    hvp, _ = maml.hvp_and_gradient(inner(w, task, problem).support(phi), phi)
+    loss, q = maml.value_and_gradient(task.query(phi), phi)
+    system = lambda p: hvp(p) / problem.options.proximal  # noqa: E731
+    x, r, stopped = conjugate.solve(system, q, mask, steps or problem.options.cg_steps)
+    size, left = (conjugate.dot(mask * v, mask * v)[..., 0] for v in (q, r))
+    residual = anp.sqrt(left / anp.where(size > 0, size, np.ones((), w.dtype)))
+    return loss, x + (1 - mask) * r, residual, stopped[..., 0]
+
+
+def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the official code's steps, as many at test time as in training."""
+    return {"alpha": 0.1, "inner_steps": 16, "test_steps": given.get("inner_steps", 16)}
+
+
+IMAML = Algorithm(
+    name="imaml",
+    label="iMAML",
+    gradient=gradient,
+    figures=("residual", "indefinite"),
+    cost="7.5 with 16 steps; memory of one step",
+    source="Rajeswaran et al. 2019",
+    adapt=adapt,
+    implicit=Implicit(inner, implicit),
+    options=Options,
+    defaults=defaults,
+    refuses=lambda options: "" if options.alpha else "--alpha: iMAML needs one above 0",
+)

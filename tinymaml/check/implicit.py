@@ -1,0 +1,208 @@
+"""The proof of a gradient at a minimum, for algorithms that have `Implicit`.
+
+The inner problem is solved to rounding here, by gradients alone. The gradient at its minimum
+is then compared with differences of the minimum's query loss, with the implicit function
+theorem on dense matrices, and with the chain through more and more inner steps.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import autograd.numpy as anp
+import numpy as np
+from autograd import grad
+
+from tinymaml import chain, maml
+from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.algorithms.learned import moved
+from tinymaml.check.differences import NUMERIC, difference, directions, slopes_error
+from tinymaml.fewshot import Problem
+from tinymaml.maml import Array, Task
+
+
+# The support loss is scaled down at w to this curvature, relative to that of the pull R. The
+# minimum is then near and well conditioned, and the formula is the same.
+CURVATURE = 1.5
+# Search steps at most, and the gradient that is left, relative to the first.
+MOST_STEPS, SOLVED = 300, 1e-8
+SOLVER_STEPS = 40
+DIRECTIONS = 3
+DENSE, LARGEST = 1e-8, 2500  # parameters of a dense Hessian
+SHORT, LONG = 12, 48  # inner steps
+# Derivatives of k steps are off by about k rate^k: 4^(1 / (LONG - SHORT)) = 1.04 a step.
+CONVERGED, RATE = 1e-3, (0.1, 1.05)
+ROUNDING = 1e-12
+
+Figure = tuple[str, float, float, float]  # a check, its figure, the least and the most
+
+
+class Inner(NamedTuple):
+    """An algorithm's inner problem on tasks side by side; w (T, P)."""
+
+    method: Algorithm
+    problem: Problem
+    task: Task
+
+    @property
+    def moved(self) -> Array:
+        """(P,) with 1 for the parameters that inner steps change, and 0 elsewhere."""
+        return moved(self.problem)
+
+    def near(self, w: Array) -> Task:
+        """Return the task of the inner problem of w."""
+        return self.method.implicit.inner(w, self.task, self.problem)
+
+    def slope(self, phi: Array, w: Array) -> Array:
+        """Return the inner loss's gradient at phi (T, P)."""
+        return grad(self.near(w).support(phi))(phi)
+
+    def hvp(self, phi: Array, w: Array) -> maml.Hvp:
+        """Return the product with the inner loss's Hessian at phi."""
+        return maml.hvp_and_gradient(self.near(w).support(phi), phi)[0]
+
+    def by_w(self, u: Array, phi: Array, w: Array) -> Array:
+        """Return the gradient by w, with phi held, of u' slope(phi, w) (T, P)."""
+        return grad(lambda at: anp.sum(u * self.slope(phi, at)))(w)
+
+    def minimum(self, w: Array, start: Array, left: float) -> Array:
+        """Return the minimum (T, P) by the method of Barzilai & Borwein (1988).
+
+        left: the gradient at which the search ends, relative to that at the start
+        """
+        phi = self.moved * start + (1 - self.moved) * w
+        slope, step = self.moved * self.slope(phi, w), 1e-2
+        least = left * np.linalg.norm(slope)
+        for k in range(MOST_STEPS):
+            if np.linalg.norm(slope) <= least:
+                break
+            way = -step * slope
+            phi, before = phi + way, slope
+            slope = self.moved * self.slope(phi, w)
+            change = slope - before
+            across = abs(np.sum(way * change))
+            step = across / np.sum(change**2) if k % 2 else np.sum(way**2) / across
+        return phi
+
+
+def figures(method: Algorithm, problem: Problem, w: Array, task: Task) -> Iterator[Figure]:
+    """Yield every check of an algorithm that has `Implicit`, in float64.
+
+    problem: one with a smooth activation
+    """
+    found = method.gradient(w, task, problem)[1]
+    last = method.adapt(w, task, problem, problem.options.inner_steps)[-1]
+    same = method.implicit.gradient(last, w, task, problem)[1]
+    yield "gradient at the last inner step", difference(found, same), 0, ROUNDING
+    case = eased(Inner(method, problem, task), w)
+    args = w, case.task, problem
+    phi = case.minimum(w, w, SOLVED**1.5)
+    size = np.linalg.norm(case.moved * case.slope(w, w))
+    left = np.linalg.norm(case.moved * case.slope(phi, w)) / size
+    yield "inner problem: gradient at the minimum", left, 0, SOLVED
+    _, gradient, residual, *_ = method.implicit.gradient(phi, *args, SOLVER_STEPS)
+    yield f"residual after {SOLVER_STEPS} solver steps", residual.max(), 0, SOLVED
+    hvp = case.hvp(phi, w)
+    lowest, *_, highest = curvatures(lambda u: case.moved * hvp(u), case.moved + 0 * w)
+    _, few, residual, *_ = method.implicit.gradient(phi, *args)
+    # The error falls in the norm of the system: |r| <= sqrt(highest / lowest) |q|.
+    bound = float(np.sqrt(highest / lowest))
+    yield "solver steps as in training: residual", residual.max(), 0, bound
+    error = difference(case.moved * few, case.moved * gradient)
+    yield "solver steps as in training: error", error, 0, 1
+    value = lambda at: query_at(case, case.minimum(at, phi, SOLVED**1.25))  # noqa: E731
+    ways = directions(np.random.default_rng(0), w.shape, DIRECTIONS)
+    error = slopes_error(value, w, ways, gradient)
+    yield f"differences of the minimum, {DIRECTIONS} directions", error, 0, NUMERIC
+    if case.moved.sum() <= LARGEST:
+        error = difference(dense(case, phi, w), gradient)
+        yield "implicit function theorem, dense matrices", error, 0, DENSE
+    alpha = 1 / highest
+    case = case._replace(problem=problem._replace(alpha=alpha * case.moved))
+    thetas = method.adapt(w, case.task, case.problem, LONG)
+    steps = [difference(thetas[k], phi) for k in (SHORT, LONG)]
+    chains = [difference(unrolled(case, w, k), gradient) for k in (SHORT, LONG)]
+    for name, (short, long) in (("inner steps", steps), ("unrolled chain", chains)):
+        yield f"{name}: error after {SHORT}", short, 0, 1
+        yield f"{name}: error after {LONG}", long, 0, CONVERGED
+        rate = (long / short) ** (1 / (LONG - SHORT))
+        yield f"{name}: rate over max |1 - a h|", rate / (1 - alpha * lowest), *RATE
+
+
+def eased(case: Inner, w: Array) -> Inner:
+    """Return the case with its support loss scaled down to CURVATURE at w (T, P)."""
+    curvature = np.abs(
+        curvatures(maml.hvp_and_gradient(case.task.support(w), w)[0], 1 + 0 * w)
+    )
+    (u,) = directions(np.random.default_rng(0), w.shape, 1)
+    pull = -np.sum(u * case.by_w(u, w, w))
+    return case._replace(
+        task=scaled(case.task, min(1.0, CURVATURE * pull / curvature.max()))
+    )
+
+
+def scaled(task: Task, factor: float) -> Task:
+    """Return the task with its support loss times a factor."""
+
+    def support(at: Array) -> maml.Loss:
+        loss = task.support(at)
+        return lambda theta: factor * loss(theta)
+
+    return Task(support, task.query)
+
+
+def query_at(case: Inner, phi: Array) -> float:
+    """Return the query loss at phi."""
+    return float(case.task.query(phi)(phi))
+
+
+def unrolled(case: Inner, w: Array, steps: int) -> Array:
+    """Return the exact gradient by w of the query loss after so many inner steps (T, P).
+
+    It is the chain of the inner problem. Since w is in each of its losses, every step adds
+    the derivative of -alpha_k v_{k+1}' (inner gradient) by w: for lambda/2 |phi - w|^2,
+    lambda alpha_k v_{k+1}.
+    """
+    alphas = maml._step_sizes(case.problem.alpha, w, steps)
+    maps = [chain.Linear(*[partial(np.multiply, alpha)] * 2) for alpha in alphas]
+    trail, phis = chain.forward(w, case.near(w), maps)
+    _, v = maml.value_and_gradient(case.task.query(phis[-1]), phis[-1])
+    total, later = chain.back(trail, v)
+    for alpha, phi, v in zip(alphas, phis, later, strict=False):
+        total = total - case.by_w(alpha * v, phi, w)
+    return total
+
+
+def dense(case: Inner, phi: Array, w: Array) -> Array:
+    """Return the gradient by w at the minimum phi (T, P), with every Hessian as a matrix."""
+    hvp = case.hvp(phi, w)
+    _, q = maml.value_and_gradient(case.task.query(phi), phi)
+    at = np.flatnonzero(case.moved)
+    columns = [hvp(np.broadcast_to(row, w.shape)) for row in np.eye(w.shape[-1])[at]]
+    hessians = np.stack(columns, axis=-1)[..., at, :]
+    y = np.zeros_like(w)
+    y[..., at] = np.linalg.solve(hessians, q[..., at, None])[..., 0]
+    return (1 - case.moved) * (q - hvp(y)) - case.by_w(y, phi, w)
+
+
+def curvatures(product: Callable[[Array], Array], rows: Array, number: int = 40) -> Array:
+    """Return eigenvalues of a symmetric map, ascending, by the method of Lanczos (1950).
+
+    product: (T, P) -> (T, P), taken as one map of T P numbers
+    rows: (T, P), 0 where the map is not looked at
+    The first and the last are the least and the largest, to a few digits.
+    """
+    start = rows * np.random.default_rng(0).standard_normal(rows.shape)
+    basis, found = [start / np.linalg.norm(start)], []
+    for _ in range(min(number, np.count_nonzero(start))):
+        new = product(basis[-1])
+        found.append([np.sum(new * old) for old in basis])
+        for old in [*basis, *basis]:  # twice, against rounding
+            new = new - np.sum(new * old) * old
+        if np.linalg.norm(new) <= ROUNDING * np.abs(found[-1]).max():
+            break
+        basis.append(new / np.linalg.norm(new))
+    matrix = np.zeros((len(found), len(found)))
+    for k, row in enumerate(found):
+        matrix[k, : k + 1] = matrix[: k + 1, k] = row
+    return np.linalg.eigvalsh(matrix)
