@@ -1649,7 +1649,7 @@ MUTATIONS = [
     ),
     Mutation(
         "Meta-Curvature: the map for its adjoint",
-        "algorithms/curvature.py",
+        "algorithms/kronecker.py",
         "[*map(_transposed, own)] if adjoint else own",
         "own",
         "algorithms/test_curvature.py",
@@ -1677,14 +1677,14 @@ MUTATIONS = [
     ),
     Mutation(
         "Meta-Curvature: channels before the kernel's positions",
-        "algorithms/curvature.py",
+        "algorithms/kronecker.py",
         '{"kernel": KERNEL, "in": rows // KERNEL, "out": f}',
         '{"kernel": rows // KERNEL, "in": KERNEL, "out": f}',
         "algorithms/test_curvature.py",
     ),
     Mutation(
         "Meta-Curvature: batch norm's offsets have maps",
-        "algorithms/curvature.py",
+        "algorithms/kronecker.py",
         "if moved[spans[name].start]:",
         "if True:",
         "algorithms/test_curvature.py",

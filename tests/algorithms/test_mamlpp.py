@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cases import ROUNDING, case, difference, small
 from tinymaml import maml, params
-from tinymaml.algorithms import mamlpp
+from tinymaml.algorithms import multistep
 from tinymaml.algorithms.mamlpp import MAMLPP
 from tinymaml.check.differences import slopes_error
 from tinymaml.errors import UsageError
@@ -60,7 +60,7 @@ def test_weights_are_those_of_the_official_code(steps, last):
     the floor, and weights that leak mass or rise: at every epoch, where the floor is
     reached (more than 33 epochs) and where it is not."""
     options = plus(Sine, inner_steps=steps, multi_step_epochs=last).problem.options
-    path = np.array([mamlpp.weights(options, epoch) for epoch in range(last)])
+    path = np.array([multistep.weights(options, epoch) for epoch in range(last)])
     for epoch, found in enumerate(path):
         expected = official_weights(steps, last, epoch)
         assert np.abs(found - expected).max() < ROUNDING

@@ -2,34 +2,25 @@
 
     w = [theta | rates | b],   L = sum over k = 1..K of u_k Q(theta_k)
 
-Each part is an option. `learned` has the rates, `stepnorm` has b. With e the epoch and
-E = --multi-step-epochs, from which on u = (0, ..., 0, 1), the weights are
-
-    u_k = max(1/K - e/(K E), 0.03/K) for k < K,   u_K = 1 - (u_1 + ... + u_{K-1})
-
-In the first epochs the gradient may be first-order (derivative-order annealing). Cosine
+Each part is an option. `learned` has the rates, `stepnorm` has b, `multistep` has u_k. In
+the first epochs the gradient may be first-order (derivative-order annealing). Cosine
 annealing is --schedule cosine, for every algorithm.
 
-Source: Antoniou, Edwards, Storkey, "How to train your MAML", ICLR 2019; u_k from
-few_shot_learning_system.py:90-101 of its official code.
+Source: Antoniou, Edwards, Storkey, "How to train your MAML", ICLR 2019.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import autograd.numpy as anp
-import numpy as np
 
 from tinymaml import chain
-from tinymaml.algorithms import features, learned, stepnorm
+from tinymaml.algorithms import features, learned, multistep, stepnorm
 from tinymaml.algorithms.learned import TENSOR, PartOptions
 from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
 from tinymaml.options import MOST, option, redefault
-
-
-FLOOR = 0.03  # few_shot_learning_system.py:90-101
 
 
 @dataclass(frozen=True)
@@ -61,31 +52,12 @@ class Options(PartOptions):
     )
 
 
-def weights(options: Any, epoch: int) -> Array:
-    """Return u_1, ..., u_K (K,) of an epoch before --multi-step-epochs. They sum to 1."""
-    steps, last = options.inner_steps, options.multi_step_epochs
-    others = max(1 / steps - epoch / (steps * last), FLOOR / steps)
-    return np.array([*[others] * (steps - 1), 1 - others * (steps - 1)])
-
-
 def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
     by_step = options.step_norm and options.inner_steps > 1
     if by_step and getattr(options, "adapt_norm", False):
-        return (
-            "--adapt-norm: add --no-step-norm; inner steps do not move arrays of one step"
-        )
+        return "--adapt-norm: add --no-step-norm; arrays of one step do not move"
     return learned.refuses(options)
-
-
-def phase(options: Any, iteration: int) -> tuple[tuple[bool, bool], tuple[Array, ...]]:
-    """Return (multi-step loss?, exact?), and the weights of that loss."""
-    epoch = iteration // options.epoch
-    many = options.multi_step_loss and epoch < options.multi_step_epochs
-    many = many and options.inner_steps > 1
-    exact = options.order == "exact" and epoch >= options.first_order_epochs
-    arrays = (weights(options, epoch).astype(options.dtype),) if many else ()
-    return (many, exact), arrays
 
 
 def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
@@ -98,10 +70,9 @@ def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
         loss, v, slopes = chain.gradient(theta, task, alphas, u, exact)
     else:
         loss, v, slopes = features.gradient(theta, task, problem, alphas, u, exact)
-    theta_part, b_part = v[..., : norm.size], v[..., norm.size :]
     slopes = [s[..., : norm.size] for s in slopes]
-    by_rates = learned.by_rates(theta_part, slopes, problem)
-    return loss, anp.concatenate([by_rates, b_part], axis=-1)
+    by_rates = learned.by_rates(v[..., : norm.size], slopes, problem)
+    return loss, anp.concatenate([by_rates, v[..., norm.size :]], axis=-1)
 
 
 def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
@@ -111,8 +82,7 @@ def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
 
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_steps], each with the b that its query loss reads."""
-    theta, alphas = stepnorm.split(w, problem, steps)
-    norm = stepnorm.layout(problem)
+    (theta, alphas), norm = stepnorm.split(w, problem, steps), stepnorm.layout(problem)
     thetas = chain.path(theta, norm.task(task, 0), alphas)
     return [norm.read(at, max(k - 1, 0)) for k, at in enumerate(thetas)]
 
@@ -145,6 +115,6 @@ MAMLPP = learned.LEARNED._replace(
     shapes=stepnorm.shapes,
     init=stepnorm.init,
     moved=learned.parts,
-    phase=phase,
+    phase=multistep.phase,
     uses=("epoch",),
 )
