@@ -158,8 +158,8 @@ MUTATIONS = [
     Mutation(
         "query data in the inner loop",
         "fewshot.py",
-        "support=maker(loss, episode.x_support, episode.y_support)",
-        "support=maker(loss, episode.x_query, episode.y_query)",
+        "support = maker(loss, episode.x_support, episode.y_support)",
+        "support = maker(loss, episode.x_query, episode.y_query)",
         "test_fewshot.py",
     ),
     Mutation(
@@ -361,8 +361,9 @@ MUTATIONS = [
     Mutation(
         "Adam's step count begins anew after a resume",
         "harness/step.py",
-        "state.moments, number, config.beta)",
-        "state.moments, COUNTER.__next__(), config.beta)",
+        "    args = state.theta, gradient, state.moments, number",
+        "    calls = update.calls = getattr(update, 'calls', 0) + 1\n"
+        "    args = state.theta, gradient, state.moments, calls",
         "harness/test_loop.py",
     ),
     Mutation(
@@ -375,7 +376,7 @@ MUTATIONS = [
     Mutation(
         "a gradient of another dtype taken",
         "harness/step.py",
-        "    check_dtype(state.theta, gradient=gradient)\n",
+        "    check_dtype(state.theta, gradient=means[1])\n",
         "",
         "harness/test_loop.py",
     ),
@@ -425,15 +426,15 @@ MUTATIONS = [
     Mutation(
         "the average over tasks is a sum",
         "harness/step.py",
-        "sum(gradients) / config.tasks",
-        "sum(gradients)",
+        "sum(parts) / config.tasks",
+        "sum(parts)",
         "harness/test_loop.py experiments/test_experiments.py",
     ),
     Mutation(
         "chunks summed in reverse",
         "harness/step.py",
-        "sum(gradients) / config.tasks",
-        "sum(reversed(gradients)) / config.tasks",
+        "sum(parts) / config.tasks",
+        "sum(reversed(parts)) / config.tasks",
         "harness/test_loop.py speed/test_workers.py harness/test_golden.py",
     ),
     Mutation(
@@ -542,8 +543,8 @@ MUTATIONS = [
     Mutation(
         "the update clipped, not the gradient",
         "harness/step.py",
-        "    gradient, number = clip(gradient, config.clip), state.iteration + 1\n",
-        "    number = state.iteration + 1\n",
+        "clip(gradient[:size], config.clip)",
+        "gradient[:size]",
         "harness/test_loop.py",
     ),
     Mutation(
@@ -1340,24 +1341,24 @@ MUTATIONS = [
         "score term before the chain's product",
         "chain.py",
         "        if second_order:\n"
-        "            v = v - hvp(alpha * v)\n"
+        "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n"
         "        if added is not None:\n"
         "            v = v + added(k)\n",
         "        if added is not None:\n"
         "            v = v + added(k)\n"
         "        if second_order:\n"
-        "            v = v - hvp(alpha * v)\n",
+        "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n",
         "rl/test_surrogates.py test_chain.py",
     ),
     Mutation(
         "slopes of the step sizes after the product",
         "chain.py",
-        "        slopes.append(-g * v)\n"
+        "        slopes.append(v if linear else -g * v)\n"
         "        if second_order:\n"
-        "            v = v - hvp(alpha * v)\n",
+        "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n",
         "        if second_order:\n"
-        "            v = v - hvp(alpha * v)\n"
-        "        slopes.append(-g * v)\n",
+        "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n"
+        "        slopes.append(v if linear else -g * v)\n",
         "test_chain.py",
     ),
     Mutation(
@@ -1540,8 +1541,8 @@ MUTATIONS = [
     Mutation(
         "general pass: first-order slopes vanish",
         "chain.py",
-        "slopes.append(-g * v)",
-        "slopes.append(-g * v if second_order else 0.0 * v)",
+        "slopes.append(v if linear else -g * v)",
+        "slopes.append(v if linear else -g * v if second_order else 0.0 * v)",
         "test_chain.py",
     ),
     Mutation(
@@ -1549,7 +1550,7 @@ MUTATIONS = [
         "chain.py",
         (
             "        if second_order:\n"
-            "            v = v - hvp(alpha * v)\n"
+            "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n"
             "        if added is not None:\n"
             "            v = v + added(k)\n"
         ),
@@ -1557,15 +1558,15 @@ MUTATIONS = [
             "        if added is not None:\n"
             "            v = v + added(k)\n"
             "        if second_order:\n"
-            "            v = v - hvp(alpha * v)\n"
+            "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n"
         ),
         "test_chain.py",
     ),
     Mutation(
         "general pass: alpha * hvp(v) for hvp(alpha * v)",
         "chain.py",
-        "v = v - hvp(alpha * v)",
-        "v = v - alpha * hvp(v)",
+        "v = v - hvp(alpha.adjoint(v) if linear else alpha * v)",
+        "v = v - (alpha.adjoint(hvp(v)) if linear else alpha * hvp(v))",
         "test_chain.py",
     ),
     Mutation(
@@ -1599,23 +1600,23 @@ MUTATIONS = [
     # ----- Meta-SGD -----
     Mutation(
         "Meta-SGD: slopes of the last step only",
-        "algorithms/metasgd.py",
+        "algorithms/learned.py",
         "sum(slopes, 0.0 * v)",
         "slopes[-1]",
         "algorithms/test_metasgd.py",
     ),
     Mutation(
         "Meta-SGD: step sizes of batch norm's offsets that are learned",
-        "algorithms/metasgd.py",
-        "[v, moved * sum(",
+        "algorithms/learned.py",
+        "[v, mask * sum(",
         "[v, sum(",
         "algorithms/test_metasgd.py",
     ),
     Mutation(
         "Meta-SGD: tested with more steps than it was trained with",
         "algorithms/metasgd.py",
-        ', "test_steps": given.get("inner_steps", 1)',
-        "",
+        'tested(1)({"rates": PARAMETER, **given})',
+        "tested(1)(given)",
         "algorithms/test_metasgd.py",
     ),
     # ----- T-net and Meta-Curvature -----
@@ -1701,6 +1702,352 @@ MUTATIONS = [
         "chain.py",
         "        slopes.append(v if linear else -g * v)\n",
         "        slopes.append(v - hvp(alpha.adjoint(v)) if linear else -g * v)\n",
+        "test_chain.py",
+    ),
+    # ----- the family: rates, parts, epochs, schedules -----
+    Mutation(
+        "Meta-SGD: a rate per array where one per parameter is asked for",
+        "algorithms/metasgd.py",
+        "redefault(PARAMETER, ",
+        'redefault("tensor", ',
+        "algorithms/test_metasgd.py",
+    ),
+    Mutation(
+        "Meta-SGD: --adapts without effect",
+        "algorithms/metasgd.py",
+        "moved=learned.parts",
+        "moved=lambda model, options: tuple(model.shapes)",
+        "algorithms/test_metasgd.py",
+    ),
+    Mutation(
+        "learned rates: that of the array before",
+        "algorithms/learned.py",
+        "params.spread(row, model)",
+        "params.spread(anp.roll(row, 1, -1), model)",
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "learned rates: no slopes in first order",
+        "algorithms/learned.py",
+        "return loss, by_rates(v, slopes, problem)",
+        "return loss, by_rates(v, [float(exact) * s for s in slopes], problem)",
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "learned rates: of what stays",
+        "algorithms/learned.py",
+        "mask = moved(problem).astype(w.dtype)",
+        "mask = np.ones_like(w[0, :size])",
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "learned rates: the first ones again after the last step",
+        "algorithms/learned.py",
+        "found[min(k, last)]",
+        "found[k % (last + 1)]",
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "learned rates: summed over the steps",
+        "algorithms/learned.py",
+        "sums = [params.totals(mask * s, problem.model.shapes) for s in slopes]",
+        "sums = [params.totals(mask * sum(slopes), problem.model.shapes) for s in slopes]",
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "learned rates: ten test steps after one",
+        "algorithms/learned.py",
+        '({"test_steps": steps} if learned else {})',
+        "{}",
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "learned rates: in the metric of TRPO",
+        "algorithms/learned.py",
+        '    if options.setting == RL:\n        return "--rates',
+        '    if options.setting == "none":\n        return "--rates',
+        "algorithms/test_learned.py",
+    ),
+    Mutation(
+        "features: no term by those of the support set",
+        "algorithms/features.py",
+        "pull(v[..., n:])",
+        'pull(v[..., n:] * (np.arange(v.shape[-1] - n) >= np.prod(shapes["support"])))',
+        "algorithms/test_features.py",
+    ),
+    Mutation(
+        "features: those of the query set in the inner loop",
+        "algorithms/features.py",
+        '"support": episode.x_support',
+        '"support": episode.x_query',
+        "algorithms/test_features.py",
+    ),
+    Mutation(
+        "features: a cut one layer too low",
+        "algorithms/features.py",
+        'side="right"',
+        'side="left"',
+        "algorithms/test_features.py",
+    ),
+    Mutation(
+        "features: a cut always below the head",
+        "algorithms/features.py",
+        "problem.model.split(blocks[at].name)",
+        "problem.model.split(blocks[-1].name)",
+        "algorithms/test_features.py",
+    ),
+    Mutation(
+        "features: the weights of the losses lost",
+        "algorithms/features.py",
+        "chain.gradient(z, short, sizes, weights, second_order)",
+        "chain.gradient(z, short, sizes, None, second_order)",
+        "algorithms/test_features.py",
+    ),
+    Mutation(
+        "ANIL that adapts the body",
+        "algorithms/anil.py",
+        "model.head",
+        "model.body",
+        "algorithms/test_anil.py",
+    ),
+    Mutation(
+        "ANIL with the steps of BOIL",
+        "algorithms/anil.py",
+        "tested(5)",
+        "tested(1)",
+        "algorithms/test_boil.py",
+    ),
+    Mutation(
+        "BOIL that adapts the head too",
+        "algorithms/boil.py",
+        "model.body",
+        "(*model.body, *model.head)",
+        "algorithms/test_boil.py",
+    ),
+    Mutation(
+        "BOIL without the last layer of the body",
+        "algorithms/boil.py",
+        "model.body",
+        "model.body[:-2]",
+        "algorithms/test_anil.py algorithms/test_boil.py",
+    ),
+    Mutation(
+        "CAVIA: a z that is meta-learned",
+        "algorithms/cavia.py",
+        "    loss, found = learned.gradient(mask * w, task, problem)\n"
+        "    return loss, mask * found",
+        "    loss, found = learned.gradient(mask * w, task, problem)\n"
+        "    return loss, found",
+        "algorithms/test_cavia.py",
+    ),
+    Mutation(
+        "CAVIA: adaptation from the z in w",
+        "algorithms/cavia.py",
+        "learned.adapt(others(w, problem) * w, ",
+        "learned.adapt(w, ",
+        "algorithms/test_cavia.py",
+    ),
+    Mutation(
+        "CAVIA: FiLM of the second convolution",
+        "algorithms/cavia.py",
+        'FILM_AFTER = "conv2"',
+        'FILM_AFTER = "conv1"',
+        "algorithms/test_cavia.py",
+    ),
+    Mutation(
+        "FiLM after the activation",
+        "models.py",
+        "bare = block._replace(activation=same)",
+        "bare = block",
+        "test_models.py",
+    ),
+    Mutation(
+        "FiLM with a scale that starts at zero",
+        "models.py",
+        "np.repeat([[1.0, 0.0]], channels",
+        "np.repeat([[0.0, 0.0]], channels",
+        "test_models.py",
+    ),
+    Mutation(
+        "multi-step loss: epochs counted from one",
+        "algorithms/mamlpp.py",
+        "epoch = iteration // options.epoch",
+        "epoch = iteration // options.epoch + 1",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "multi-step loss: weights without a floor",
+        "algorithms/mamlpp.py",
+        ", FLOOR / steps)",
+        ", 0.0)",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "multi-step loss: a last weight that ignores the floor",
+        "algorithms/mamlpp.py",
+        "1 - others * (steps - 1)]",
+        "1 / steps + epoch * (steps - 1) / (steps * last)]",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "multi-step loss: it never ends",
+        "algorithms/mamlpp.py",
+        "options.multi_step_loss and epoch < options.multi_step_epochs",
+        "options.multi_step_loss",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "a first-order epoch too many",
+        "algorithms/mamlpp.py",
+        "epoch >= options.first_order_epochs",
+        "epoch > options.first_order_epochs",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "batch norm by step with --adapt-norm",
+        "algorithms/mamlpp.py",
+        "if by_step and getattr(",
+        "if False and getattr(",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "batch norm by step: the query reads the next step's",
+        "algorithms/stepnorm.py",
+        "count(first_query)",
+        "count(first_query + 1)",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "batch norm by step: the last arrays in all later steps",
+        "algorithms/stepnorm.py",
+        "self.size + (k - 1) * n",
+        "self.size + (self.later - 1) * n",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "batch norm by step: the first arrays after training's last step",
+        "algorithms/stepnorm.py",
+        "min(k, self.later)",
+        "k * (k <= self.later)",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "batch norm by step: zeros in later steps",
+        "algorithms/stepnorm.py",
+        "np.tile(w[norm.places], norm.later)",
+        "np.tile(0 * w[norm.places], norm.later)",
+        "algorithms/test_mamlpp.py",
+    ),
+    Mutation(
+        "a schedule that ends before its last epoch",
+        "optim.py",
+        "max(-(-options.iterations // options.epoch), 1)",
+        "max(options.iterations // options.epoch, 1)",
+        "test_optim.py",
+    ),
+    Mutation(
+        "a cosine that falls within an epoch",
+        "optim.py",
+        "iteration // options.epoch / epochs",
+        "iteration / options.epoch / epochs",
+        "test_optim.py",
+    ),
+    Mutation(
+        "a line that rises",
+        "optim.py",
+        "left = 1 - min(iteration",
+        "left = min(iteration",
+        "test_optim.py",
+    ),
+    Mutation(
+        "gradient descent uphill",
+        "optim.py",
+        "return theta - beta * gradient, moments",
+        "return theta + beta * gradient, moments",
+        "test_optim.py",
+    ),
+    Mutation(
+        "a schedule that counts updates from one",
+        "optim.py",
+        "beta = scheduled(options, iteration)",
+        "beta = scheduled(options, number)",
+        "test_optim.py",
+    ),
+    Mutation(
+        "a schedule stretched by a resume",
+        "experiments/common.py",
+        'if saved.schedule != "constant" and',
+        "if False and",
+        "harness/test_plan.py",
+    ),
+    Mutation(
+        "a clip of learned step sizes",
+        "harness/step.py",
+        "np.concatenate([clipped, gradient[size:]])",
+        "np.concatenate([clipped, clip(gradient[size:], config.clip)])",
+        "harness/test_loop.py",
+    ),
+    Mutation(
+        "the phase of the first iteration for all",
+        "harness/step.py",
+        "config.method.phase(config, iteration)",
+        "config.method.phase(config, 0)",
+        "algorithms/test_own.py",
+    ),
+    Mutation(
+        "the head's step size as a factor",
+        "algorithms/algorithm.py",
+        "alpha + (head - alpha) * params",
+        "alpha + (head * alpha - alpha) * params",
+        "algorithms/test_algorithm.py",
+    ),
+    Mutation(
+        "numbers of arrays spread in reverse",
+        "params.py",
+        "np.repeat(numbers, [",
+        "np.repeat(numbers[..., ::-1], [",
+        "test_params.py",
+    ),
+    Mutation(
+        "spread that is its own adjoint's mean",
+        "params.py",
+        "lambda g: spread(g, shapes))",
+        "lambda g: spread(g, shapes) / len(shapes))",
+        "test_params.py",
+    ),
+    Mutation(
+        "put at sorted places",
+        "params.py",
+        "vector[..., places] = numbers",
+        "vector[..., np.sort(places)] = numbers",
+        "test_params.py",
+    ),
+    Mutation(
+        "take whose adjoint is shorter",
+        "params.py",
+        "put(g, places, vector.shape[-1])",
+        "put(g, np.sort(places), vector.shape[-1])",
+        "test_params.py",
+    ),
+    Mutation(
+        "leaky relu with slope one at zero",
+        "ops.py",
+        "np.where(x > 0, 1, LEAK)",
+        "np.where(x >= 0, 1, LEAK)",
+        "test_ops.py",
+    ),
+    Mutation(
+        "a leak in float64",
+        "ops.py",
+        "np.where(x > 0, 1, LEAK).astype(x.dtype)",
+        "np.where(x > 0, 1, LEAK)",
+        "test_ops.py",
+    ),
+    Mutation(
+        "linear maps: P in place of its adjoint",
+        "chain.py",
+        "hvp(alpha.adjoint(v) if",
+        "hvp(alpha.apply(v) if",
         "test_chain.py",
     ),
     # ----- the verifier -----
@@ -1967,15 +2314,15 @@ MUTATIONS = [
     ),
     Mutation(
         "a context vector of first order that is exact",
-        "algorithms/context.py",
-        '"first": mamls.first_order}',
-        '"first": mamls.exact}',
+        "algorithms/learned.py",
+        'exact = exact and options.order == "exact"',
+        "exact = True",
         "algorithms/test_records.py",
     ),
     Mutation(
         "step sizes of a mask in float64",
         "experiments/__init__.py",
-        "found._replace(alpha=found.alpha.astype(config.dtype))",
+        "found._replace(alpha=found.alpha.astype(options.dtype))",
         "found",
         "algorithms/test_own.py",
     ),
