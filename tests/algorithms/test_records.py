@@ -123,12 +123,14 @@ def test_tasks_side_by_side_are_tasks_alone(name):
     config = config_of(FEW_SHOT, name, dtype="float64")
     family, method = problem(config), config.method
     w = differentiated(config, 3)
-    loss, together = method.gradient(w, task_of(config, range(3)), family)
+    loss, together, *figures = method.gradient(w, task_of(config, range(3)), family)
     losses = []
     for i in range(3):
         task = task_of(config, range(i, i + 1))
-        one, alone = method.gradient(w[i : i + 1], task, family)
+        one, alone, *own = method.gradient(w[i : i + 1], task, family)
         losses.append(one)
+        for figure, mine in zip(figures, own, strict=True):
+            np.testing.assert_allclose(mine[0], figure[i], rtol=1e-8)
         np.testing.assert_allclose(alone[0], together[i], rtol=1e-10, atol=1e-12)
     assert loss == pytest.approx(sum(losses), rel=1e-12)
 
@@ -139,7 +141,8 @@ def test_single_precision_stays(setting, name):
     config = config_of(setting, name)
     family, method = problem(config), config.method
     w = differentiated(config, 2)
-    loss, gradient = method.gradient(w, task_of(config, range(2)), family)
+    loss, gradient, *figures = method.gradient(w, task_of(config, range(2)), family)
+    assert {figure.dtype.name for figure in figures} <= {"float32"}
     assert gradient.dtype == w.dtype == np.float32
     assert np.asarray(loss).dtype == np.float32
     start = np.stack([method.start(one, family) for one in generic(config, 2)])

@@ -69,7 +69,7 @@ TYPED = {
     "oracle-context": (
         [*ORACLE, "--context", "1"],
         2,
-        "of --algorithm context, not of oracle",
+        "of --algorithm context or cavia, not of oracle",
     ),
     "random-iterations": ([*RANDOM, "--iterations", "9"], 2, "--algorithm random"),
     "random-in-a-file": ([*RANDOM, "--config", "beta.toml"], 2, "--beta has no effect"),

@@ -108,13 +108,6 @@ class Config:
         role=TRAINING,
         **POSITIVE,
     )
-    outer: str = option(
-        "adam",
-        "outer optimiser: adam or sgd, gradient descent",
-        "the code's main.py",
-        role=TRAINING,
-        choices=("adam", "sgd"),
-    )
     schedule: str = option(
         "constant",
         "outer learning rate: constant, or linear or cosine from --beta to --beta-end",
@@ -297,6 +290,19 @@ class Config:
         """Return the common configuration of runs that are pooled as seeds."""
         usual = {k: o.default for k, o in self.options.items() if not o.role.compared}
         return self.restored(self.values() | usual)
+
+
+@configuration
+class FewShot(Config):
+    """Options of every few-shot experiment."""
+
+    outer: str = option(
+        "adam",
+        "outer optimiser: adam or sgd, gradient descent",
+        "the code's main.py",
+        role=TRAINING,
+        choices=("adam", "sgd"),
+    )
 
 
 def algorithm_of(kind: type[Config], name: Any) -> Algorithm:

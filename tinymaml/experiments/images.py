@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from tinymaml import fewshot, losses, models
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import Config, configuration
+from tinymaml.experiments.common import FewShot, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.maml import Array
@@ -20,7 +20,7 @@ SCALES = ("mean", "sum_over_shots")
 
 
 @configuration
-class Images(Config):
+class Images(FewShot):
     """Classify images into `ways` classes after `shots` examples of each."""
 
     score: ClassVar[Score] = losses.ACCURACY

@@ -5,7 +5,7 @@ from typing import ClassVar
 from tinymaml import losses, models
 from tinymaml.data import sine
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import Config, configuration
+from tinymaml.experiments.common import FewShot, configuration
 from tinymaml.fewshot import Episode, Problem, Streams, as_task
 from tinymaml.losses import Score
 from tinymaml.options import COUNT, DATA, MOST, NET, TASK, WIDTHS, option, redefault
@@ -16,7 +16,7 @@ WEIGHTS = {"normal": models.truncated_normal, "uniform": None}
 
 
 @configuration
-class Sine(Config):
+class Sine(FewShot):
     """Regress a sine curve of unknown amplitude and phase from a few points."""
 
     name: ClassVar[str] = "sine"
