@@ -205,7 +205,8 @@ def locate(name: str) -> Path:
         return Path(name)
     folder = FOLDER / name.removeprefix(PREFIX)
     if folder.parent != FOLDER or not (folder / runs.CONFIG).is_file():
-        found = sorted(PREFIX + path.parent.name for path in FOLDER.glob("*/config.json"))
+        kept = (PREFIX + path.parent.name for path in FOLDER.glob("*/config.json"))
+        found = sorted(kept, key=lambda name: (len(name), name))  # 5 ways before 20
         raise UsageError(f"no {name!r}; there are: {', '.join(found) or 'none'}")
     return folder
 
