@@ -20,7 +20,7 @@ from tinymaml.experiments import problem as set_up
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Problem, drawn
-from tinymaml.harness import runs, step
+from tinymaml.harness import loop, runs, step
 from tinymaml.maml import Task
 from trainings import results_of
 
@@ -56,28 +56,31 @@ class Quadratic:
     def task(self):
         return Task(lambda _: self.support, lambda _: self.query)
 
+    def parts(self, strength):
+        """The moved and the other parameters, and M = A_mm + lambda of every task."""
+        at, rest = np.flatnonzero(self.mask), np.flatnonzero(1 - self.mask)
+        return at, rest, self.a[:, at][:, :, at] + strength * np.eye(len(at))
+
     def minimum(self, theta, strength):
         """The proximal problem's minimum, by a solve."""
-        at = np.flatnonzero(self.mask)
-        inner = self.a[:, at][:, :, at] + strength * np.eye(len(at))
-        still = self.mask * self.c + (1 - self.mask) * theta
-        pull = strength * theta - np.einsum("tij,tj->ti", self.a, still - self.c)
-        pull += np.einsum("tij,tj->ti", self.a, self.mask * self.c)
-        rest = pull[:, at] - 0.0
+        at, _, inner = self.parts(strength)
+        slope = np.einsum("tij,tj->ti", self.a, theta - self.c)[:, at]
         phi = theta.copy()
-        phi[:, at] = np.linalg.solve(inner, rest[..., None])[..., 0]
+        phi[:, at] -= np.linalg.solve(inner, slope[..., None])[..., 0]
         return phi
+
+    def jacobian(self, strength):
+        """d minimum / d theta (T, P, P): lambda M^-1 and -M^-1 A_mu in the moved rows."""
+        at, rest, inner = self.parts(strength)
+        found = np.tile(np.eye(len(self.mask)), (TASKS, 1, 1))
+        found[:, at[:, None], at] = strength * np.linalg.inv(inner)
+        found[:, at[:, None], rest] = -np.linalg.solve(inner, self.a[:, at][:, :, rest])
+        return found
 
     def exact(self, theta, strength):
         """The gradient of the query loss of the minimum, by matrices."""
-        at, rest = np.flatnonzero(self.mask), np.flatnonzero(1 - self.mask)
         q = self.minimum(theta, strength) - self.d
-        inner = self.a[:, at][:, :, at] + strength * np.eye(len(at))
-        x = strength * np.linalg.solve(inner, q[:, at, None])[..., 0]
-        found = q.copy()
-        found[:, at] = x
-        found[:, rest] -= np.einsum("tij,tj->ti", self.a[:, rest][:, :, at], x) / strength
-        return found
+        return np.einsum("tij,ti->tj", self.jacobian(strength), q)
 
 
 def family(size, alpha, strength=2.0, cg_steps=5, inner_steps=16):
@@ -97,7 +100,7 @@ def test_quadratic_losses_give_the_matrix_formula(seed, size, strength):
     case = Quadratic(seed, size)
     phi, kind = case.minimum(case.theta, strength), family(size, case.mask, strength)
     still = case.mask * grad(imaml.inner(case.theta, case.task, kind).support(phi))(phi)
-    assert np.abs(still).max() < 1e-12 * max(1, strength) * 10
+    assert np.abs(still).max() < 1e-10
     _, found, residual, bad = implicit(phi, case.theta, case.task, kind, 2 * size)
     assert difference(found, case.exact(case.theta, strength)) < 1e-10
     assert residual.shape == bad.shape == (TASKS,)
@@ -110,8 +113,8 @@ def test_inner_steps_and_their_gradient_reach_it(seed, size, strength):
     """Rejects plain gradient descent on S, with or without one proximal step at its end."""
     case = Quadratic(seed, size)
     alpha = case.mask / (4 + strength)
-    kind = family(size, alpha, strength, 2 * size, inner_steps=400)
-    phi = adapt(case.theta, case.task, kind, 400)[-1]
+    kind = family(size, alpha, strength, 2 * size, inner_steps=160)
+    phi = adapt(case.theta, case.task, kind, 160)[-1]
     assert difference(phi, case.minimum(case.theta, strength)) < 1e-9
     loss, found, *_ = gradient(case.theta, case.task, kind)
     assert loss == pytest.approx(case.query(phi), rel=1e-12)
@@ -139,27 +142,24 @@ def test_a_convex_task_has_the_shorter_gradient(seed, size, strength, steps):
     assert np.all(x <= q * (1 + 1e-12))
 
 
-@given(SEEDS, SIZES, st.floats(1, 10))
-def test_the_unrolled_chain_converges_at_its_rate(seed, size, strength):
+@given(SEEDS, SIZES, st.floats(1, 10), st.sampled_from([0, 1, 5, 20, 60]))
+def test_the_unrolled_chain_converges_at_its_rate(seed, size, strength, steps):
     """Rejects a chain without its source term lambda sum_k alpha v_{k+1}, and products with
-    H for H + lambda: the error falls by max |1 - alpha (h + lambda)| in every step."""
+    H for H + lambda. With rate = max |1 - alpha (h + lambda)| and J the Jacobian of the
+    minimum, the error is at most rate^k (|I - J| |grad Q(phi_k)| + |J| |theta - phi*|)."""
     case = Quadratic(seed, size)
-    at = np.flatnonzero(case.mask)
-    values = np.linalg.eigvalsh(case.a[:, at][:, :, at] + strength * np.eye(len(at)))
+    values = np.linalg.eigvalsh(case.parts(strength)[-1])
     alpha = 1.2 / values.max()
-    rate = np.abs(1 - alpha * values).max()
     kind = family(size, alpha * case.mask, strength)
-    inner, want = Inner(IMAML, kind, case.task), case.exact(case.theta, strength)
-    for steps in (0, 1, 5, 20):
-        # phi_k has its own error, so the derivative of Q falls by rate^k, not each step.
-        found = unrolled(inner, case.theta, steps)
-        size_of = np.linalg.norm(want) + np.linalg.norm(case.theta - case.d)
-        far = np.linalg.norm(adapt(case.theta, case.task, kind, 1)[0] - case.c)
-        allowed = 4 * (1 + 1 / strength) * (size_of + far) * rate**steps
-        assert np.linalg.norm(found - want) <= allowed + 1e-9
-    steps = int(np.ceil(np.log(1e-9) / np.log(rate))) if rate > 0 else 1
-    if steps < 400:
-        assert difference(unrolled(inner, case.theta, steps), want) < 1e-6
+    error = unrolled(Inner(IMAML, kind, case.task), case.theta, steps)
+    error = error - case.exact(case.theta, strength)
+    whole, still = case.jacobian(strength), np.eye(size)
+    q = adapt(case.theta, case.task, kind, steps)[-1] - case.d
+    far = case.theta - case.minimum(case.theta, strength)
+    allowed = np.linalg.norm(still - whole, 2, (1, 2)) * np.linalg.norm(q, axis=1)
+    allowed += np.linalg.norm(whole, 2, (1, 2)) * np.linalg.norm(far, axis=1)
+    allowed *= np.abs(1 - alpha * values).max() ** steps
+    assert np.all(np.linalg.norm(error, axis=1) <= allowed * (1 + 1e-9) + 1e-11)
 
 
 # ----- Nets -----
@@ -174,20 +174,20 @@ def net(seed, strength=4.0, **options):
     return made.theta, scaled(made.task, 0.5), family(size, mask, strength)
 
 
-def solved(theta, task, kind, steps=400):
+def solved(theta, task, kind, steps=120):
     """The proximal problem's minimum on a net, by steps that shrink with lambda."""
     alpha = kind.alpha / (kind.options.proximal + 6)
     return adapt(theta, task, kind._replace(alpha=alpha), steps)[-1]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_nets_have_the_slope_of_their_minimum(seed):
     """Rejects a Hessian or a query gradient at another phi than the minimum."""
     theta, task, kind = net(seed)
     phi = solved(theta, task, kind)
     _, found, *_ = implicit(phi, theta, task, kind, 100)
     value = lambda at: float(task.query(at)(solved(at, task, kind)))  # noqa: E731
-    ways = directions(np.random.default_rng(seed), theta.shape, 3)
+    ways = directions(np.random.default_rng(seed), theta.shape, 2)
     assert slopes_error(value, theta, ways, found) < 1e-6
 
 
@@ -206,7 +206,7 @@ def test_loss_and_strength_scale_together(seed, c, steps):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_strong_pull_gives_the_plain_gradient(seed):
-    """Rejects 1 + H/lambda with lambda in front: x = grad Q(theta) + O(1/lambda), rate 1."""
+    """Rejects lambda I + H for I + H/lambda: x = grad Q(theta) + O(1/lambda), rate 1."""
     errors = []
     for strength in (1e4, 2e4, 4e4):
         theta, task, kind = net(seed, strength)
@@ -271,23 +271,19 @@ def test_memory_does_not_grow_with_inner_steps(replay):
 
 
 def test_figures_are_logged(tmp_path):
-    """Rejects figures that are summed over tasks, or lost on the way to the metrics."""
+    """Rejects figures that are summed over tasks, of another gradient, or not logged."""
     config = Sine(
-        algorithm="imaml", hidden=(5,), tasks=5, chunk=2, iterations=3, test=False
+        algorithm="imaml", hidden=(5,), tasks=5, chunk=2, iterations=2, test=False
     )
     results_of(tmp_path, config)
-    records = runs.read_metrics(tmp_path)
-    assert len(records) == 3
-    for record in records:
-        assert 0 < record["residual"] < 10
-        assert 0 <= record["indefinite"] <= 1
-    family, w = (
-        set_up(config),
-        np.tile(np.float32(0.1), (5, set_up(config).model.shapes and 16)),
-    )
-    task = family.task(drawn(family, 0, "train", 0, range(5)))
+    first, second = runs.read_metrics(tmp_path)
+    family = set_up(config)
+    w = np.tile(loop.initial_state(config).theta, (5, 1))
+    task = family.task(drawn(family, config.seed, "train", 0, range(5)))
     *_, residual, bad = gradient(w, task, family)
-    assert residual.shape == bad.shape == (5,)
+    assert first["residual"] == pytest.approx(residual.mean(), rel=1e-4)
+    assert first["indefinite"] == pytest.approx(bad.mean())
+    assert {*IMAML.figures} <= second.keys()
 
 
 def test_offsets_of_batch_norm_are_learned_and_stay():

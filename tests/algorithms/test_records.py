@@ -30,6 +30,7 @@ SMALL = {
     **{"inner_steps": 2, "checkpoint_every": 2, "validate_every": 2},
     **{"validation_tasks": 3, "regressors": 4, "points": 4, "wave": 2, "context": 2},
     **{"inner_batch": 3},
+    **{"cg_steps": 2},
     **{"trajectories": 3, "horizon": 4, "surrogate": "naive"},
 }
 KINDS = {FEW_SHOT: Sine, RL: PointNav}

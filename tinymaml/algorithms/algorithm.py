@@ -59,8 +59,8 @@ class Tasks(NamedTuple):
 class Implicit(NamedTuple):
     """What `check` needs of an algorithm that differentiates a minimum, not its steps.
 
-    inner(w (T, P), task, problem) -> a task. Its support loss is S(phi) + R(phi, w), of which
-        `adapt` takes gradient steps. The objective is its query loss at the minimum over the
+    inner(w (T, P), task, problem) -> a task. `adapt` takes gradient steps on its support
+        loss S(phi) + R(phi, w). The objective is its query loss at the minimum over the
         parameters that inner steps move; the others have w's values
     gradient(phi (T, P), w, task, problem, steps=0) -> what `Algorithm.gradient` returns, as
         if phi were that minimum, with so many steps of a linear solver; 0: as in training.

@@ -1,6 +1,7 @@
 """Conjugate gradients for many systems side by side, without a Python decision.
 
-Source: Hestenes & Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+Source: Hestenes & Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems",
+Journal of Research of the National Bureau of Standards, 1952.
 """
 
 from collections.abc import Callable

@@ -1,20 +1,21 @@
 """iMAML: inner steps minimise a proximal problem; its minimum is differentiated implicitly.
 
-    phi* = argmin S(phi) + lambda/2 |phi - theta|^2,   phi := phi - alpha (g + lambda (phi - theta))
+    phi* = argmin S(phi) + lambda/2 |phi - theta|^2
+    phi := phi - alpha (grad S(phi) + lambda (phi - theta)),   K times, from theta
 
 Inner steps move the parameters m; the others, u, keep theta's values. With H = hess S(phi*)
 and q = grad Q(phi*), the derivative of grad_m S(phi) + lambda (phi_m - theta_m) = 0 gives
 
     (H_mm + lambda) d phi_m = lambda d theta_m - H_mu d theta_u
-    (I + H_mm/lambda) x = q_m,   d Q / d theta_m = x,   d Q / d theta_u = q_u - H_um x/lambda
+    (I + H_mm/lambda) x = q_m,  d Q/d theta_m = x,  d Q/d theta_u = q_u - H_um x/lambda
 
-Conjugate gradients solve for x. In all P rows their residual is r = q - (I + H/lambda) x, so
-d Q / d theta_u is r_u, without a further product. The last phi alone is needed, not the way
-to it, so memory is the same for any number of inner steps; neither alpha nor its learning
-would matter. The gradient is exact at the minimum, with the system solved; far from either
-it can be far off. Where p' (I + H/lambda) p <= 0, phi is no minimum, and the task's solver
-stops; at its first step x is 0. Each task's `residual` |r_m| / |q_m| is logged, and
-`indefinite`: 1 if its solver stopped so, else 0.
+Conjugate gradients solve for x. Their residual in all P rows is r = q - (I + H/lambda) x:
+d Q/d theta_u is r_u, without a further product. The last phi alone is needed, not the way
+to it. So memory is the same for any number of inner steps, and alpha has no gradient. The
+gradient is exact at the minimum with the system solved, and can be far off elsewhere. If a
+direction has p' (I + H/lambda) p <= 0, phi is no minimum, and the task's solver stops; at
+the first step x is then 0. Two figures of a task are logged: `residual` is |r_m| / |q_m|,
+and `indefinite` is 1 if the solver stopped so, else 0.
 
 Source: Rajeswaran, Finn, Kakade, Levine, "Meta-Learning with Implicit Gradients", NeurIPS
 2019, algorithms 1 and 2. The published code (aravindr93/imaml_dev) is another algorithm. It
