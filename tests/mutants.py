@@ -2049,6 +2049,7 @@ MUTATIONS = [
         "hvp(alpha.adjoint(v) if",
         "hvp(alpha.apply(v) if",
         "test_chain.py",
+    ),
     # ----- iMAML -----
     Mutation(
         "iMAML: plain gradient descent on S",
