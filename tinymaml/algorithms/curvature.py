@@ -101,6 +101,7 @@ CURVATURE = learned.LEARNED._replace(
     gradient=gradient,
     first_order=partial(gradient, exact=False),
     learns="theta and maps of each array's gradient; step sizes with --rates",
+    cost="1.1 on images; 2.3 on sine",
     source="Park & Oliva 2019",
     adapt=adapt,
     objective=learned.exactly(loss_after(adapt)),

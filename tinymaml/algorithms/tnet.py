@@ -66,6 +66,7 @@ TNET = learned.LEARNED._replace(
     label="T-net",
     learns="theta and a linear map T per layer; step sizes with --rates",
     adapts="theta without T",
+    cost="1 on images; 3 on sine",
     source="Lee & Choi 2018, without masks",
     options=PartOptions,
     build=build,
