@@ -20,7 +20,7 @@ from tinymaml.speed.workers import Here
 
 
 SMALL = {"filters": 4, "dtype": "float64", "validation_tasks": 2, "test_queries": 3}
-RATES = {"inner_steps": 2, "norm_scale": True, "adapt_norm": True}
+RATES = {"inner_steps": 2, "norm_scale": True}
 CONFIGS = {
     "maml": Glyphs(**SMALL),
     "maml, sum": Glyphs(**SMALL, inner_loss="sum_over_shots"),
