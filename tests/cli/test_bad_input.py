@@ -13,6 +13,7 @@ from tinymaml.harness import runs
 
 SINE = ("train", "sine")
 GLYPHS = ("train", "glyphs")
+MAMLPP = ["--algorithm", "maml++"]
 ORACLE, RANDOM, AVERAGED, CONTEXT = (
     (*SINE, "--algorithm", name) for name in ("oracle", "random", "averaged", "context")
 )
@@ -70,6 +71,26 @@ TYPED = {
         [*ORACLE, "--context", "1"],
         2,
         "of --algorithm context or cavia, not of oracle",
+    ),
+    "boil-alpha-head": (
+        [*SINE, "--algorithm", "boil", "--alpha-head", "0.5"],
+        2,
+        "--alpha-head: inner steps do not change the head",
+    ),
+    "multi-step-epochs": (
+        [*SINE, *MAMLPP, "--no-multi-step-loss", "--multi-step-epochs", "3"],
+        2,
+        "--multi-step-epochs has no effect with --no-multi-step-loss",
+    ),
+    "first-order-epochs": (
+        [*SINE, *MAMLPP, "--order", "first", "--first-order-epochs", "3"],
+        2,
+        "--first-order-epochs has no effect with --order first",
+    ),
+    "pointnav-reptile": (
+        ["train", "pointnav", "--algorithm", "reptile"],
+        2,
+        "pointnav: its inner steps draw minibatches of examples; choose from",
     ),
     "random-iterations": ([*RANDOM, "--iterations", "9"], 2, "--algorithm random"),
     "random-in-a-file": ([*RANDOM, "--config", "beta.toml"], 2, "--beta has no effect"),

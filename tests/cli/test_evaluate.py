@@ -213,3 +213,16 @@ def test_the_kept_theta_is_as_good_as_it_is_said_to_be(omniglot_npz, tmp_path):
     assert found["mean"][3] == pytest.approx(0.986, abs=0.025)
     assert found["mean"][0] < 0.3
     assert found["iterations"] == [10000]
+
+
+@pytest.mark.data
+def test_the_kept_theta_for_twenty_ways_is_as_good_as_it_is_said_to_be(omniglot_npz):
+    """Rejects learned step sizes that are lost, or in the wrong order: it is no better
+    than a guess after two steps. 96.1 % on 600 tasks, 4.5 % standard deviation of a task.
+    """
+    asked = ("--data", omniglot_npz, "--tasks", "20", "--alone", "none")
+    found = as_json("kept:omniglot-20w1s", *asked)
+    assert len(found["mean"]) == 6
+    assert found["mean"][5] == pytest.approx(0.961, abs=0.03)
+    assert found["mean"][2] < 0.4
+    assert found["iterations"] == [5000]

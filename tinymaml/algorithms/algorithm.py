@@ -199,6 +199,8 @@ class Algorithm(NamedTuple):
             raise UsageError(f"{self.name} moves what the model lacks: {sorted(unknown)}")
         moved = [name for name in asked if name not in fixed]
         alpha, head = options.alpha, options.alpha_head
+        if head and not {*moved} & {*model.head}:
+            raise UsageError("--alpha-head: inner steps do not change the head")
         if head and head != alpha:
             alpha = alpha + (head - alpha) * params.mask(model.shapes, model.head)
         if len(moved) == len(model.shapes):

@@ -114,4 +114,5 @@ IMAML = Algorithm(
     options=Options,
     defaults=defaults,
     refuses=lambda options: "" if options.alpha else "--alpha: iMAML needs one above 0",
+    not_in_rl="new trajectories in each inner step have no common minimum",
 )

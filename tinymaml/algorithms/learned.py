@@ -240,12 +240,13 @@ def usual(given: Mapping[str, Any]) -> dict[str, Any]:
 def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
     if options.setting == RL and options.order != "exact":
-        return "--order first: TRPO's metric has the Hessians; use --algorithm fomaml"
+        return "--order first: in TRPO's metric the Hessians stay"
     if options.rates == FIXED:
         return ""
     if options.setting == RL:
         return "--rates: TRPO's metric is of the policy's parameters, and rates are none"
-    return "" if options.alpha else "learned step sizes start at --alpha: above 0"
+    known = options.alpha or options.alpha_head
+    return "" if known else "learned step sizes start at --alpha: above 0"
 
 
 LEARNED = Algorithm(

@@ -57,7 +57,7 @@ def refuses(options: Any) -> str:
     by_step = options.step_norm and options.inner_steps > 1
     if by_step and getattr(options, "adapt_norm", False):
         return "--adapt-norm: add --no-step-norm; arrays of one step do not move"
-    return learned.refuses(options)
+    return multistep.idle(options, Options()) or learned.refuses(options)
 
 
 def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:

@@ -13,8 +13,14 @@ from typing import Any
 import numpy as np
 
 from tinymaml.maml import Array
+from tinymaml.options import flag
 
 
+# Options, when they have an effect, and with what they have none.
+NEEDS = (
+    ("multi_step_epochs", lambda o: o.multi_step_loss, "--no-multi-step-loss"),
+    ("first_order_epochs", lambda o: o.order == "exact", "--order first"),
+)
 FLOOR = 0.03  # few_shot_learning_system.py:90-101
 
 
@@ -33,3 +39,11 @@ def phase(options: Any, iteration: int) -> tuple[tuple[bool, bool], tuple[Array,
     exact = options.order == "exact" and epoch >= options.first_order_epochs
     arrays = (weights(options, epoch).astype(options.dtype),) if many else ()
     return (many, exact), arrays
+
+
+def idle(options: Any, usual: Any) -> str:
+    """Return which option differs from the usual ones without effect, "" for none."""
+    for name, used, other in NEEDS:
+        if getattr(options, name) != getattr(usual, name) and not used(options):
+            return f"{flag(name)} has no effect with {other}"
+    return ""

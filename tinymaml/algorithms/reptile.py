@@ -106,6 +106,7 @@ REPTILE = Algorithm(
     ignores=("adapt_norm",),
     second_order=False,
     refuses=refuses,
+    not_in_rl="its inner steps draw minibatches of examples",
     shapes=minibatch.shapes,
     init=minibatch.init,
     phase=phase,

@@ -105,7 +105,7 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     if len(found) > 1 and all(found):
         together = results.pooled(found)
         click.echo(f"\n{tables.title(together)}")
-        click.echo(tables.as_text([together], config.shown_steps))
+        click.echo(tables.as_text([together], config.rows))
         tables.save(folder, together)
 
 
@@ -146,7 +146,7 @@ def train_and_report(
             tables.save(path, result)
             if theta.chosen:
                 click.echo(tables.title(result))
-            click.echo(tables.as_text([result], config.shown_steps))
+            click.echo(tables.as_text([result], config.rows))
         else:
             line = f"{config.name}, {theta.iteration} iterations"
             if theta.chosen:

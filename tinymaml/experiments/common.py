@@ -282,6 +282,11 @@ class Config:
         return {k: x for k, x in used.items() if x != usual[k]}
 
     @property
+    def rows(self) -> list[int]:
+        """The numbers of steps that the table after training shows, the last included."""
+        return sorted({*self.shown_steps, self.test_steps})
+
+    @property
     def is_original(self) -> bool:
         """Whether published figures are about these data."""
         return True
