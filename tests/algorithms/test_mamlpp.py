@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cases import ROUNDING, case, difference, small
 from tinymaml import maml, params
 from tinymaml.algorithms import multistep
-from tinymaml.algorithms.mamlpp import MAMLPP
+from tinymaml.algorithms.mamlpp import MAMLPP, Options
 from tinymaml.check.differences import slopes_error
 from tinymaml.errors import UsageError
 from tinymaml.experiments.glyphs import Glyphs
@@ -310,13 +310,15 @@ def test_each_epoch_has_the_gradient_of_its_phase(iteration, phase, replay):
         "order": "exact" if exact else "first",
         "multi_step_loss": many,
     }
+    whole = {"multi_step_loss": False, "multi_step_epochs": Options.multi_step_epochs}
+    steady |= {} if many else whole
     other = config.with_changes(steady)
     for _ in range(3):  # recorded, compared, replayed
         found = step.chunk_gradient(config, state.theta, iteration, range(3))
         expected = step.chunk_gradient(other, state.theta, iteration, range(3))
         assert found[0] == expected[0]
         np.testing.assert_array_equal(found[1], expected[1])
-    another = {"multi_step_loss": not many, "multi_step_epochs": 3 if many else 100}
+    another = whole if many else {"multi_step_loss": True, "multi_step_epochs": 100}
     for change in (another, {"order": "first" if exact else "exact"}):
         wrong = config.with_changes(steady | change)
         gradient = step.chunk_gradient(wrong, state.theta, iteration, range(3))[1]

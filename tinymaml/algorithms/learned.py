@@ -140,11 +140,15 @@ def learned_rates(w: Array, problem: Problem) -> Array | None:
     return np.stack(alphas)
 
 
-def described(rates: Array) -> str:
+def described(rates: Array, problem: Problem) -> str:
     """Return the median and range of step sizes (steps, P), and how many are negative.
 
-    Step sizes of exactly 0 belong to parameters that inner steps leave alone.
+    Step sizes of exactly 0 belong to parameters that inner steps leave alone. One that an
+    array shares counts once.
     """
+    if getattr(problem.options, "rates", "") == TENSOR:
+        spans = params.spans(problem.model.shapes).values()
+        rates = rates[:, [span.start for span in spans]]
     used = rates[rates != 0]
     if not used.size:
         return "no step sizes"
@@ -155,7 +159,7 @@ def described(rates: Array) -> str:
 def remarks(w: Array, problem: Problem, tasks: Tasks) -> list[str]:
     """Return the line on learned step sizes, if there are any."""
     rates = learned_rates(w, problem)
-    return [] if rates is None else [f"learned step sizes: {described(rates)}"]
+    return [] if rates is None else [f"learned step sizes: {described(rates, problem)}"]
 
 
 # ----- The algorithm -----
@@ -240,7 +244,7 @@ def usual(given: Mapping[str, Any]) -> dict[str, Any]:
 def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
     if options.setting == RL and options.order != "exact":
-        return "--order first: in TRPO's metric the Hessians stay"
+        return "--order first: TRPO's metric has the Hessians of the steps"
     if options.rates == FIXED:
         return ""
     if options.setting == RL:

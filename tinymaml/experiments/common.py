@@ -165,7 +165,11 @@ class Config:
         600, "test tasks", "the paper and its code", role=TESTING, **SAMPLE
     )
     test_steps: int = option(
-        10, "gradient steps at test time", "section 5.1", role=TESTING, **STEPS
+        10,
+        "gradient steps at test time; with learned step sizes as --inner-steps",
+        "section 5.1",
+        role=TESTING,
+        **STEPS,
     )
     own: Any = None  # the algorithm's own options
 

@@ -55,7 +55,7 @@ class Images(FewShot):
     )
     outer_loss: str = option(
         "mean",
-        "query loss: the mean, or the sum divided by shots; matters to --clip, not to Adam",
+        "query loss: the mean, or the sum divided by shots; no matter to Adam alone",
         "utils.py:56-58 divides by shots: WAYS * QUERIES / SHOTS times the mean",
         choices=SCALES,
     )

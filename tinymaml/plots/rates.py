@@ -53,7 +53,7 @@ def _by_array(one: Judged) -> tuple[dict[str, Array], str]:
         for name, values in kept.items()
         if values.any()
     }
-    return found, described(rates)
+    return found, described(rates, family)
 
 
 def _draw(axes, found: dict[str, Array]) -> None:
