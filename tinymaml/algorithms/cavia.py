@@ -11,11 +11,12 @@ its official code. There c is drawn near 0; here gamma starts at 1 and beta at 0
 """
 
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from tinymaml import models, params
 from tinymaml.algorithms import learned
-from tinymaml.algorithms.algorithm import loss_after
+from tinymaml.algorithms.algorithm import Gradient, loss_after
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
 from tinymaml.models import Model
@@ -56,25 +57,16 @@ def others(w: Array, problem: Problem) -> Array:
     return 1 - params.mask(learned.shapes(problem), [Z]).astype(w.dtype)
 
 
-def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the query loss after steps of z from 0, and its gradient by w without z."""
-    mask = others(w, problem)
-    loss, found = learned.gradient(mask * w, task, problem)
-    return loss, mask * found
+def without_z(gradient: Gradient) -> Gradient:
+    """Return a gradient at z = 0, in which z has none; of the same name."""
 
+    @wraps(gradient)
+    def of(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
+        mask = others(w, problem)
+        loss, found = gradient(mask * w, task, problem)
+        return loss, mask * found
 
-def masked(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the same by `chain` on the whole theta, with step sizes 0."""
-    mask = others(w, problem)
-    loss, found = learned.masked(mask * w, task, problem)
-    return loss, mask * found
-
-
-def first_order(w: Array, task: Task, problem: Problem) -> tuple[Array, Array]:
-    """Return the same without Hessian products."""
-    mask = others(w, problem)
-    loss, found = learned.first_order(mask * w, task, problem)
-    return loss, mask * found
+    return of
 
 
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
@@ -92,9 +84,9 @@ def refuses(options: Any) -> str:
 CAVIA = learned.LEARNED._replace(
     name="cavia",
     label="CAVIA, z of {context}",
-    gradient=gradient,
-    twin=masked,
-    first_order=first_order,
+    gradient=without_z(learned.gradient),
+    twin=without_z(learned.masked),
+    first_order=without_z(learned.first_order),
     learns="theta without z",
     adapts="z, from 0",
     cost="1; 0.7 on images",
