@@ -74,8 +74,7 @@ def gradient(
     )
     still = np.zeros((*lead, found.shape[-1]), theta.dtype)
     sizes = [
-        anp.concatenate([(alpha + 0 * theta)[..., size:], still], axis=-1)
-        for alpha in alphas
+        anp.concatenate([alpha[..., size:] + 0 * top, still], axis=-1) for alpha in alphas
     ]
     z = anp.concatenate([top, found], axis=-1)
     loss, v, slopes = chain.gradient(z, short, sizes, weights, second_order)
