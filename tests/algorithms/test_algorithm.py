@@ -7,6 +7,7 @@ from cases import ROUNDING, case, difference, problem_of, small
 from tinymaml import params
 from tinymaml.algorithms import learned
 from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.errors import UsageError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
@@ -26,7 +27,7 @@ def head_of(found):
 
 
 @KINDS
-@pytest.mark.parametrize("name", ["maml", "anil", "boil", "meta-sgd"])
+@pytest.mark.parametrize("name", ["maml", "anil", "meta-sgd"])
 def test_a_head_has_its_own_step_size(kind, name):
     """Rejects a step size of the body for the head or the reverse, a factor in place of a
     step size, and one that moves what stays."""
@@ -37,8 +38,18 @@ def test_a_head_has_its_own_step_size(kind, name):
     found = case(small(kind, name, alpha=0.25))
     usual, head = np.broadcast_to(usual, other.shape), head_of(found)
     np.testing.assert_array_equal(other, np.where(head, 6 * usual, usual))
-    assert other[head].any() == (name != "boil")
+    assert other[head].any()
     assert other[~head].any() == (name != "anil")
+
+
+@KINDS
+def test_a_head_that_stays_has_no_step_size(kind):
+    """Rejects an option without effect, and a head of BOIL that moves."""
+    config = small(kind, "boil", alpha=0.25, alpha_head=1.5)
+    with pytest.raises(UsageError, match="--alpha-head: inner steps do not change the"):
+        case(config)
+    found = case(small(kind, "boil", alpha=0.25))
+    assert not found.problem.alpha[head_of(found)].any()
 
 
 def test_a_policy_s_head_includes_its_deviation():

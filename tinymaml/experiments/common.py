@@ -166,7 +166,7 @@ class Config:
     )
     test_steps: int = option(
         10,
-        "gradient steps at test time; with learned step sizes as --inner-steps",
+        "gradient steps at test time; with learned step sizes as many as in training",
         "section 5.1",
         role=TESTING,
         **STEPS,
