@@ -2340,6 +2340,13 @@ MUTATIONS = [
         "harness/test_reuse.py::test_a_diverged_task_is_no_number",
     ),
     Mutation(
+        "a reach of the head that ignores its steps",
+        "harness/reuse.py",
+        '"reach": (len(thetas) - 1) * gain / self_gain',
+        '"reach": gain / self_gain',
+        "harness/test_reuse.py::test_the_reach_is_that_of_its_formula",
+    ),
+    Mutation(
         "a verdict of reuse in spite of changed layers",
         "harness/reuse.py",
         "reuse = reused == body and suffice and not changed",

@@ -185,8 +185,8 @@ def test_the_reach_is_that_of_its_formula(name):
     norm = (m**2).sum(axis=-1).mean(axis=-1) + 1
     assert_allclose(found["head", "feature norm^2"], norm, rtol=1e-12)
     assert_allclose(found["head", "self gain"], alpha * norm / ways, rtol=1e-6)
-    ratio = found["head", "gain"] / found["head", "spread"]
-    assert_allclose(found["head", "reach"], STEPS * ratio, rtol=1e-12)
+    assert_allclose(found["head", "share"], gain / norm * ways, rtol=1e-4, atol=1e-8)
+    assert_allclose(found["head", "reach"], STEPS * found["head", "share"], rtol=1e-12)
 
 
 def test_margins():

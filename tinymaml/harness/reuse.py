@@ -6,7 +6,7 @@
     frozen      LAYER: after adaptation with the layers up to this one held at theta_0
     NIL         by the nearest class mean of the features below the head, before and after
     head step   FACTOR: after steps of the head alone, its step size times a factor
-    head        how far steps of the head alone reach; see `reach`
+    head        whether steps of the head alone can use the features; see `reach`
     change      LAYER: |theta_K - theta_0| / |theta_0|
     gradient    LAYER: norm of the gradient of the support loss at theta_0
     CKA, CCA    LAYER: similarity of query activations before and after adaptation
@@ -222,9 +222,9 @@ def nil(model: Model, theta: Array, episodes: Episode, ways: int) -> Array:
 
 
 def reach(model: Model, task: EpisodeTask, thetas: list[Array]) -> Figures:
-    """Return how far K steps of the head alone move the margins of query examples.
+    """Return whether K steps of the head alone can use the features that they are given.
 
-    A margin is the logit of the right class minus the mean of the others.
+    The margin of a query example is the logit of its class minus the mean of the others.
 
         feature norm^2   mean of |f|^2 + 1 of the support features f; the 1 is the bias's
         step size        the head's first move, divided by the gradient of the mean
@@ -232,12 +232,16 @@ def reach(model: Model, task: EpisodeTask, thetas: list[Array]) -> Figures:
         self gain        step size * feature norm^2 / ways. Step size * curvature is at most
                          this, and gradient descent overshoots where it exceeds 2
         gain             mean margin that the first step adds
-        spread           standard deviation of the margins at theta_0
-        reach            K * gain / spread
+        share            gain / self gain, for any step size: the part of the squared norm
+                         that separates classes
+        reach            K * share
 
     At equal probabilities gain = step size / ways * mean of (q . m - mean of q . m'), for a
-    query feature q, the mean m of its class and m' of the others. A part that all features
-    share cancels in it. It does not in the norm, so the norm alone does not give the reach.
+    query feature q, the mean m of its class and m' of the others. What all features share
+    cancels in it, but it has most of the norm, and with it most of the curvature. Along the
+    directions that separate classes, the curvature is about `share` times the largest. So
+    steps that do not overshoot need about 1 / share of them: the head alone suffices where
+    the reach is well above 1.
     """
     theta, first = thetas[:2]
     x, labels, query, wanted = task.episode
@@ -253,13 +257,15 @@ def reach(model: Model, task: EpisodeTask, thetas: list[Array]) -> Figures:
         / gradient
     )
     before, after = (margins(task.apply(at, query), wanted) for at in (theta, first))
-    gain, spread = (after - before).mean(axis=-1), before.std(axis=-1)
+    gain, self_gain = (after - before).mean(axis=-1), size * norm / z.shape[-1]
     found = {
         "feature norm^2": norm,
         "step size": size,
-        "self gain": size * norm / z.shape[-1],
+        "self gain": self_gain,
+        "gain": gain,
+        "share": gain / self_gain,
+        "reach": (len(thetas) - 1) * gain / self_gain,
     }
-    found |= {"gain": gain, "spread": spread, "reach": (len(thetas) - 1) * gain / spread}
     return {("head", name): values for name, values in found.items()}
 
 

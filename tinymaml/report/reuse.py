@@ -32,9 +32,10 @@ Feature reuse is "yes" when (1) with all layers but the head frozen, the accurac
 below the 95 % interval of full adaptation; (2) NIL before adaptation is at least halfway
 from the untrained net's NIL to full adaptation; (3) the CKA of each of these layers is at
 least {SIMILAR}. A layer is reused when (1) holds with it and all layers below it frozen.
-Head reach: the margin that steps of the head alone add (steps * gain), relative to the
-spread of the margins at theta_0. Near 1 the head does not overcome its first logits, and
-the body must move. Steps of the head overshoot when the self gain is far above 2."""
+Head reach: steps * share, where the share (gain / self gain) is the part of the features'
+squared norm that separates classes. Gradient steps of the head alone that do not overshoot
+(self gain up to 2) can use the features when the reach is well above 1. Near 1 or below, no
+step size of the head suffices, and the body must move."""
 
 
 def as_text(pairs: Pairs) -> str:
