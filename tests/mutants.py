@@ -482,13 +482,6 @@ MUTATIONS = [
         "speed/test_replay.py",
     ),
     Mutation(
-        "a replay that reads its store while another thread adds to it",
-        "speed/replay.py",
-        "in tuple(kept) if",
-        "in kept if",
-        "speed/test_replay.py",
-    ),
-    Mutation(
         "a replay that adds into its constants",
         "speed/replay.py",
         "if function.fun in ADDING_IN_PLACE and 1 not in names",

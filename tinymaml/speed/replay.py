@@ -9,7 +9,6 @@ autograd (`float(x)`, a random draw inside the function) would stay constant. So
 replay on new inputs is compared with the function itself, bit for bit.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -194,16 +193,16 @@ def _in_two(
     handed = [call.name for call in before if call.name in used]
     prepare = _compiled(before, given[moving:], handed, handed)
     finish = _compiled(after, given + handed, outputs, names)
-    kept: deque[tuple[Sequence[Array], tuple[Array, ...]]] = deque(maxlen=KEPT)
+    kept: tuple[tuple[Sequence[Array], tuple[Array, ...]], ...] = ()
 
     def replay(*inputs: Array) -> tuple[Array, ...]:
+        nonlocal kept  # replaced as a whole: another thread may read it meanwhile
         rest = inputs[moving:]
-        # tuple: another thread may change `kept` meanwhile.
-        found = (v for known, v in tuple(kept) if all(map(_same, known, rest)))
+        found = (v for known, v in kept if all(map(_same, known, rest)))
         values = next(found, None)
         if values is None:
             values = prepare(*rest)
-            kept.appendleft((rest, values))
+            kept = ((rest, values), *kept)[:KEPT]
         return finish(*inputs, *values)
 
     return replay
