@@ -11,8 +11,8 @@
     gradient    LAYER: norm of the gradient of the support loss at theta_0
     CKA, CCA    LAYER: similarity of query activations before and after adaptation
 
-Support and query sets are normalised apart, as in adaptation. Accuracies are nan where the
-net's outputs are not finite.
+Batch norm sees support and query sets separately, as in adaptation. An accuracy is nan
+where the net's outputs are not finite.
 
 Source: Raghu, Raghu, Bengio, Vinyals, "Rapid Learning or Feature Reuse? Towards
 Understanding the Effectiveness of MAML", ICLR 2020, sections 3 and 5. 15 queries per class
