@@ -17,6 +17,7 @@ from tinymaml.errors import UsageError
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, step
+from tinymaml.speed.workers import engine
 from trainings import results_of, train
 
 
@@ -335,6 +336,25 @@ def test_a_run_that_stops_between_epochs_has_the_same_bytes(stops, tmp_path):
     for stop in stops:
         train(tmp_path / "parts", config.with_changes({"iterations": stop}))
     assert results_of(tmp_path / "parts", config) == straight
+
+
+def test_arrays_of_each_step_are_part_of_a_run(tmp_path):
+    """Rejects arrays that a checkpoint, a recording or a worker process loses or orders
+    otherwise: with batch norm, the same bytes after a stop and in two processes."""
+    shape = {"filters": 2, "ways": 2, "norm_scale": True, "validate_every": 0}
+    options = {"iterations": 5, "epoch": 2, "multi_step_epochs": 2, "inner_steps": 2}
+    sizes = {"tasks": 3, "chunk": 2, "checkpoint_every": 3}
+    config = Glyphs(algorithm="maml++", **shape, **options, **sizes)
+    straight = results_of(tmp_path / "straight", config)
+    eager = config.with_changes({"replay": False})
+    assert results_of(tmp_path / "eager", eager) == straight
+    train(tmp_path / "parts", config.with_changes({"iterations": 3}))
+    assert results_of(tmp_path / "parts", config) == straight
+    with engine(2) as pool:
+        assert results_of(tmp_path / "workers", config, pool) == straight
+    state = train(tmp_path / "parts", config)
+    later = state.theta[-4 * 2 * 2 :].reshape(4, -1)  # scale and offset of four layers
+    assert len(np.unique(later)) > 8
 
 
 def test_epochs_of_another_length_change_the_run(tmp_path):

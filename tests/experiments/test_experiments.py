@@ -294,6 +294,23 @@ WRONG = [
         "E-MAML is right with --surrogate naive only",
     ),
     (
+        *("sine", {"beta_end": 0.0001}),
+        "--beta-end has no effect with --algorithm maml without --schedule linear or"
+        " cosine",
+    ),
+    (
+        *("sine", {"epoch": 7, "schedule": "linear"}),
+        "--epoch has no effect with --algorithm maml without --schedule cosine",
+    ),
+    (
+        *("glyphs", {"algorithm": "cavia", "adapt_norm": True}),
+        "with --algorithm cavia inner steps change z alone: no --adapt-norm",
+    ),
+    (
+        *("glyphs", {"algorithm": "maml++", "adapt_norm": True}),
+        "--adapt-norm: add --no-step-norm; arrays of one step do not move",
+    ),
+    (
         *("glyphs", {"algorithm": "context", "adapt_norm": True}),
         "with --algorithm context inner steps change z alone: no --adapt-norm",
     ),
