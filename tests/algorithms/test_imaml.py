@@ -309,3 +309,6 @@ def test_its_defaults_are_those_of_the_official_code():
         Sine(algorithm="imaml", alpha=0.0)
     with pytest.raises(UsageError, match="--proximal"):
         Sine(algorithm="imaml", proximal=0.0)
+    with pytest.raises(UsageError, match="below 2"):
+        Sine(algorithm="imaml", proximal=20.0)
+    Sine(algorithm="imaml", proximal=19.9)

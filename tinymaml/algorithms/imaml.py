@@ -9,20 +9,18 @@ and q = grad Q(phi*), the derivative of grad_m S(phi) + lambda (phi_m - theta_m)
     (H_mm + lambda) d phi_m = lambda d theta_m - H_mu d theta_u
     (I + H_mm/lambda) x = q_m,  d Q/d theta_m = x,  d Q/d theta_u = q_u - H_um x/lambda
 
-Conjugate gradients solve for x. Their residual in all P rows is r = q - (I + H/lambda) x:
-d Q/d theta_u is r_u, without a further product. The last phi alone is needed, not the way
-to it. So memory is the same for any number of inner steps, and alpha has no gradient. The
-gradient is exact at the minimum with the system solved, and can be far off elsewhere. If a
-direction has p' (I + H/lambda) p <= 0, phi is no minimum, and the task's solver stops; at
-the first step x is then 0. Two figures of a task are logged: `residual` is |r_m| / |q_m|,
-and `indefinite` is 1 if the solver stopped so, else 0.
+Conjugate gradients solve for x. Their residual in all P rows is r = q - (I + H/lambda) x: d
+Q/d theta_u is r_u. The last phi alone is needed, so memory is the same for any number of
+inner steps, and alpha has no gradient. The gradient is exact at the minimum with the system
+solved, and can be far off elsewhere. If p' (I + H/lambda) p <= 0, phi is no minimum, and
+the solver stops, at first with x = 0. Logged are `residual`, |r_m| / |q_m|, and
+`indefinite`, 1 if the solver stopped, else 0.
 
 Source: Rajeswaran, Finn, Kakade, Levine, "Meta-Learning with Implicit Gradients", NeurIPS
-2019, algorithms 1 and 2. The published code (aravindr93/imaml_dev) is another algorithm. It
-takes 16 steps on S alone, then one proximal step (omniglot_implicit_maml.py:107-112). It
-solves (2 + H/12) x = q: its damping of 1 becomes the regulariser, beside a fixed 10
-(learner_model.py:143-153). It tests with lambda 0 (measure_accuracy.py:75-79), where this
-file takes the same proximal steps as in training.
+2019, algorithms 1 and 2. The published code (aravindr93/imaml_dev) is another algorithm: 16
+steps on S alone, then one proximal step (omniglot_implicit_maml.py:107-112); the system (2
++ H/12) x = q (learner_model.py:143-153: its damping of 1 becomes the regulariser beside a
+fixed 10); tests without the proximal term (measure_accuracy.py:75-79).
 """
 
 from collections.abc import Mapping
@@ -38,7 +36,7 @@ from tinymaml.algorithms import conjugate, learned
 from tinymaml.algorithms.algorithm import Algorithm, Implicit
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
-from tinymaml.options import option
+from tinymaml.options import POSITIVE, option
 
 
 README = "examples/README of the official code, as its 16 inner steps of 0.1"
@@ -49,9 +47,8 @@ class Options:
     """The inner problem, and how exactly its linear system is solved."""
 
     proximal: float = option(
-        2.0, "lambda, the weight of |phi - theta|^2 / 2 in inner steps", README,
-        above=0, most=1e9,
-    )  # fmt: skip
+        2.0, "lambda, the weight of |phi - theta|^2 / 2 in inner steps", README, **POSITIVE
+    )
     cg_steps: int = option(
         5, "conjugate gradient steps for the implicit gradient", README, least=1, most=1000
     )
@@ -68,7 +65,7 @@ def inner(theta: Array, task: Task, problem: Problem) -> Task:
 
 
 def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
-    """Return [phi_0, ..., phi_steps], which begin at theta."""
+    """Return [phi_0, ..., phi_steps], from phi_0 = theta."""
     return maml.path(w, inner(w, task, problem), problem.alpha, steps)
 
 
@@ -102,6 +99,12 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"alpha": 0.1, "inner_steps": 16, "test_steps": given.get("inner_steps", 16)}
 
 
+def refuses(options: Any) -> str:
+    """Return why inner steps cannot reach a minimum, "" when they can."""
+    message = "inner steps settle only with --alpha times --proximal above 0 and below 2"
+    return "" if 0 < options.alpha * options.proximal < 2 else message
+
+
 IMAML = Algorithm(
     name="imaml",
     label="iMAML",
@@ -113,6 +116,6 @@ IMAML = Algorithm(
     implicit=Implicit(inner, implicit),
     options=Options,
     defaults=defaults,
-    refuses=lambda options: "" if options.alpha else "--alpha: iMAML needs one above 0",
+    refuses=refuses,
     not_in_rl="new trajectories in each inner step have no common minimum",
 )
