@@ -12,9 +12,8 @@ and q = grad Q(phi*), the derivative of grad_m S(phi) + lambda (phi_m - theta_m)
 Conjugate gradients solve for x. Their residual in all P rows is r = q - (I + H/lambda) x: d
 Q/d theta_u is r_u. The last phi alone is needed, so memory is the same for any number of
 inner steps, and alpha has no gradient. The gradient is exact at the minimum with the system
-solved, and can be far off elsewhere. If p' (I + H/lambda) p <= 0, phi is no minimum, and
-the solver stops, at first with x = 0. Logged are `residual`, |r_m| / |q_m|, and
-`indefinite`, 1 if the solver stopped, else 0.
+solved, and can be far off elsewhere. If p' (I + H/lambda) p <= 0, phi is no minimum: the
+solver stops. Logged are `residual`, |r_m| / |q_m|, and `indefinite`, 1 if it stopped.
 
 Source: Rajeswaran, Finn, Kakade, Levine, "Meta-Learning with Implicit Gradients", NeurIPS
 2019, algorithms 1 and 2. The published code (aravindr93/imaml_dev) is another algorithm: 16
