@@ -63,6 +63,11 @@ def spans(shapes: Shapes) -> dict[str, slice]:
     return {name: span for name, _, span in _places(tuple(shapes.items()))}
 
 
+def starts(shapes: Shapes) -> list[int]:
+    """Return where each array begins in theta's last axis."""
+    return [span.start for span in spans(shapes).values()]
+
+
 @lru_cache
 def _places(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple]:
     # Cached: computing them takes longer than reading a small net.
@@ -88,7 +93,7 @@ def spread(numbers: Array, shapes: Shapes) -> Array:
 @primitive
 def totals(theta: Array, shapes: Shapes) -> Array:
     """The adjoint of spread: the sum over each array, (..., P) -> (..., arrays)."""
-    return np.add.reduceat(theta, [s.start for s in spans(shapes).values()], axis=-1)
+    return np.add.reduceat(theta, starts(shapes), axis=-1)
 
 
 defvjp(spread, lambda _, numbers, shapes: lambda g: totals(g, shapes))

@@ -74,13 +74,6 @@ def adapt(w: Array, task: Task, problem: Problem, steps: int) -> list[Array]:
     return learned.adapt(others(w, problem) * w, task, problem, steps)
 
 
-def refuses(options: Any) -> str:
-    """Return why the options do not fit, "" when they fit."""
-    if getattr(options, "adapt_norm", False):
-        return "with --algorithm cavia inner steps change z alone: no --adapt-norm"
-    return learned.refuses(options)
-
-
 CAVIA = learned.LEARNED._replace(
     name="cavia",
     label="CAVIA, z of {context}",
@@ -95,7 +88,7 @@ CAVIA = learned.LEARNED._replace(
     objective=learned.exactly(loss_after(adapt)),
     options=Options,
     defaults=lambda given: learned.tested(1)(given) | {"alpha": 1.0},  # arguments.py:11-25
-    refuses=refuses,
+    refuses=learned.refuses_norm,
     not_in_rl="navigation's policy has no context parameters",
     start=lambda w, problem: others(w, problem) * w,
     inputs=lambda options: options.context if is_regression(options) else 0,

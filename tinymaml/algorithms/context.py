@@ -29,11 +29,7 @@ CONTEXT = learned.LEARNED._replace(
     adapts="z",
     source="Finn et al. 2017, appendix C.2",
     options=Options,
-    refuses=lambda options: (
-        "with --algorithm context inner steps change z alone: no --adapt-norm"
-        if getattr(options, "adapt_norm", False)
-        else learned.refuses(options)
-    ),
+    refuses=learned.refuses_norm,
     not_in_rl="navigation's policy has no free inputs",
     inputs=lambda options: options.context,
     moved=lambda model, options: ["z"],

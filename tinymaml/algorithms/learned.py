@@ -93,8 +93,8 @@ def init(rng: Generator, problem: Problem) -> Array:
     if options.rates == PARAMETER:
         return np.concatenate([theta, alpha])
     if options.rates == TENSOR:
-        starts = [span.start for span in params.spans(problem.model.shapes).values()]
-        return np.concatenate([theta, np.tile(alpha[starts], options.inner_steps)])
+        each = alpha[params.starts(problem.model.shapes)]
+        return np.concatenate([theta, np.tile(each, options.inner_steps)])
     return theta
 
 
@@ -147,8 +147,7 @@ def described(rates: Array, problem: Problem) -> str:
     array shares counts once.
     """
     if getattr(problem.options, "rates", "") == TENSOR:
-        spans = params.spans(problem.model.shapes).values()
-        rates = rates[:, [span.start for span in spans]]
+        rates = rates[:, params.starts(problem.model.shapes)]
     used = rates[rates != 0]
     if not used.size:
         return "no step sizes"
@@ -251,6 +250,14 @@ def refuses(options: Any) -> str:
         return "--rates: TRPO's metric is of the policy's parameters, and rates are none"
     known = options.alpha or options.alpha_head
     return "" if known else "learned step sizes start at --alpha: above 0"
+
+
+def refuses_norm(options: Any) -> str:
+    """Return why the options do not fit an algorithm whose inner steps change z alone."""
+    if getattr(options, "adapt_norm", False):
+        name = options.algorithm
+        return f"with --algorithm {name} inner steps change z alone: no --adapt-norm"
+    return refuses(options)
 
 
 LEARNED = Algorithm(

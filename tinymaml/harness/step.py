@@ -1,4 +1,4 @@
-"""One iteration on few-shot tasks: the mean meta-gradient of a meta-batch, then Adam."""
+"""One iteration on few-shot tasks: a meta-batch's mean gradient, then an outer step."""
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
