@@ -13,9 +13,11 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8.4"],
     "dask": ["distributed>=2024.7"],
     "mpi": ["mpi4py>=4"],
+    "mujoco": ["mujoco-core>=4"],
     "lint": ["ruff>=0.13"],
 }
-EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100", *EXTRAS["plot"]]
+OWN = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100"]
+EXTRAS["test"] = [*OWN, *EXTRAS["plot"], *EXTRAS["mujoco"]]
 
 setup(
     name="tinymaml",

@@ -8,11 +8,12 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import evaluation, loop
 from tinymaml.harness.checkpoints import Kept, size
-from tinymaml.harness.evaluation import STEP_SIZES, tuned, tuning_remarks
+from tinymaml.harness.evaluation import tuned, tuning_remarks
 from tinymaml.harness.results import judge
 from tinymaml.speed.workers import Here
 
 
+STEP_SIZES = Sine.step_sizes
 CONFIG = Sine(algorithm="pretrained", hidden=(8,), validation_tasks=4)
 THETA = np.zeros(1, np.float32)
 

@@ -9,7 +9,7 @@ from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.check.chain import Report
 from tinymaml.cli.options import JSON, Command, Experiments, Value, asked, option_of
-from tinymaml.experiments import glyphs, pointnav, problem, sine, stand_in
+from tinymaml.experiments import glyphs, problem, sine, stand_in
 from tinymaml.experiments.common import Config
 from tinymaml.options import COUNT, SEEDS
 
@@ -29,7 +29,7 @@ EXAMPLES = (
 def check_command(kind: type[Config], record: Algorithm) -> click.Command:
     """Return the command that checks one experiment with an algorithm."""
     if kind.setting == RL:  # its tasks have no fixed loss to differentiate
-        return check_policies
+        return policies_command(kind)
     usual = kind(algorithm=record.name)
     checked = [
         STEPS if name == STEPS.name else option_of(kind, option)
@@ -74,16 +74,20 @@ def verify(config: Config, tasks: int) -> Report:
     return chain.verify(config.name, config.method, rough, smooth, tasks)
 
 
-@click.command(name="pointnav", params=[JSON, SEED])
-def check_policies(seed: int, as_json: bool) -> None:
-    """Verify meta-policy-gradients on random worlds whose trajectories can be summed.
+def policies_command(kind: type[Config]) -> click.Command:
+    """Return the command that checks the meta-policy-gradients of one experiment."""
 
-    \b
-    Example: tinymaml check pointnav --seed 7
-    """
-    small = policy_gradients.SMALL | {"seed": seed}
-    acting = [problem(pointnav.PointNav(**small, inner_steps=k)) for k in (1, 2)]
-    show([policy_gradients.verify(seed, acting)], as_json)
+    @click.command(name=kind.name, params=[JSON, SEED])
+    def check_policies(seed: int, as_json: bool) -> None:
+        small = policy_gradients.SMALL | {"seed": seed}
+        acting = [problem(kind(**small, inner_steps=k)) for k in (1, 2)]
+        show([policy_gradients.verify(seed, acting)], as_json)
+
+    check_policies.help = (
+        "Verify meta-policy-gradients on random worlds whose trajectories can be summed, and"
+        f" the trust region in this one.\n\nExample: tinymaml check {kind.name} --seed 7"
+    )
+    return check_policies
 
 
 def show(reports: list[Report], as_json: bool) -> None:

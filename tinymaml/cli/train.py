@@ -94,10 +94,10 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     for path, config in planned:  # every config.json before the first training
         path.mkdir(parents=True, exist_ok=True)
         with runs.locked(path):
-            if shared["resume"] is not None and runs.changed_algorithm(path, config):
-                changed = f"{config.algorithm} has changed since the run was begun"
-                click.echo(f"note: the file of --algorithm {changed}", err=True)
-            runs.write_config(path, config, versions())
+            found = versions(config.libraries)
+            if shared["resume"] is not None:
+                note_changes(path, config, {k: found[k] for k in config.libraries})
+            runs.write_config(path, config, found)
     found = []
     for path, config in planned:
         with runs.locked(path):
@@ -107,6 +107,15 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         click.echo(f"\n{tables.title(together)}")
         click.echo(tables.as_text([together], config.rows))
         tables.save(folder, together)
+
+
+def note_changes(path: Path, config: Config, libraries: dict[str, str]) -> None:
+    """Print what has changed since a run was begun, so that it has other bits now."""
+    if runs.changed_algorithm(path, config):
+        changed = f"{config.algorithm} has changed since the run was begun"
+        click.echo(f"note: the file of --algorithm {changed}", err=True)
+    for line in runs.changed_versions(path, libraries):
+        click.echo(f"note: {line}: the simulations differ", err=True)
 
 
 def planned_runs(

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tinymaml.experiments import glyphs, miniimagenet, omniglot, pointnav, sine
+from tinymaml.experiments import glyphs, locomotion, miniimagenet, omniglot, pointnav, sine
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Problem
 
@@ -18,6 +18,7 @@ MODULES = {
     "miniimagenet": miniimagenet,
     "glyphs": glyphs,
     "pointnav": pointnav,
+    "locomotion": locomotion,
 }
 
 

@@ -73,6 +73,12 @@ class Config:
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # Tasks side by side in an evaluation, with no effect on the result.
     test_chunk: ClassVar[int] = 20
+    # Inner-loop learning rates to choose from where alpha is tuned. The paper does not say
+    # which it tried. The oracle on sine needs the smallest of these.
+    step_sizes: ClassVar[tuple[float, ...]] = tuple(
+        digit * 10.0**power for power in range(-5, 1) for digit in (1, 2, 5)
+    )
+    libraries: ClassVar[tuple[str, ...]] = ()  # whose version decides the bits of a run
 
     preset: str = option(
         "none",

@@ -80,20 +80,18 @@ def held_out(config: Config, split: str, tasks: range) -> Episode:
     return drawn(problem(config), TASK_SEED, split, 0, tasks)
 
 
-# The paper does not say which step sizes it tried. The oracle needs the smallest of these.
-STEP_SIZES = tuple(digit * 10.0**power for power in range(-5, 1) for digit in (1, 2, 5))
-
-
 def tuned(config: Config, w: Array, steps: int, engine: Executor) -> Config:
     """Return the options for adapting to held-out tasks, with a tuned step size.
 
     Where alpha is an option in use, they do not change. Otherwise alpha is the one of
-    STEP_SIZES with the best mean score after `steps` steps on validation tasks; test tasks
+    its `step_sizes` with the best mean score after `steps` steps on validation tasks; test tasks
     are not used. Source: section 5.1, "an automatically tuned step size".
     """
     if config.uses("alpha") or steps == 0:
         return config
-    tried = [config.restored(config.values() | {"alpha": alpha}) for alpha in STEP_SIZES]
+    tried = [
+        config.restored(config.values() | {"alpha": alpha}) for alpha in config.step_sizes
+    ]
     costs = [_cost(one, w, steps, engine) for one in tried]
     return tried[int(np.argmin(costs))]
 
@@ -110,8 +108,9 @@ def tuning_remarks(config: Config, steps: int) -> list[str]:
     """Return the remark on a tuned step size, if it was. config: the tuned options."""
     if config.uses("alpha") or not steps:
         return []
-    edge = ", at an end of the range" * (config.alpha in (STEP_SIZES[0], STEP_SIZES[-1]))
-    best = f"step size {config.alpha:g}, the best of {len(STEP_SIZES)}"
+    tried = config.step_sizes
+    edge = ", at an end of the range" * (config.alpha in (tried[0], tried[-1]))
+    best = f"step size {config.alpha:g}, the best of {len(tried)}"
     return [f"{best} on {config.validation_tasks} validation tasks{edge}"]
 
 

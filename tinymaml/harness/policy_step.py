@@ -29,7 +29,7 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     The record has the mean returns before and after adapting, the loss, its improvement,
     the KL of the adapted policies, the number of backtracks of the line search (None and
     refused = 1 if it took no step), the mean standard deviation of the policy, and
-    |alpha H v| / |v| of the chain.
+    |alpha H v| / |v| of the chain. It has the number of lost trajectories if there are any.
     """
     tasks = spans(config.tasks, config.chunk)
     chunks = gather(engine, collect, (config, state.theta, state.iteration), tasks)
@@ -70,9 +70,16 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
         "kl": float(kl),
         "backtracks": tries,
         "refused": int(tries is None),
+        **lost(paths),
         "std": _mean(np.exp(path[0].log_std) for path in paths),
         "second_order": float(np.sqrt(squares[1] / squares[0])) if squares[0] else 0.0,
     }
+
+
+def lost(paths: Iterable[Path]) -> dict[str, int]:
+    """Return how many trajectories a broken simulation ended, where there are some."""
+    count = int(sum(met.lost.sum() for path in paths for met in path))
+    return {"lost": count} if count else {}
 
 
 def _mean(arrays: Iterable[Array]) -> float:
@@ -132,11 +139,11 @@ def replayed(function: Callable, config: Config, x: Array, path: Path) -> tuple[
 
 @lru_cache(maxsize=4)
 def _recorded(function: Callable, config: Config) -> Callable[..., tuple[Array, ...]]:
-    size = len(Experience._fields)
+    size, chunks = len(Experience._fields), len(spans(config.tasks, config.chunk))
 
     def of_arrays(x: Array, *arrays: Array) -> tuple[Array, ...]:
         starts = range(0, len(arrays), size)
         return function(config, x, [Experience(*arrays[i : i + size]) for i in starts])
 
     # Conjugate gradients and the line search call it many times with one path.
-    return recorded(of_arrays, moving=1) if config.replay else of_arrays
+    return recorded(of_arrays, moving=1, kept=chunks) if config.replay else of_arrays

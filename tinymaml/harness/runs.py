@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,16 @@ def changed_algorithm(path: Path, config: Config) -> bool:
     """Return whether a user's algorithm file has changed since the run began."""
     found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     return found.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
+
+
+def changed_versions(path: Path, versions: Mapping[str, str]) -> list[str]:
+    """Return a line for each of these versions that differs from the run's own."""
+    before = json.loads((path / CONFIG).read_text(encoding="utf-8"))["versions"]
+    return [
+        f"the run was begun with {name} {before[name]}, this is {version}"
+        for name, version in versions.items()
+        if before.get(name, version) != version
+    ]
 
 
 class Metrics(AbstractContextManager):

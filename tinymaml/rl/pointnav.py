@@ -6,6 +6,7 @@ Source: maml_examples/point_env_randgoal.py of the official code (cbfinn/maml_rl
 rllab's normalized_env.py:78-86, which scales and clips the actions.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,6 @@ from tinymaml.maml import Array
 GOALS = 0.5  # goals are uniform in [-0.5, 0.5]^2 (point_env_randgoal.py:20)
 STRIDE = 0.1  # the length of action 1, and the longest in each coordinate (:17)
 NEAR = 0.01  # a trajectory ends when both coordinates are this close to the goal (:43)
-ACTIONS = 2  # numbers in an action
 
 # By squared distance. The paper's text squares (appendix A.2), the authors' code and the
 # trajectories that they published do not (:39-42).
@@ -33,6 +33,8 @@ class PointNav(NamedTuple):
     reward: str = "negative_distance"
     oracle: bool = False
 
+    actions = 2
+
     @property
     def observed(self) -> int:
         """The number of numbers in an observation."""
@@ -42,8 +44,8 @@ class PointNav(NamedTuple):
         """Return the goal (2,) of one task."""
         return rng.uniform(-GOALS, GOALS, 2)
 
-    def start(self, goals: Array, trajectories: int) -> Array:
-        """Return positions (T, N, 2) at the origin."""
+    def start(self, goals: Array, trajectories: int, rngs: Sequence[Generator]) -> Array:
+        """Return positions (T, N, 2) at the origin, without noise."""
         return np.zeros((len(goals), trajectories, 2), goals.dtype)
 
     def observe(self, positions: Array, goals: Array) -> Array:
@@ -54,11 +56,12 @@ class PointNav(NamedTuple):
         return np.concatenate([positions, beside], axis=-1)
 
     def step(
-        self, positions: Array, goals: Array, actions: Array
+        self, positions: Array, goals: Array, actions: Array, alive: Array
     ) -> tuple[Array, Array, Array]:
         """Return the new positions, their rewards (T, N) and whether each is done (T, N).
 
         actions: (T, N, 2), not clipped: 1 moves by 0.1, and larger numbers no farther
+        alive: (T, N); positions after the end have no effect
         """
         positions = positions + np.clip(STRIDE * actions, -STRIDE, STRIDE)
         away = positions - goals[:, None]

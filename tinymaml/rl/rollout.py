@@ -4,14 +4,15 @@ Shapes: T tasks, N trajectories of each, H time steps; o and d numbers in an obs
 an action. The steps after the end of a trajectory have weight 0 and no effect.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.random import Generator
 
 from tinymaml.errors import WorldError
 from tinymaml.models import Array, Model
 from tinymaml.rl import policy
-from tinymaml.rl.pointnav import PointNav
 from tinymaml.rl.surrogates import Batch, PolicyLoss, Surrogate
 
 
@@ -19,11 +20,41 @@ RIDGE, TRIES, TIME_UNIT, CLIP = 1e-5, 5, 100, 10  # linear_feature_baseline.py:1
 EPSILON = 1e-8  # rllab/algos/util.py:7-8
 
 
+class World(Protocol):
+    """A world to act in: T tasks, N trajectories of each, side by side.
+
+    A state is whatever `start` returns. `step` may change it in place: a rollout is over
+    before the next one starts.
+    """
+
+    observed: int  # numbers in an observation
+    actions: int  # numbers in an action
+
+    def draw(self, rng: Generator) -> Array:
+        """Return the goal of one task."""
+
+    def start(self, goals: Array, trajectories: int, rngs: Sequence[Generator]) -> Any:
+        """Return the states of the first time step; rngs: one for each task."""
+
+    def observe(self, states: Any, goals: Array) -> Array:
+        """Return what the policy observes (T, N, observed)."""
+
+    def step(
+        self, states: Any, goals: Array, actions: Array, alive: Array
+    ) -> tuple[Any, Array, Array]:
+        """Return the new states, rewards (T, N) and whether each is done (T, N).
+
+        alive: (T, N); the results of the others have no effect
+        A reward that is not finite ends the trajectory before this time step.
+        """
+
+
 class Experience(NamedTuple):
     """The trajectories that the policy at theta collected."""
 
     theta: Array  # (T, P), or (1, P) for one theta of all tasks
     log_std: Array  # (T, 1, d)
+    lost: Array  # (T,): how many trajectories ended at a reward that was not finite
     mean: Array  # (T, N, H, d)
     observations: Array  # (T, N, H, o)
     actions: Array  # (T, N, H, d), as the policy drew them; the world may clip them
@@ -35,7 +66,7 @@ class Experience(NamedTuple):
     @property
     def batch(self) -> Batch:
         """The arrays that a surrogate needs."""
-        return Batch(*self[5:])
+        return Batch(*self[6:])
 
     @property
     def returns(self) -> Array:
@@ -45,10 +76,10 @@ class Experience(NamedTuple):
     def every(self, stride: int) -> "Experience":
         """Return every `stride`-th time step; the weights of a task sum to 1."""
         first = min(stride, self.weights.shape[2]) // 2
-        thin = [x[:, :, first::stride] for x in self[2:]]
+        thin = [x[:, :, first::stride] for x in self[3:]]
         weights = thin[-2].sum(axis=(1, 2), keepdims=True)
         thin[-2] = thin[-2] / np.where(weights, weights, 1)
-        return Experience(self.theta, self.log_std, *thin)
+        return Experience(*self[:3], *thin)
 
 
 def flat(x: Array) -> Array:
@@ -78,41 +109,56 @@ def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def act(
-    model: Model, world: PointNav, theta: Array, goals: Array, draws: Array, discount: float
-) -> "Experience":
+    model: Model,
+    world: World,
+    theta: Array,
+    goals: Array,
+    draws: Array,
+    discount: float,
+    rngs: Sequence[Generator] = (),
+) -> Experience:
     """Roll out the policy at theta (T, P) in each task, without derivatives.
 
     model: a policy, as `policy.gaussian_mlp` makes it
     goals: (T, ...), as the world drew them; discount: per time step, in [0, 1]
     draws: (T, N, H, d), standard normal: the noise of the actions
-    Raises WorldError when a reward is not finite.
+    rngs: a generator for each task, from which the world draws the noise of the starts
+    A trajectory ends before a time step whose reward is not finite. Raises WorldError when
+    no time step of a task is left.
     """
     _, trajectories, horizon, _ = draws.shape
     goals = goals.astype(theta.dtype)
-    states = world.start(goals, trajectories)
-    alive = np.ones(states.shape[:2], bool)
+    states = world.start(goals, trajectories, rngs)
+    alive = np.ones(draws.shape[:2], bool)
+    lost = np.zeros_like(alive)
     steps = []
     for t in range(horizon):
-        observed = world.observe(states, goals)
+        observed = np.where(alive[..., None], world.observe(states, goals), 0)
+        observed = observed.astype(theta.dtype, copy=False)
         mean, log_std = model.apply(theta, observed)
         actions = mean + np.exp(log_std) * draws[:, :, t]
-        states, reward, done = world.step(states, goals, actions)
-        steps.append((observed, mean, np.where(alive, reward, 0), alive))
+        states, reward, done = world.step(states, goals, actions, alive)
+        lost |= alive & ~np.isfinite(reward)
+        alive = alive & ~lost
+        rewards = np.where(alive, reward, 0).astype(theta.dtype, copy=False)
+        steps.append((observed, mean, rewards, alive))
         alive = alive & ~done
     columns = zip(*steps, strict=True)
     observations, mean, rewards, live = (np.stack(column, axis=2) for column in columns)
-    if not np.isfinite(rewards).all():
+    count = live.sum(axis=(1, 2), keepdims=True, dtype=theta.dtype)
+    if not count.all():
         raise WorldError("the rewards are not finite: the policy has diverged")
     actions = mean + np.exp(log_std)[:, None] * draws
     return Experience(
         theta,
         log_std,
+        lost.sum(axis=1).astype(theta.dtype),
         mean,
         observations,
         actions,
         logp_old=policy.log_prob((mean, log_std[:, None]), actions),
         advantages=advantages(observations, rewards, live, discount).astype(theta.dtype),
-        weights=live / live.sum(axis=(1, 2), keepdims=True, dtype=theta.dtype),
+        weights=live / count,
         rewards=rewards,
     )
 

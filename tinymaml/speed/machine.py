@@ -7,8 +7,9 @@ chunks of tasks use the cores better.
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -75,8 +76,11 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TOP_PAD, KEPT_BYTES >> 4)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of tinymaml, Python and the numerical libraries."""
+def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of tinymaml, Python, the numerical libraries and further ones.
+
+    libraries: names of modules that can be imported and have a __version__
+    """
     import numpy as np  # not above, since the BLAS threads are set before
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -87,6 +91,7 @@ def versions() -> dict[str, str]:
         "autograd": version("autograd"),
         "blas": f"{blas['name']} {blas['version']}",
         "kernel": kernel(np) or "unknown",
+        **{name: import_module(name).__version__ for name in libraries},
     }
 
 

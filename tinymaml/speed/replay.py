@@ -25,7 +25,7 @@ from tinymaml.maml import Array
 Function = Callable[..., tuple[Array, ...]]
 Names = list[str | None]  # of outputs; a constant has none
 
-KEPT = 32  # sets of staying inputs whose values are kept
+KEPT = 32  # sets of staying inputs whose values are kept, if not told otherwise
 ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # autograd's sums of cotangents
 
 
@@ -68,20 +68,23 @@ class _Recorded(Node):
         self.tape, self.name = tape, name
 
 
-def record(function: Function, *inputs: Array, moving: int | None = None) -> Function:
+def record(
+    function: Function, *inputs: Array, moving: int | None = None, kept: int = KEPT
+) -> Function:
     """Return a function of arrays like `inputs` that makes the same NumPy calls.
 
     function: arrays -> tuple of arrays, through autograd's NumPy and primitives
     moving: number of leading inputs that change from call to call (default: all). Values
         that depend only on the others are computed once for each set of them; these inputs
         and the outputs must not be written to while they are in use
+    kept: number of the latest such sets whose values are kept
     Raises CannotRecordError when the function branches on values.
     """
     tape, outputs, names = taped(function, *inputs)
     given = [f"x{i}" for i in range(len(inputs))]
     if moving is None:
         return _compiled(tape, given, outputs, names)
-    return _in_two(tape, given, moving, outputs, names)
+    return _in_two(tape, given, moving, kept, outputs, names)
 
 
 def taped(function: Function, *inputs: Array) -> tuple[list[Call], tuple[Any, ...], Names]:
@@ -100,10 +103,10 @@ def taped(function: Function, *inputs: Array) -> tuple[list[Call], tuple[Any, ..
     return _alive(tape, names), outputs, names
 
 
-def recorded(function: Function, moving: int | None = None) -> Function:
+def recorded(function: Function, moving: int | None = None, kept: int = KEPT) -> Function:
     """Return `function`, recorded at its first call for each set of shapes and dtypes.
 
-    moving: as in `record`
+    moving, kept: as in `record`
     Raises CannotRecordError as `record` does, and when the first replay gives other bits
     than the function.
     """
@@ -113,7 +116,7 @@ def recorded(function: Function, moving: int | None = None) -> Function:
     def call(*inputs: Array) -> tuple[Array, ...]:
         kind = tuple((x.shape, x.dtype.str) for x in inputs)
         if kind not in replays:
-            replays[kind] = record(function, *inputs, moving=moving)
+            replays[kind] = record(function, *inputs, moving=moving, kept=kept)
             return function(*inputs)
         found = replays[kind](*inputs)
         if kind not in proved:
@@ -183,7 +186,12 @@ def _compiled(
 
 
 def _in_two(
-    tape: list[Call], given: list[str], moving: int, outputs: Sequence[Any], names: Names
+    tape: list[Call],
+    given: list[str],
+    moving: int,
+    most: int,
+    outputs: Sequence[Any],
+    names: Names,
 ) -> Function:
     """Return the tape as a function that keeps the values without a moving input."""
     moved = _moved(tape, {*given[:moving], *filter(None, names)})
@@ -202,7 +210,7 @@ def _in_two(
         values = next(found, None)
         if values is None:
             values = prepare(*rest)
-            kept = ((rest, values), *kept)[:KEPT]
+            kept = ((rest, values), *kept)[:most]
         return finish(*inputs, *values)
 
     return replay

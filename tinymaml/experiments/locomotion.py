@@ -1,0 +1,70 @@
+"""Locomotion of a half-cheetah and of an ant: section 5.3 of the paper, figure 5."""
+
+from typing import ClassVar
+
+from tinymaml.experiments import acting
+from tinymaml.experiments.acting import Acting
+from tinymaml.experiments.common import configuration
+from tinymaml.fewshot import Problem
+from tinymaml.options import option, redefault
+from tinymaml.rl import locomotion
+
+
+CODE = "half_cheetah_env_rand_direc.py"
+
+
+@configuration
+class Locomotion(Acting):
+    """Make a half-cheetah or an ant run in a direction, or at a velocity; needs MuJoCo."""
+
+    name: ClassVar[str] = "locomotion"
+    title: ClassVar[str] = "locomotion"
+    picture: ClassVar[str] = "gaits"
+    libraries: ClassVar[tuple[str, ...]] = ("mujoco",)
+    step_sizes: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    test_chunk: ClassVar[int] = 10
+
+    iterations: int = redefault(300, "the paper has up to 500, its checkpoint 100")
+    tasks: int = redefault(40, "A.2", "goals in a meta-batch")
+    task: str = option(
+        "cheetah-dir",
+        "body and goal: a direction (dir) or a velocity in m/s (vel)",
+        "section 5.3",
+        choices=locomotion.TASKS,
+    )
+    rules: str = option(
+        "rllab",
+        "costs, start, observation and ant of the paper's code, rllab, or of gymnasium",
+        CODE,
+        choices=tuple(locomotion.RULES),
+    )
+    velocity: str = option(
+        "com",
+        "velocity in the reward: of the centre of mass (com), or mean of the torso (root)",
+        "mjcore.py:58-81 of rllab; Gymnasium has root",
+        choices=locomotion.VELOCITIES,
+    )
+    frame_skip: int = option(
+        1,
+        "simulation steps in a time step",
+        "mujoco_env.py:72-77 of rllab; Gymnasium has 5",
+        least=1,
+        most=100,
+    )
+    horizon: int = redefault(200, f"A.2; {CODE}")
+    max_kl: float = redefault(0.02, "the checkpoint of test_maml_cheetah_direc.py:21")
+    chunk: int = redefault(5)
+    test_steps: int = redefault(3, "test_maml_cheetah_direc.py")
+    test_trajectories: int = redefault(20, "test_maml_cheetah_direc.py: 4000 time steps")
+
+
+CONFIG = Locomotion
+
+
+def setup(config: Locomotion) -> Problem:
+    """Return the problem of one task. Raises WorldError without MuJoCo."""
+    world = locomotion.Locomotion(
+        *(config.task, config.rules, config.frame_skip, config.velocity),
+        oracle=config.method.sees_task,
+    )
+    return acting.setup(config, world)

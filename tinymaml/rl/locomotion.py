@@ -1,0 +1,247 @@
+"""Locomotion: a half-cheetah or an ant runs in a direction, or at a velocity.
+
+Shapes: T tasks, N trajectories of each, side by side; goals (T,), actions (T, N, d). MuJoCo
+simulates in float64, with seconds, metres and kilograms.
+
+Source: half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py, ant_env_rand.py and
+ant_env_rand_direc.py of the official code (cbfinn/maml_rl), on rllab's mujoco_env.py; and
+half_cheetah_v5.py and ant_v5.py of Gymnasium. All run on the installed MuJoCo. The paper's was
+1.31, with other contacts, inertias and solver: the same policy has other returns.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from tinymaml.errors import WorldError
+from tinymaml.maml import Array
+from tinymaml.rl import bodies
+
+
+TASKS = ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-vel")
+VELOCITIES = ("com", "root")
+# Goals are uniform from 0 to this velocity; in "dir" the lower half of them means backward
+# (half_cheetah_env_rand_direc.py:32, ant_env_rand_direc.py:30).
+FASTEST = {"cheetah": 2.0, "ant": 3.0}
+HEIGHTS = 0.2, 1.0  # of the ant's torso; outside the trajectory ends (ant_env_rand.py:59)
+CROUCHED = (0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1)  # the ant's start in rllab
+
+
+class Rewards(NamedTuple):
+    """The parts of a reward beside the velocity."""
+
+    control: float  # cost of 1 in the sum of the squared actions
+    contact: float  # cost of 1 in the sum of the squared contact forces
+    alive: float
+
+
+# half_cheetah_env_rand.py:57-66, ant_env_rand.py:49-65; the defaults of Gymnasium's files.
+RULES = {
+    "rllab": {"cheetah": Rewards(0.05, 0, 0), "ant": Rewards(0.005, 0.0005, 0.05)},
+    "gymnasium": {"cheetah": Rewards(0.1, 0, 0), "ant": Rewards(0.5, 0.0005, 1)},
+}
+# The ant's time step and the impedance of its contacts, in ant.xml of each.
+ANTS = {"rllab": (0.02, (0.8, 0.8, 0.01)), "gymnasium": (0.01, (0.9, 0.95, 0.001))}
+
+
+class Simulations(NamedTuple):
+    """The simulations of one rollout: live arrays (T N, ...) that a step changes."""
+
+    batch: Any  # mujoco.batch.Batch
+    qpos: Array
+    qvel: Array
+    ctrl: Array
+    sensors: Array  # x, y, z of the centre of mass, and its velocity
+    torso: Array  # x, y, z; after a step those of its last simulation step
+    turned: Array  # the torso's rotation matrix (T N, 9)
+    forces: Array  # contact forces (T N, bodies, 6)
+    x: Array  # of the root, at the last time step
+
+
+class Locomotion(NamedTuple):
+    """The world; with `oracle` the policy observes the goal.
+
+    rules: "rllab", as the paper's code, or "gymnasium": its costs, start, observation and ant.
+        Gymnasium's ant has the contact forces of another moment; all else is equal
+    frame_skip: simulation steps in a time step
+    velocity: "com", of the centre of mass at the new state, or "root", the mean velocity of
+        the torso over the time step
+    """
+
+    task: str = "cheetah-dir"
+    rules: str = "rllab"
+    frame_skip: int = 1
+    velocity: str = "com"
+    oracle: bool = False
+
+    @property
+    def body(self) -> str:
+        """The body: "cheetah" or "ant"."""
+        return self.task.partition("-")[0]
+
+    @property
+    def actions(self) -> int:
+        """The number of numbers in an action: the motors."""
+        return compiled(self.body, self.rules).nu
+
+    @property
+    def observed(self) -> int:
+        """The number of numbers in an observation."""
+        goal = np.zeros(1)
+        return self.observe(self.start(goal, 1, [np.random.default_rng(0)]), goal).shape[-1]
+
+    def draw(self, rng: Generator) -> Array:
+        """Return the goal () of one task."""
+        return np.array(rng.uniform(0, FASTEST[self.body]))
+
+    def target(self, goals: Array) -> Array:
+        """Return the direction, -1 or 1, or the velocity that goals (T,) stand for."""
+        if self.task.endswith("vel"):
+            return goals
+        return np.where(goals < FASTEST[self.body] / 2, -1.0, 1.0)
+
+    def start(
+        self, goals: Array, trajectories: int, rngs: Sequence[Generator]
+    ) -> Simulations:
+        """Return new simulations at the start with noise from each task's generator.
+
+        rllab: normal, 0.01 in position and 0.1 in velocity (mujoco_env.py:108-115).
+        Gymnasium: uniform in [-0.1, 0.1] in position.
+        """
+        from mujoco.batch import Batch
+
+        model = compiled(self.body, self.rules)
+        batch = Batch(model, len(goals) * trajectories, nthread=1)
+        rllab, crouched = self.rules == "rllab", self.body == "ant"
+        at = np.array(CROUCHED) if rllab and crouched else model.qpos0
+        qpos, qvel = batch.bind("qpos"), batch.bind("qvel")
+        for i, rng in enumerate(rngs):
+            own = slice(i * trajectories, (i + 1) * trajectories)
+            shape = qpos[own].shape
+            noise = (
+                0.01 * rng.standard_normal(shape)
+                if rllab
+                else rng.uniform(-0.1, 0.1, shape)
+            )
+            qpos[own] = at + noise
+            qvel[own] = 0.1 * rng.standard_normal(qvel[own].shape)
+        return Simulations(
+            *(batch, qpos, qvel, batch.bind("ctrl"), batch.bind("sensordata")),
+            *(batch.bind(name)[:, 1] for name in ("xpos", "xmat")),
+            forces=batch.bind("cfrc_ext"),
+            x=qpos[:, 0].copy(),
+        )
+        batch.forward(stage=self._stage)
+        return found
+
+    @property
+    def _stage(self) -> Any:
+        """How far MuJoCo computes at the new state: velocities, or for an ant the forces."""
+        from mujoco import mjtStage
+
+        return mjtStage.mjSTAGE_ACC if self.body == "ant" else mjtStage.mjSTAGE_VEL
+
+    def observe(self, now: Simulations, goals: Array) -> Array:
+        """Return observations (T, N, o) float64.
+
+        Cheetah: positions but x, velocities; in rllab the centre of mass. Ant: positions (but
+        x and y in Gymnasium), velocities, contact forces (but the world's in Gymnasium)
+        clipped to [-1, 1]; in rllab the torso's rotation and the centre of mass.
+        """
+        rllab, ant = self.rules == "rllab", self.body == "ant"
+        hidden = (0 if rllab else 2) if ant else 1
+        parts = [now.qpos[:, hidden:], now.qvel]
+        if ant:
+            forces = np.clip(now.forces if rllab else now.forces[:, 1:], -1, 1)
+            parts.append(forces.reshape(len(forces), -1))
+        if rllab:
+            parts += [now.turned] * ant + [now.sensors[:, :3]]
+        tasks, count = len(goals), len(now.qpos) // len(goals)
+        if self.oracle:
+            parts.append(np.repeat(self.target(goals), count)[:, None])
+        return np.concatenate(parts, axis=-1).reshape(tasks, count, -1)
+
+    def step(
+        self, now: Simulations, goals: Array, actions: Array, alive: Array
+    ) -> tuple[Simulations, Array, Array]:
+        """Return the simulations, rewards (T, N) float64 and whether each is done (T, N).
+
+        actions: (T, N, d); the motors clip them to [-1, 1]
+        alive: (T, N); the others do not move, and their rewards mean nothing
+        The reward of a simulation that breaks is nan.
+        """
+        batch, failed = now.batch, np.zeros(len(now.qpos), bool)
+        now.ctrl[:] = actions.reshape(now.ctrl.shape)
+        moving = None if alive.all() else np.flatnonzero(alive)
+        with _guarded(failed):
+            batch.step(moving, nstep=self.frame_skip)
+        # Gymnasium's ant has the position of the last simulation step, its cheetah the new one.
+        ant = self.body == "ant"
+        x = np.array(now.torso[:, 0] if ant else now.qpos[:, 0])
+        with _guarded(failed):
+            batch.forward(moving, stage=self._stage)
+        seconds = self.frame_skip * batch.model.opt.timestep
+        v = now.sensors[:, 3] if self.velocity == "com" else (x - now.x) / seconds
+        now.x[:] = x
+        standing = self._standing(now)
+        rewards = self._rewards(
+            now, v, np.repeat(self.target(goals), alive.shape[1]), standing
+        )
+        broken = failed | batch.warning[..., 1].any(axis=-1)
+        rewards = np.where(broken, np.nan, rewards).reshape(alive.shape)
+        return now, rewards, ~standing.reshape(alive.shape)
+
+    def _standing(self, now: Simulations) -> Array:
+        """Return whether each simulation is not over (T N,)."""
+        (low, high), z = HEIGHTS, now.qpos[:, 2]
+        return (low <= z) & (z <= high) if self.body == "ant" else np.ones(len(z), bool)
+
+    def _rewards(self, now: Simulations, v: Array, target: Array, standing: Array) -> Array:
+        """Return the rewards (T N,) of velocities v at the new states."""
+        part, rllab = RULES[self.rules][self.body], self.rules == "rllab"
+        actions = np.clip(now.ctrl, -1, 1) if rllab else now.ctrl
+        forces = np.clip(now.forces, -1, 1)
+        gain = target * v if self.task.endswith("dir") else -np.abs(v - target)
+        gain = gain + (self.task == "ant-vel")  # ant_env_rand.py:56
+        costs = part.control * (actions**2).sum(-1) + part.contact * (forces**2).sum((1, 2))
+        return gain - costs + part.alive * (standing | rllab)
+
+
+@lru_cache
+def compiled(body: str, rules: str) -> Any:
+    """Return the MuJoCo model. Raises WorldError without MuJoCo 4 or later."""
+    try:
+        import mujoco
+        import mujoco.batch
+    except ImportError as error:
+        old = "--force-reinstall --no-deps 'mujoco-core>=4'"
+        install = old if find_spec("mujoco") else "'.[mujoco]'"
+        raise WorldError(f"locomotion needs MuJoCo 4: pip install {install}") from error
+    if body == "ant":
+        return mujoco.MjModel.from_xml_string(bodies.ant(*ANTS[rules]))
+    model = mujoco.MjModel.from_xml_string(bodies.cheetah())
+    mujoco.mj_setTotalmass(model, bodies.CHEETAH_MASS)
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
+
+
+@contextmanager
+def _guarded(failed: Array) -> Iterator[None]:
+    """Keep MuJoCo from writing to stderr and MUJOCO_LOG.TXT; mark what it cannot simulate."""
+    from mujoco import MjLogConfig
+    from mujoco.batch import SimulationError
+
+    before, quiet = MjLogConfig.get(), MjLogConfig.get()
+    quiet.logto_console = quiet.logto_file = False
+    quiet.set()
+    try:
+        yield
+    except SimulationError as error:
+        failed[error.ids] = True
+    finally:
+        before.set()
