@@ -84,8 +84,8 @@ def policies_command(kind: type[Config]) -> click.Command:
         show([policy_gradients.verify(seed, acting)], as_json)
 
     check_policies.help = (
-        "Verify meta-policy-gradients on random worlds whose trajectories can be summed, and"
-        f" the trust region in this one.\n\nExample: tinymaml check {kind.name} --seed 7"
+        "Verify meta-policy-gradients on random worlds whose trajectories can be summed,"
+        f" and the trust region in this one.\n\nExample: tinymaml check {kind.name} --seed 7"
     )
     return check_policies
 

@@ -83,9 +83,9 @@ def held_out(config: Config, split: str, tasks: range) -> Episode:
 def tuned(config: Config, w: Array, steps: int, engine: Executor) -> Config:
     """Return the options for adapting to held-out tasks, with a tuned step size.
 
-    Where alpha is an option in use, they do not change. Otherwise alpha is the one of
-    its `step_sizes` with the best mean score after `steps` steps on validation tasks; test tasks
-    are not used. Source: section 5.1, "an automatically tuned step size".
+    Where alpha is an option in use, they do not change. Otherwise alpha is the one of its
+    `step_sizes` with the best mean score after `steps` steps on validation tasks; test
+    tasks are not used. Source: section 5.1, "an automatically tuned step size".
     """
     if config.uses("alpha") or steps == 0:
         return config

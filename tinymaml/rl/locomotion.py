@@ -5,8 +5,8 @@ simulates in float64, with seconds, metres and kilograms.
 
 Source: half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py, ant_env_rand.py and
 ant_env_rand_direc.py of the official code (cbfinn/maml_rl), on rllab's mujoco_env.py; and
-half_cheetah_v5.py and ant_v5.py of Gymnasium. All run on the installed MuJoCo. The paper's was
-1.31, with other contacts, inertias and solver: the same policy has other returns.
+half_cheetah_v5.py and ant_v5.py of Gymnasium. All run on the installed MuJoCo. The paper's
+was 1.31, with other contacts, inertias and solver: the same policy has other returns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,8 +66,8 @@ class Simulations(NamedTuple):
 class Locomotion(NamedTuple):
     """The world; with `oracle` the policy observes the goal.
 
-    rules: "rllab", as the paper's code, or "gymnasium": its costs, start, observation and ant.
-        Gymnasium's ant has the contact forces of another moment; all else is equal
+    rules: costs, start, observation and ant: "rllab", as the paper's code, or "gymnasium",
+        whose ant has the contact forces of another moment there; all else is equal
     frame_skip: simulation steps in a time step
     velocity: "com", of the centre of mass at the new state, or "root", the mean velocity of
         the torso over the time step
@@ -117,31 +117,26 @@ class Locomotion(NamedTuple):
 
         model = compiled(self.body, self.rules)
         batch = Batch(model, len(goals) * trajectories, nthread=1)
-        rllab, crouched = self.rules == "rllab", self.body == "ant"
-        at = np.array(CROUCHED) if rllab and crouched else model.qpos0
-        qpos, qvel = batch.bind("qpos"), batch.bind("qvel")
+        qpos, qvel, ctrl, sensors, forces, places, turns = (
+            batch.bind(name)
+            for name in ("qpos", "qvel", "ctrl", "sensordata", "cfrc_ext", "xpos", "xmat")
+        )
+        size, rllab = (trajectories, model.nq), self.rules == "rllab"
         for i, rng in enumerate(rngs):
             own = slice(i * trajectories, (i + 1) * trajectories)
-            shape = qpos[own].shape
             noise = (
-                0.01 * rng.standard_normal(shape)
-                if rllab
-                else rng.uniform(-0.1, 0.1, shape)
+                0.01 * rng.standard_normal(size) if rllab else rng.uniform(-0.1, 0.1, size)
             )
-            qpos[own] = at + noise
-            qvel[own] = 0.1 * rng.standard_normal(qvel[own].shape)
-        return Simulations(
-            *(batch, qpos, qvel, batch.bind("ctrl"), batch.bind("sensordata")),
-            *(batch.bind(name)[:, 1] for name in ("xpos", "xmat")),
-            forces=batch.bind("cfrc_ext"),
-            x=qpos[:, 0].copy(),
-        )
+            crouched = rllab and self.body == "ant"
+            qpos[own] = np.array(CROUCHED if crouched else model.qpos0) + noise
+            qvel[own] = 0.1 * rng.standard_normal((trajectories, model.nv))
         batch.forward(stage=self._stage)
-        return found
+        x, torso, turned = qpos[:, 0].copy(), places[:, 1], turns[:, 1]
+        return Simulations(batch, qpos, qvel, ctrl, sensors, torso, turned, forces, x)
 
     @property
     def _stage(self) -> Any:
-        """How far MuJoCo computes at the new state: velocities, or for an ant the forces."""
+        """What MuJoCo computes at a new state: up to velocities, or an ant's forces."""
         from mujoco import mjtStage
 
         return mjtStage.mjSTAGE_ACC if self.body == "ant" else mjtStage.mjSTAGE_VEL
@@ -149,9 +144,9 @@ class Locomotion(NamedTuple):
     def observe(self, now: Simulations, goals: Array) -> Array:
         """Return observations (T, N, o) float64.
 
-        Cheetah: positions but x, velocities; in rllab the centre of mass. Ant: positions (but
-        x and y in Gymnasium), velocities, contact forces (but the world's in Gymnasium)
-        clipped to [-1, 1]; in rllab the torso's rotation and the centre of mass.
+        Cheetah: positions without x, velocities; in rllab the centre of mass. Ant:
+        positions, velocities, contact forces clipped to [-1, 1]; in rllab the torso's rotation and the
+        centre of mass, in Gymnasium neither x and y nor the forces on the world.
         """
         rllab, ant = self.rules == "rllab", self.body == "ant"
         hidden = (0 if rllab else 2) if ant else 1
@@ -175,16 +170,21 @@ class Locomotion(NamedTuple):
         alive: (T, N); the others do not move, and their rewards mean nothing
         The reward of a simulation that breaks is nan.
         """
+        from mujoco import mjtStage
+
         batch, failed = now.batch, np.zeros(len(now.qpos), bool)
         now.ctrl[:] = actions.reshape(now.ctrl.shape)
         moving = None if alive.all() else np.flatnonzero(alive)
+        late = self.body == "ant" and self.rules == "gymnasium"
         with _guarded(failed):
-            batch.step(moving, nstep=self.frame_skip)
-        # Gymnasium's ant has the position of the last simulation step, its cheetah the new one.
-        ant = self.body == "ant"
-        x = np.array(now.torso[:, 0] if ant else now.qpos[:, 0])
-        with _guarded(failed):
-            batch.forward(moving, stage=self._stage)
+            batch.step(
+                moving, self.frame_skip, mjtStage.mjSTAGE_NONE if late else self._stage
+            )
+        x = now.qpos[:, 0]
+        if late:  # Gymnasium has the ant's position of the last simulation step
+            x = now.torso[:, 0].copy()
+            with _guarded(failed):
+                batch.forward(moving, stage=self._stage)
         seconds = self.frame_skip * batch.model.opt.timestep
         v = now.sensors[:, 3] if self.velocity == "com" else (x - now.x) / seconds
         now.x[:] = x
@@ -232,7 +232,7 @@ def compiled(body: str, rules: str) -> Any:
 
 @contextmanager
 def _guarded(failed: Array) -> Iterator[None]:
-    """Keep MuJoCo from writing to stderr and MUJOCO_LOG.TXT; mark what it cannot simulate."""
+    """Mark simulations that fail; keep MuJoCo from writing to stderr and a log file."""
     from mujoco import MjLogConfig
     from mujoco.batch import SimulationError
 
