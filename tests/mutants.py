@@ -1363,7 +1363,7 @@ MUTATIONS = [
     ),
     Mutation(
         "log pi of theta_0 at every inner step",
-        "experiments/pointnav.py",
+        "experiments/acting.py",
         "                path.append(act(theta, draws, len(path)))\n",
         "                path.append(act(theta, draws, len(path)))\n"
         "                path[-1] = path[-1]._replace(logp_old=path[0].logp_old)\n",
@@ -1469,21 +1469,21 @@ MUTATIONS = [
     ),
     Mutation(
         "the same noise at every inner step",
-        "experiments/pointnav.py",
+        "experiments/acting.py",
         "act(theta, draws, len(path))",
         "act(theta, draws, 0)",
         "rl/test_trpo.py",
     ),
     Mutation(
         "score on the trajectories adapted on",
-        "experiments/pointnav.py",
+        "experiments/acting.py",
         "SCORE = 2**31",
         "SCORE = 0",
         "experiments/test_pointnav.py",
     ),
     Mutation(
         "the first step halved when tested",
-        "experiments/pointnav.py",
+        "experiments/acting.py",
         "[1.0] + [0.5] * (steps - 1)",
         "[0.5] + [1.0] * (steps - 1)",
         "experiments/test_pointnav.py",

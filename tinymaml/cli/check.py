@@ -85,7 +85,7 @@ def policies_command(kind: type[Config]) -> click.Command:
 
     check_policies.help = (
         "Verify meta-policy-gradients on random worlds whose trajectories can be summed,"
-        f" and the trust region in this one.\n\nExample: tinymaml check {kind.name} --seed 7"
+        f" and the trust region.\n\nExample: tinymaml check {kind.name} --seed 7"
     )
     return check_policies
 

@@ -145,8 +145,9 @@ class Locomotion(NamedTuple):
         """Return observations (T, N, o) float64.
 
         Cheetah: positions without x, velocities; in rllab the centre of mass. Ant:
-        positions, velocities, contact forces clipped to [-1, 1]; in rllab the torso's rotation and the
-        centre of mass, in Gymnasium neither x and y nor the forces on the world.
+        positions, velocities, contact forces clipped to [-1, 1]; in rllab the torso's
+        rotation and the centre of mass; in Gymnasium neither x and y nor the forces on the
+        world.
         """
         rllab, ant = self.rules == "rllab", self.body == "ant"
         hidden = (0 if rllab else 2) if ant else 1
