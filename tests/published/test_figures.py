@@ -245,15 +245,15 @@ def test_a_setting_that_its_work_did_not_publish_is_not_compared():
     assert differences(figure, config, config, None) is not None
 
 
-@pytest.mark.parametrize("column", presets.COLUMNS)
 @pytest.mark.parametrize(
-    ("kind", "work", "setting"),
+    ("kind", "work", "setting", "column"),
     [
-        (kind, work.name, setting)
+        (kind, work.name, setting, column)
         for work in presets.WORKS.values()
         for kind in KINDS
         if kind.name in work.experiments and work.name != "finn2017"
         for setting in work.experiments[kind.name].settings
+        for column in work.columns
     ],
 )
 def test_a_figure_is_compared_with_the_settings_of_its_own_work(

@@ -29,6 +29,7 @@ SINE, CONV, DENSE = ("sine", {}), ("omniglot", {}), ("omniglot", {"net": "dense"
 WAYS_20 = ("omniglot", {"ways": 20})
 MINI_1, MINI_5 = ("miniimagenet", {}), ("miniimagenet", {"shots": 5})
 POINT = ("pointnav", {})
+RUN, ANT_DIR = ("locomotion", {}), ("locomotion", {"task": "ant-dir"})
 PRETRAINED = ("sine", {"algorithm": "pretrained"})
 IMAGES = (CONV, DENSE, WAYS_20, MINI_1, MINI_5)
 PROTOCOL = [
@@ -118,9 +119,34 @@ PROTOCOL = [
     (POINT, "test_tasks", 40, 40),
     (POINT, "test_trajectories", 40, 40),
     (POINT, "validate_every", 10, 0),
+    # locomotion: the ant's directions have more trajectories in the paper
+    (RUN, "iterations", 500, 800),
+    (RUN, "tasks", 40, 40),
+    (RUN, "horizon", 200, 200),
+    (RUN, "rules", "rllab", "rllab"),
+    (RUN, "frame_skip", 1, 1),
+    (RUN, "velocity", "com", "com"),
+    (RUN, "alpha", 0.1, 0.1),
+    (RUN, "inner_steps", 1, 1),
+    (RUN, "surrogate", "naive", "naive"),
+    (RUN, "hidden", (100, 100), (100, 100)),
+    (RUN, "activation", "relu", "relu"),
+    (RUN, "discount", 0.99, 0.99),
+    (RUN, "outer", "trpo", "trpo"),
+    (RUN, "max_kl", 0.01, 0.01),
+    (RUN, "fisher_stride", 1, 1),
+    (RUN, "clip", 0, 0),
+    (RUN, "test_tasks", 40, 40),
+    (RUN, "test_steps", 3, 3),
+    (RUN, "trajectories", 20, 20),
+    (RUN, "test_trajectories", 20, 20),
+    (ANT_DIR, "trajectories", 40, 20),
+    (ANT_DIR, "test_trajectories", 40, 40),
+    (RUN, "validate_every", 10, 0),
     # a baseline's step size: tuned, or update_lr
     (PRETRAINED, "tune", True, False),
     (("pointnav", {"algorithm": "pretrained"}), "tune", True, True),
+    (("locomotion", {"algorithm": "pretrained"}), "tune", True, True),
 ]
 
 
@@ -171,10 +197,12 @@ def test_every_value_has_a_source_and_is_a_value_of_its_option():
         for option, value in when.items():
             assert options[option].values.checked(value) == value
         assert row.paper_source.startswith(
-            ("section", "appendix", "equation", "not in the", "as in")
+            ("section", "appendix", "equation", "figure", "not in the", "as in")
         )
         file = r"(main|maml|utils|data_generator|maml_trpo_point|maml_npo"
-        file += r"|point_env_randgoal|test_maml_point|conjugate_gradient_optimizer)\.py"
+        file += r"|point_env_randgoal|test_maml_point|conjugate_gradient_optimizer"
+        file += r"|cluster_maml_trpo_cheetah|half_cheetah_env_rand_direc|mjcore|mujoco_env"
+        file += r"|test_maml_cheetah_direc|test_maml_ant_direc|cluster_maml_trpo_ant)\.py"
         assert re.match(rf"{file}\b|icml/|not", row.code_source)
 
 
@@ -459,6 +487,8 @@ def test_list_prints_both_with_sources_and_marks_disagreements():
         "sine": {"--alpha", "--tune"},
         "omniglot": {*losses_differ, "--test-steps", "--split"},
         "miniimagenet": {*losses_differ, "--clip", "--tasks", "--test-queries", "classes:"},
+        "locomotion": {"--iterations", "--trajectories", "--validate-every"}
+        | {"the", "MuJoCo"},  # the notes
         "pointnav": {"--reward", "--alpha", "--tasks", "--iterations", "--validate-every"},
     }
     for name in KINDS:

@@ -79,11 +79,11 @@ def _work(kind: type[Config], work: Work, published: Published) -> str:
 
     A row in which paper and code disagree is marked with !.
     """
+    names = " or ".join(f"{work.name}-{column}" for column in work.columns)
     lines = [
-        f"{kind.name} --preset {work.name}-paper or {work.name}-code"
-        "   (! where paper and code disagree)",
+        f"{kind.name} --preset {names}   (! where paper and code disagree)",
         f"  {work.title}; its code: {work.code}",
-        *(f"  published: {flags(setting)}" for setting in published.settings),
+        *(f"  published: {flags(x)}" for x in published.settings if x),
     ]
     ours = _defaults(kind, published)
     for part in published.parts:
@@ -102,7 +102,7 @@ def _work(kind: type[Config], work: Work, published: Published) -> str:
 
 def _defaults(kind: type[Config], published: Published) -> dict[str, Any]:
     """Return our defaults with the first algorithm of the published settings."""
-    record = ALGORITHMS[published.settings[0]["algorithm"]]
+    record = ALGORITHMS[published.settings[0].get("algorithm", kind.algorithm)]
     usual = {n: option.default for n, option in kind.options_for(record).items()}
     return usual | record.defaults({})
 

@@ -31,6 +31,7 @@ class Acting(Config):
     setting: ClassVar[str] = RL
     offers: ClassVar[tuple[str, ...]] = ("task parameters",)
 
+    tasks: int = redefault(40, "A.2, for locomotion", "goals in a meta-batch")
     surrogate: str = option(
         "lvc",
         "inner loss: naive (biased, the paper's), lvc (low variance) or loaded_dice",

@@ -6,11 +6,14 @@ from tinymaml.experiments import acting
 from tinymaml.experiments.acting import Acting
 from tinymaml.experiments.common import configuration
 from tinymaml.fewshot import Problem
-from tinymaml.options import option, redefault
+from tinymaml.options import TASK, option, redefault
 from tinymaml.rl import locomotion
 
 
 CODE = "half_cheetah_env_rand_direc.py"
+# 200 time steps without a motor: the mean of -|g|, and of 1 - |g| for the ant. Its 8.2 are
+# for being alive, less the cost of its contacts (measured).
+STILL = {"cheetah-dir": 0.0, "cheetah-vel": -200.0, "ant-dir": 8.2, "ant-vel": -91.8}
 
 
 @configuration
@@ -25,12 +28,12 @@ class Locomotion(Acting):
     test_chunk: ClassVar[int] = 10
 
     iterations: int = redefault(300, "the paper has up to 500, its checkpoint 100")
-    tasks: int = redefault(40, "A.2", "goals in a meta-batch")
     task: str = option(
         "cheetah-dir",
-        "body and goal: a direction (dir) or a velocity in m/s (vel)",
+        "the body, and its goal: a direction or a velocity",
         "section 5.3",
         choices=locomotion.TASKS,
+        role=TASK,
     )
     rules: str = option(
         "rllab",
@@ -56,6 +59,12 @@ class Locomotion(Acting):
     chunk: int = redefault(5)
     test_steps: int = redefault(3, "test_maml_cheetah_direc.py")
     test_trajectories: int = redefault(20, "test_maml_cheetah_direc.py: 4000 time steps")
+
+    @property
+    def anchors(self) -> dict[str, float]:
+        """The mean return of standing still, in the world of the official code."""
+        official = self.rules == "rllab" and (self.frame_skip, self.horizon) == (1, 200)
+        return {"standing still": STILL[self.task]} if official else {}
 
 
 CONFIG = Locomotion

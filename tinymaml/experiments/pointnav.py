@@ -22,7 +22,6 @@ class PointNav(Acting):
     tasks: int = redefault(
         40,
         "maml_trpo_point.py:20; A.2 has 20, where one seed of five diverged",
-        "goals in a meta-batch",
     )
     reward: str = option(
         "negative_distance",

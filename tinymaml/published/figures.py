@@ -97,7 +97,7 @@ def _is_compared(name: str, figure: Figure, trained: Any) -> bool:
     if (compared := trained.options[name].role.figures) != OWN:
         return compared == EVERY
     settings = presets.WORKS[figure.work].experiments[trained.name].settings
-    whole = any(setting["algorithm"] == figure.algorithm for setting in settings)
+    whole = any(setting.get("algorithm") == figure.algorithm for setting in settings)
     own = figure.setting.keys() - _problem(figure, trained).keys()
     return is_method(figure, trained) and (whole or name in own)
 

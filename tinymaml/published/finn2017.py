@@ -122,7 +122,55 @@ POINTNAV = (
     part(Row("validate_every", 10, BEST, 0, "not in the code"), algorithm="maml"),
 )
 
+# Files of cbfinn/maml_rl and of its rllab.
+CHEETAH, DIREC = "cluster_maml_trpo_cheetah.py", "half_cheetah_env_rand_direc.py"
+TEST_CHEETAH = "test_maml_cheetah_direc.py"
+LOCOMOTION = (
+    part(
+        Row("iterations", 500, "appendix A.2: up to 500", 800, f"{CHEETAH}, n_itr"),
+        Row("tasks", 40, "appendix A.2", 40, f"{CHEETAH}:36"),
+        Row("horizon", 200, "appendix A.2", 200, f"{CHEETAH}:51"),
+        Row("rules", "rllab", "section 5.3: rllab", "rllab", DIREC),
+        Row("frame_skip", 1, SILENT, 1, "mujoco_env.py:72-77"),
+        Row("velocity", "com", SILENT, "com", "mjcore.py:58-81"),
+        Row("alpha", 0.1, "appendix A.2", 0.1, f"{CHEETAH}:24"),
+        Row("tune", True, "section 5.3: by hand", True, "not in the code"),
+        Row("inner_steps", 1, "appendix A.2", 1, f"{CHEETAH}:52"),
+        Row("surrogate", "naive", "equation 4", "naive", "maml_npo.py:98-102"),
+        Row("hidden", (100, 100), "section 5.3", (100, 100), f"{CHEETAH}:67-68"),
+        Row("activation", "relu", "section 5.3", "relu", f"{CHEETAH}:67-68"),
+        Row("discount", 0.99, SILENT, 0.99, f"{CHEETAH}, discount"),
+        Row("outer", "trpo", "section 5.3", "trpo", f"{CHEETAH}, MAMLTRPO"),
+        Row("max_kl", 0.01, SILENT, 0.01, f"{CHEETAH}, step_size"),
+        Row("fisher_stride", 1, SILENT, 1, f"{TRPO}: subsample_factor 1"),
+        Row("clip", 0.0, "not in the paper", 0.0, "not in the code"),
+        Row("test_tasks", 40, SILENT, 40, f"{TEST_CHEETAH}, goals"),
+        Row("test_steps", 3, "figure 5", 3, "icml/*.pkl: four rows"),
+    ),
+    *(
+        part(
+            Row("trajectories", 20, "appendix A.2", 20, f"{CHEETAH}:32"),
+            Row("test_trajectories", 20, SILENT, 20, f"{TEST_CHEETAH}, batch_size 4000"),
+            task=task,
+        )
+        for task in ("cheetah-dir", "cheetah-vel", "ant-vel")
+    ),
+    part(
+        Row("trajectories", 40, "appendix A.2", 20, "cluster_maml_trpo_ant.py"),
+        Row("test_trajectories", 40, SILENT, 40, "test_maml_ant_direc.py, batch_size 8000"),
+        task="ant-dir",
+    ),
+    part(Row("validate_every", 10, BEST, 0, "not in the code"), algorithm="maml"),
+)
+LOCOMOTION_NOTES = (
+    "the checkpoint of figure 5 for cheetah-dir had max_kl 0.02 and 100 iterations",
+    "MuJoCo was 1.31: other contacts, inertias and solver than the installed one",
+)
+LOCOMOTION_MISSING = ("ant-dir at test: 0.01 alpha after the first step, here a half",)
+
 WITH_BASELINES = settings(algorithm=("maml", "pretrained", "oracle"))
+BODIES = ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-vel")
+RUNS = settings(algorithm=("maml", "pretrained", "oracle"), task=BODIES)
 CONV = settings(algorithm=("maml",), net=("conv",), ways=(5, 20), shots=(1, 5))
 DENSE = settings(algorithm=("maml",), net=("dense",), ways=(5,), shots=(1, 5))
 POOLED = settings(algorithm=("maml", "fomaml"), net=("pooled",), ways=(5,), shots=(1, 5))
@@ -135,5 +183,8 @@ FINN2017 = Work(
         "omniglot": Published(CONV + DENSE, OMNIGLOT),
         "miniimagenet": Published(POOLED, MINI, (MINI_NOTE,)),
         "pointnav": Published(WITH_BASELINES, POINTNAV),
+        "locomotion": Published(
+            RUNS, LOCOMOTION, LOCOMOTION_NOTES, missing=LOCOMOTION_MISSING
+        ),
     },
 )

@@ -1,4 +1,4 @@
-"""Presets: the published settings of each work, by the names WORK-paper and WORK-code."""
+"""Presets: the published settings of each work, by the names WORK-paper, WORK-code, ..."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ from tinymaml.errors import UsageError
 from tinymaml.options import flags
 from tinymaml.published.antoniou2019 import ANTONIOU2019
 from tinymaml.published.finn2017 import FINN2017
+from tinymaml.published.gymnasium import GYMNASIUM
 from tinymaml.published.lee2018 import LEE2018
 from tinymaml.published.li2017 import LI2017
 from tinymaml.published.nichol2018 import NICHOL2018
@@ -21,10 +22,10 @@ from tinymaml.published.zintgraf2019 import ZINTGRAF2019
 ROWS = (
     *(FINN2017, LI2017, ANTONIOU2019, RAGHU2020, OH2021),
     *(ZINTGRAF2019, NICHOL2018, RAJESWARAN2019, LEE2018, PARK2019),
+    GYMNASIUM,
 )
 WORKS: dict[str, Work] = {work.name: work for work in ROWS}
-COLUMNS = "paper", "code"
-NAMES = tuple(f"{name}-{column}" for name in WORKS for column in COLUMNS)
+NAMES = tuple(f"{n}-{column}" for n, work in WORKS.items() for column in work.columns)
 
 
 def of(experiment: str) -> dict[str, Published]:
@@ -38,7 +39,9 @@ def algorithm(experiment: str, preset: Any) -> str | None:
     if preset not in NAMES:
         return None
     published = of(experiment).get(_split(preset)[0])
-    found = {setting["algorithm"] for setting in published.settings} if published else ()
+    found = (
+        {setting.get("algorithm") for setting in published.settings} if published else ()
+    )
     return next(iter(found)) if len(found) == 1 else None
 
 
@@ -71,11 +74,14 @@ def column(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str
 def columns(
     work: str, experiment: str, options: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return the options of "paper" and of "code" for a run with these `options`."""
+    """Return the options of each column of a work for a run with these `options`."""
     parts = WORKS[work].experiments[experiment].parts
     rows = [r for part in parts if part.when.items() <= options.items() for r in part.rows]
+    names = WORKS[work].columns
+    found = [dict(zip(names, row.values, strict=False)) for row in rows]
     return {
-        column: {row.option: getattr(row, column) for row in rows} for column in COLUMNS
+        name: {row.option: x[name] for row, x in zip(rows, found, strict=True)}
+        for name in names
     }
 
 

@@ -269,4 +269,51 @@ POINTNAV = (
     Figure("ANIL", "anil", "pointnav", WORLD, ((None, -20.1, 2.3),), OWN_WORLD),
 )
 
-FIGURES: tuple[Figure, ...] = SINE + OMNIGLOT + MINI + POINTNAV
+# ----- Locomotion -----
+
+FIGURE_5 = "figure 5; icml/*.pkl of its code, MuJoCo 1.31"
+
+
+def _runs(
+    task: str, method: str, algorithm: str | None, *values: Any, **how: Any
+) -> Figure:
+    setting = {"task": task, "rules": "rllab", "frame_skip": 1, "velocity": "com"}
+    setting |= {"horizon": 200}
+    how = {"source": FIGURE_5} | how
+    return _by_steps("locomotion", setting, range(4), method, algorithm, *values, **how)
+
+
+TABLE_5 = "table 5; MuJoCo 1.31"
+PRETRAINED = "pretrained on all tasks", "pretrained"
+LOCOMOTION = (
+    _runs(
+        "cheetah-dir", "MAML", "maml", (-50.69, 5.7), (293.19, 17.1), 313.48, (315.65, 13.9)
+    ),
+    _runs("cheetah-dir", *PRETRAINED, -43.0, -24.8, -12.9, 19.6),
+    _runs("cheetah-dir", "random", "random", -35.7, 21.8, 62.3, 86.2),
+    _runs("cheetah-dir", "oracle", "oracle", 442.69),
+    _runs(
+        *("cheetah-dir", "context vector", None, -40.49, -44.08, -38.27, -42.50),
+        source=TABLE_5,
+    ),
+    _runs(
+        "cheetah-vel", "MAML", "maml", (-129.53, 16.5), (-78.57, 9.8), -66.62, (-60.78, 8.6)
+    ),
+    _runs("cheetah-vel", *PRETRAINED, -158.0, -135.4, -128.5, -133.6),
+    _runs("cheetah-vel", "random", "random", -254.8, -254.3, -246.8, -230.8),
+    _runs("cheetah-vel", "oracle", "oracle", -54.47),
+    _runs("ant-dir", "MAML", "maml", (8.66, 14), (499.15, 31), 500.68, (499.11, 33)),
+    _runs(
+        *("ant-dir", "MAML, 20 trajectories", "maml"),
+        *(12.91, (434.36, 24), 425.63, 411.75),
+    ),
+    _runs("ant-dir", *PRETRAINED, 3.2, 1.3, 6.5, 6.9),
+    _runs("ant-dir", "random", "random", 3.1, 9.3, 16.0, 26.1),
+    _runs("ant-dir", "oracle", "oracle", 524.8),
+    _runs("ant-vel", "MAML", "maml", (30.58, 29), (96.74, 22), 100.06, (101.41, 22)),
+    _runs("ant-vel", *PRETRAINED, -1.8, 6.1, 8.5, 9.5),
+    _runs("ant-vel", "random", "random", -78.6, -62.8, -48.6, -35.6),
+    _runs("ant-vel", "oracle", "oracle", 107.89),
+)
+
+FIGURES: tuple[Figure, ...] = SINE + OMNIGLOT + MINI + POINTNAV + LOCOMOTION

@@ -25,6 +25,11 @@ class Row(NamedTuple):
     code: Any
     code_source: str
 
+    @property
+    def values(self) -> tuple[Any, Any]:
+        """The values in the order of a work's columns."""
+        return self.paper, self.code
+
 
 class Part(NamedTuple):
     """The rows of the settings in which the options in `when` have these values."""
@@ -55,12 +60,14 @@ class Work(NamedTuple):
     title: its name in tables
     code: the repository of its official code, and the commit that was read
     experiments: what was published of each experiment
+    columns: the last part of its presets' names, of a row's values in order
     """
 
     name: str
     title: str
     code: str
     experiments: dict[str, Published]
+    columns: tuple[str, ...] = ("paper", "code")
 
 
 def part(*rows: Row, **when: Any) -> Part:

@@ -37,8 +37,10 @@ def _differing(config: Config, rivals: Sequence[Config]) -> list[str]:
 
 
 def task(config: Config) -> str:
-    """Return the tasks' size, as "5-way 1-shot" or "K = 10"; nothing without shots."""
+    """Return the kind of task, as "5-way 1-shot", "K = 10" or "ant-dir"; may be empty."""
     values = config.values()
+    if "task" in values:
+        return config.task
     if "ways" in values:
         return f"{config.ways}-way {config.shots}-shot"
     return f"K = {config.shots}" if "shots" in values else ""
