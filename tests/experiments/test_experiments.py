@@ -317,7 +317,7 @@ WRONG = [
     (
         *("glyphs", {"preset": "finn2017-code"}),
         "--preset: no published settings for glyphs; there are: sine, omniglot,"
-        " miniimagenet, pointnav",
+        " miniimagenet, pointnav, locomotion",
     ),
     (
         *("sine", {"preset": "finn2017-code", "algorithm": "fomaml"}),
