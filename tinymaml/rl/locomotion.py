@@ -130,12 +130,12 @@ class Locomotion(NamedTuple):
             crouched = rllab and self.body == "ant"
             qpos[own] = np.array(CROUCHED if crouched else model.qpos0) + noise
             qvel[own] = 0.1 * rng.standard_normal((trajectories, model.nv))
-        batch.forward(stage=self._stage)
+        batch.forward(stage=self.stage)
         x, torso, turned = qpos[:, 0].copy(), places[:, 1], turns[:, 1]
         return Simulations(batch, qpos, qvel, ctrl, sensors, torso, turned, forces, x)
 
     @property
-    def _stage(self) -> Any:
+    def stage(self) -> Any:
         """What MuJoCo computes at a new state: up to velocities, or an ant's forces."""
         from mujoco import mjtStage
 
@@ -179,13 +179,13 @@ class Locomotion(NamedTuple):
         late = self.body == "ant" and self.rules == "gymnasium"
         with _guarded(failed):
             batch.step(
-                moving, self.frame_skip, mjtStage.mjSTAGE_NONE if late else self._stage
+                moving, self.frame_skip, mjtStage.mjSTAGE_NONE if late else self.stage
             )
         x = now.qpos[:, 0]
         if late:  # Gymnasium has the ant's position of the last simulation step
             x = now.torso[:, 0].copy()
             with _guarded(failed):
-                batch.forward(moving, stage=self._stage)
+                batch.forward(moving, stage=self.stage)
         seconds = self.frame_skip * batch.model.opt.timestep
         v = now.sensors[:, 3] if self.velocity == "com" else (x - now.x) / seconds
         now.x[:] = x
