@@ -1225,8 +1225,8 @@ MUTATIONS = [
     ),
     Mutation(
         "walks of every step in the frames of the last",
-        "plots/walks.py",
-        "            canvas.restore_region(empty)\n",
+        "plots/figures.py",
+        "        self.canvas.restore_region(self.still)\n",
         "",
         "plots/test_walks.py",
     ),
