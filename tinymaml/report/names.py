@@ -37,11 +37,11 @@ def _differing(config: Config, rivals: Sequence[Config]) -> list[str]:
 
 
 def task(config: Config) -> str:
-    """Return the tasks' size, as "5-way 1-shot" or "K = 10"; nothing without shots."""
+    """Return the tasks, as "5-way 1-shot", "K = 10" or "ant-vel"; nothing for one kind."""
     values = config.values()
     if "ways" in values:
         return f"{config.ways}-way {config.shots}-shot"
-    return f"K = {config.shots}" if "shots" in values else ""
+    return f"K = {config.shots}" if "shots" in values else values.get("task", "")
 
 
 def title(configs: Sequence[Config]) -> str:
