@@ -80,9 +80,9 @@ def pictures(
 def gaits(group: Group, judged: Judged, task: int) -> Gaits:
     """Return how a group's first policy moves, in two of the held-out tasks from `task` on.
 
-    They have the least and the largest goal of TASKS: backward and forward, or slow and
-    fast. The trajectories are those whose mean return is the evaluation's score, with the
-    same starts and the same noise of the actions after every step.
+    Of TASKS they are those of the least and the largest goal: backward and forward, or slow
+    and fast. The trajectories are those whose mean return is the evaluation's score, with
+    the same starts and the same noise of the actions after every step.
     """
     config = judged.config
     world = Recorder(*locomotion.world(config))
