@@ -13,6 +13,7 @@ from tinymaml import plots
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.locomotion import Locomotion
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
@@ -285,6 +286,16 @@ CALLED = {
         ],
         ["MAML, 1 inner step", "E-MAML, 1 inner step", "oracle"],
         "2D navigation",
+    ),
+    "bodies": (
+        [Locomotion(), Locomotion(task="ant-vel")],
+        ["MAML, 1 inner step, cheetah-dir", "MAML, 1 inner step, ant-vel"],
+        "Locomotion",
+    ),
+    "body": (
+        [Locomotion(task="ant-vel"), Locomotion(task="ant-vel", algorithm="oracle")],
+        ["MAML, 1 inner step", "oracle"],
+        "Locomotion, ant-vel",
     ),
 }
 

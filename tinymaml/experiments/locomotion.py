@@ -21,7 +21,7 @@ class Locomotion(Acting):
     """Make a half-cheetah or an ant run in a direction, or at a velocity; needs MuJoCo."""
 
     name: ClassVar[str] = "locomotion"
-    title: ClassVar[str] = "locomotion"
+    title: ClassVar[str] = "Locomotion"
     picture: ClassVar[str] = "gaits"
     libraries: ClassVar[tuple[str, ...]] = ("mujoco",)
     step_sizes: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -72,8 +72,12 @@ CONFIG = Locomotion
 
 def setup(config: Locomotion) -> Problem:
     """Return the problem of one task. Raises WorldError without MuJoCo."""
-    world = locomotion.Locomotion(
+    return acting.setup(config, world(config))
+
+
+def world(config: Locomotion) -> locomotion.Locomotion:
+    """Return the world of the options."""
+    return locomotion.Locomotion(
         *(config.task, config.rules, config.frame_skip, config.velocity),
         oracle=config.method.sees_task,
     )
-    return acting.setup(config, world)

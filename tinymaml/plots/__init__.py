@@ -4,11 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymaml.plots import curves, figures, fits, groups, rates, sheets, walks
+from tinymaml.plots import curves, figures, fits, gaits, groups, rates, sheets, walks
 
 
-# The picture of single tasks, by the experiment's own choice. Walks have two.
-OF_TASKS = {"fits": (fits.draw, "fit.png"), "sheets": (sheets.draw, "sheet.png")}
+# The pictures of single tasks, by the experiment's own choice.
+OF_TASKS = {"fits": fits, "sheets": sheets, "walks": walks, "gaits": gaits}
 
 
 def draw(
@@ -27,6 +27,7 @@ def draw(
         fit.png                 sine: held-out tasks before and after steps
         sheet.png               images: the same
         walks.png, walks.gif    2D navigation: the same
+        gaits.png, gaits.gif    locomotion: the same
 
     A run that was not evaluated has only the first; a line on stderr says so.
     Raises WorldError without matplotlib or a theta, UsageError for runs of different
@@ -50,7 +51,4 @@ def draw(
     files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
     if sizes := rates.picture(found, judged):
         files.append(figures.save(sizes, into / "rates.png"))
-    if found[0].config.picture == "walks":
-        return files + walks.pictures(found, judged, task, into)
-    drawing, name = OF_TASKS[found[0].config.picture]
-    return [*files, figures.save(drawing(found, judged, task), into / name)]
+    return files + OF_TASKS[found[0].config.picture].pictures(found, judged, task, into)

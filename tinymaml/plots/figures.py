@@ -4,18 +4,20 @@ matplotlib's Figure API keeps no global state and needs no screen. matplotlib is
 where it is used: pip install '.[plot]'.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tinymaml.errors import WorldError
 from tinymaml.maml import Array
 
 
 # Okabe & Ito's colours, which the colour-blind can distinguish, without the pale ones.
-BLACK, GREY = "#000000", "#777777"
+BLACK, GREY, PALE, WHITE = "#000000", "#777777", "#E4E4E4", "#FFFFFF"
 ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
 VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 # Cycles of three lengths without a common factor: 105 lines that differ.
@@ -46,7 +48,7 @@ def style(number: int) -> dict[str, Any]:
 def tidy(axes) -> None:
     """Leave the frame open, and put a faint grid behind the lines."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.grid(color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
 
 
@@ -109,6 +111,44 @@ def legend(figure, axes, title: str | None = None) -> None:
 def after(steps: int) -> str:
     """Return "before", "after 1 step", "after 2 steps", ..."""
     return f"after {steps} step" + "s" * (steps > 1) if steps else "before"
+
+
+class Film:
+    """An animation of a figure: only what moves is drawn again.
+
+    dpi: dots per inch
+    colors: of all frames; without them each frame has its own
+    """
+
+    def __init__(self, figure, dpi: int, colors: Sequence[str] = ()) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        self.palette = Image.new("P", (1, 1)) if colors else None
+        if self.palette:
+            self.palette.putpalette(bytes.fromhex("".join(colors).replace("#", "")))
+        figure.set_dpi(dpi)
+        self.canvas = FigureCanvasAgg(figure)
+        self.canvas.draw()
+        self.still = self.canvas.copy_from_bbox(figure.bbox)
+        self.frames: list[Image.Image] = []
+        self.durations: list[int] = []
+
+    def take(self, moving: Sequence[Any], duration: int) -> None:
+        """Add a frame of so many ms: the figure as it was at first, and what moves."""
+        self.canvas.restore_region(self.still)
+        for artist in moving:
+            (artist.axes or self.canvas.figure).draw_artist(artist)
+        shown = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
+        how = {"palette": self.palette, "dither": Image.Dither.NONE}
+        self.frames.append(shown.quantize(**how))
+        self.durations.append(duration)
+
+    def save(self, path: Path) -> Path:
+        """Write the frames as a GIF that begins again at its end."""
+        first, *others = self.frames
+        how = {"append_images": others, "duration": self.durations, "loop": 0}
+        first.save(path, save_all=True, **how)
+        return path
 
 
 def save(figure, path: Path) -> Path:

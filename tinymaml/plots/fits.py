@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +22,13 @@ TASKS = ("a held-out task (left)", "another, all its points in one half (right)"
 WIDTH = 8  # inches
 STEPS = ((0, ":", ORANGE), (1, "--", BLUE), (10, "-", GREEN))
 LIMIT = 1.2 * sine.AMPLITUDES[1]  # no true curve is so large
+
+
+def pictures(
+    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
+) -> list[Path]:
+    """Draw fit.png into a folder."""
+    return [figures.save(draw(groups, judged, task), into / "fit.png")]
 
 
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
@@ -38,6 +39,13 @@ class Sheet(NamedTuple):
     support: Array
     query: Array
     answers: list[Answers]
+
+
+def pictures(
+    groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int, into: Path
+) -> list[Path]:
+    """Draw sheet.png into a folder."""
+    return [figures.save(draw(groups, judged, task), into / "sheet.png")]
 
 
 def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int) -> Sheet:

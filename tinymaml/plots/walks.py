@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from tinymaml.experiments import problem
 from tinymaml.harness.evaluation import held_out
@@ -95,15 +94,9 @@ def _panels(found: Sequence[Walks]):
 
 def animate(found: Sequence[Walks], file: Path) -> Path:
     """Draw the same over time, one gradient step after the other, as an animated GIF."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     figure, panels = _panels(found)
-    figure.set_dpi(SMALL)
     above = figure.suptitle(" ")  # keeps its room free
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    empty = canvas.copy_from_bbox(figure.bbox)  # only what moves is drawn again
-    frames, durations = [], []
+    film = figures.Film(figure, SMALL)
     for step, _, color, label in STEPS:
         above.set(text=label if step == 0 else f"after {label}", color=color)
         walks = [(axes, walk) for axes, paths in panels for walk in paths[step]]
@@ -112,14 +105,7 @@ def animate(found: Sequence[Walks], file: Path) -> Path:
         longest = max(len(walk) for _, walk in walks)
         times = [*range(1, longest, STRIDE), longest]
         for time in times:
-            canvas.restore_region(empty)
-            figure.draw_artist(above)
-            for line, (axes, walk) in zip(lines, walks, strict=True):
+            for line, (_, walk) in zip(lines, walks, strict=True):
                 line.set_data(*walk[:time].T)
-                axes.draw_artist(line)
-            shown = Image.fromarray(np.asarray(canvas.buffer_rgba()))
-            frames.append(shown.convert("RGB").quantize())
-        durations += [FRAME_MS] * (len(times) - 1) + [PAUSE_MS]
-    first, *others = frames
-    first.save(file, save_all=True, append_images=others, duration=durations, loop=0)
-    return file
+            film.take([above, *lines], FRAME_MS if time < longest else PAUSE_MS)
+    return film.save(file)

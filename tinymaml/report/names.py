@@ -37,13 +37,11 @@ def _differing(config: Config, rivals: Sequence[Config]) -> list[str]:
 
 
 def task(config: Config) -> str:
-    """Return the kind of task, as "5-way 1-shot", "K = 10" or "ant-dir"; may be empty."""
+    """Return the tasks, as "5-way 1-shot", "K = 10" or "ant-vel"; nothing for one kind."""
     values = config.values()
-    if "task" in values:
-        return config.task
     if "ways" in values:
         return f"{config.ways}-way {config.shots}-shot"
-    return f"K = {config.shots}" if "shots" in values else ""
+    return f"K = {config.shots}" if "shots" in values else values.get("task", "")
 
 
 def title(configs: Sequence[Config]) -> str:
