@@ -55,7 +55,9 @@ class Locomotion(Acting):
         most=100,
     )
     horizon: int = redefault(200, f"A.2; {CODE}")
-    max_kl: float = redefault(0.02, "the checkpoint of test_maml_cheetah_direc.py:21")
+    max_kl: float = redefault(
+        0.6, "measured, .github/results.md; test_maml_cheetah_direc.py:21 has 0.02"
+    )
     chunk: int = redefault(5)
     test_steps: int = redefault(3, "test_maml_cheetah_direc.py")
     test_trajectories: int = redefault(20, "test_maml_cheetah_direc.py: 4000 time steps")
