@@ -37,6 +37,7 @@ class Acting(Config):
         "the official code is naive; ProMP has lvc",
         choices=tuple(surrogates.SURROGATES),
     )
+    tasks: int = redefault(40, "A.2", "goals in a meta-batch")
     alpha: float = redefault(0.1, "A.2")
     trajectories: int = option(
         20, "trajectories per goal and gradient step in training", "A.2", **COUNT

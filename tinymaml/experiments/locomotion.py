@@ -25,7 +25,6 @@ class Locomotion(Acting):
     test_chunk: ClassVar[int] = 10
 
     iterations: int = redefault(300, "the paper has up to 500, its checkpoint 100")
-    tasks: int = redefault(40, "A.2", "goals in a meta-batch")
     task: str = option(
         "cheetah-dir",
         "body and goal: a direction (dir) or a velocity in m/s (vel)",
