@@ -13,8 +13,8 @@ Four hashes are kept of it, in golden.json:
     evaluation    the numbers of evaluation.json, and the hash of its tasks
 
 The last bits depend on NumPy, on the kernel of its BLAS and on the CPU's vector
-instructions. The hashes are kept for each combination of these that they were recorded on;
-elsewhere only what must agree with itself is compared.
+instructions, and in a simulation on MuJoCo. The hashes are kept for each combination of
+these that they were recorded on; elsewhere only what must agree with itself is compared.
 
 Nothing here imports the package but its entry point: the test outlives a move of its files.
 """
@@ -55,6 +55,10 @@ SINE = (
 )
 POINTNAV = (
     f"pointnav --seed 7 --horizon 6 --trajectories 3 --test-trajectories 4 --hidden 6,5"
+    f" --chunk 2 {TEST} --test-tasks 5 --test-steps 3"
+)
+LOCOMOTION = (
+    f"locomotion --seed 7 --horizon 6 --trajectories 3 --test-trajectories 4 --hidden 6,5"
     f" --chunk 2 {TEST} --test-tasks 5 --test-steps 3"
 )
 DRAWINGS = "--ways 3 --shots 2 --queries 2 --filters 3 --chunk 2"
@@ -172,6 +176,17 @@ def pointnav() -> list[str]:
     ]
 
 
+def locomotion() -> list[str]:
+    """Both bodies, rules and velocities, with and without an inner loop."""
+    other = "--rules gymnasium --frame-skip 5 --velocity root"
+    return [
+        f"{LOCOMOTION} {LONG}",
+        f"{LOCOMOTION} {LONG} --surrogate naive --inner-steps 2",
+        f"{LOCOMOTION} {LONG} --task ant-vel {other}",
+        f"{LOCOMOTION} {LONG} --task cheetah-vel --algorithm pretrained {FIXED}",
+    ]
+
+
 def more_images() -> list[str]:
     """Every algorithm with every net, and tuned step sizes; for -m slow."""
     lines = []
@@ -216,10 +231,12 @@ GROUPS = {
     "omniglot": omniglot,
     "miniimagenet": miniimagenet,
     "pointnav": pointnav,
+    "locomotion": locomotion,
     "more-images": more_images,
     "more-pointnav": more_pointnav,
 }
 SLOW = ("more-images", "more-pointnav")
+SIMULATED = ("locomotion",)  # whose bits depend on the version of MuJoCo too
 # The first case of a group that has this text is run again with each of these options more,
 # and must give the same bytes.
 BOTH = ("--workers 2", "--no-replay")
@@ -230,6 +247,7 @@ SAME = {
     "omniglot": {"--algorithm maml": BOTH},
     "miniimagenet": {"--algorithm fomaml": ("--no-replay",)},
     "pointnav": {"--algorithm maml": BOTH, "--outer adam": ("--no-replay",)},
+    "locomotion": {"--task ant-vel": ("--workers 2",), "naive": ("--no-replay",)},
     "more-images": {"miniimagenet": BOTH, "--net dense": BOTH},
     "more-pointnav": {"loaded_dice": BOTH, "fomaml": BOTH},
 }
@@ -346,7 +364,9 @@ def environment_of(printed: str) -> str:
     told = dict(line.split(" ", 1) for line in printed.splitlines())
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     newest = simd.get("found", [])[-1:] or ["baseline"]
-    return f"numpy {told['numpy']}, {told['kernel']}, {newest[0]}"
+    mujoco = sys.modules.get("mujoco")
+    simulator = f", mujoco {mujoco.__version__}" if mujoco else ""
+    return f"numpy {told['numpy']}, {told['kernel']}, {newest[0]}{simulator}"
 
 
 def run_of(command: list[str]) -> Path:

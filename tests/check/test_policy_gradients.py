@@ -281,7 +281,7 @@ class Hill(NamedTuple):
 
     short: bool
 
-    def start(self, goals, trajectories):
+    def start(self, goals, trajectories, rngs):
         """Return positions (T, N, d) at the origin."""
         return np.zeros((len(goals), trajectories, goals.shape[1]))
 
@@ -289,7 +289,7 @@ class Hill(NamedTuple):
         """Return noughts (T, N, 1), so that the mean of the policy is its bias."""
         return 0 * states[..., :1]
 
-    def step(self, states, goals, actions):
+    def step(self, states, goals, actions, alive):
         """Return the new positions, the rewards, and who is done."""
         states = states + actions
         rewards = np.exp(-0.5 * ((states - goals[:, None]) ** 2).sum(-1))

@@ -7,7 +7,7 @@ import pytest
 
 from processes import here, one_error
 from tinymaml import maml
-from tinymaml.experiments import pointnav, problem
+from tinymaml.experiments import acting, problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.harness import checkpoints, evaluation, loop, runs
 from tinymaml.speed.workers import Here, engine
@@ -117,16 +117,16 @@ def drawn(config=SMALL):
 
 def test_step_sizes_when_tested():
     """Rejects a first step that is halved (CAVIA's), and steps that shrink on."""
-    assert pointnav.halved(4).ravel().tolist() == [1, 0.5, 0.5, 0.5]
-    assert pointnav.halved(1).ravel().tolist() == [1]
-    assert pointnav.halved(0).shape == (0, 1, 1)
+    assert acting.halved(4).ravel().tolist() == [1, 0.5, 0.5, 0.5]
+    assert acting.halved(1).ravel().tolist() == [1]
+    assert acting.halved(0).shape == (0, 1, 1)
 
 
 def test_evaluation_adapts_as_the_paper_does():
     """Rejects training's step sizes, and the number of trajectories of training."""
     family, draws, theta = drawn()
     task = family.task(draws)
-    thetas = maml.path(theta, task, 0.1 * pointnav.halved(3), 3)
+    thetas = maml.path(theta, task, 0.1 * acting.halved(3), 3)
     expected = [family.score(theta_k, draws) for theta_k in thetas]
     theta_0 = loop.initial_state(SMALL).theta
     scores = evaluation.evaluate(SMALL, theta_0, "test", 2, 3, Here())

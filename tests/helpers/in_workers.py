@@ -1,13 +1,16 @@
 """What tests have workers compute: in a module of its own, which workers can import."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
 from tinymaml.experiments.common import Config
 from tinymaml.harness.step import average_gradient
 from tinymaml.optim import State
+from tinymaml.rl import rollout
 from tinymaml.speed.workers import Here
+from trainings import begin
 
 
 def iterations(config: Config, state: State, pool=None) -> list[tuple[bytes, bytes]]:
@@ -20,6 +23,23 @@ def iterations(config: Config, state: State, pool=None) -> list[tuple[bytes, byt
 def aligned(*arrays: np.ndarray) -> bool:
     """Return whether all arrays lie where NumPy's own would."""
     return all(array.flags.aligned for array in arrays)
+
+
+def act_and_adapt(path: Path, config: Config, shuffled: bool) -> None:
+    """Train in the world; if `shuffled`, adapted policies get goals of other tasks."""
+    act, calls, rng = rollout.act, [], np.random.default_rng(0)
+
+    def other(model, world, theta, goals, *args):
+        calls.append(len(goals))
+        if shuffled and len(calls) % 2 == 0:
+            goals = np.array([world.draw(rng) for _ in goals])
+        return act(model, world, theta, goals, *args)
+
+    rollout.act = other
+    try:
+        begin(path, config)
+    finally:
+        rollout.act = act
 
 
 def slow_square(x: int) -> int:

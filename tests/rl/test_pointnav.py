@@ -18,7 +18,10 @@ def step(position, goal, action, world=WORLD):
     """One step of one trajectory: the new position, its reward, whether it is done."""
     arrays = (np.array(x, float) for x in (position, goal, action))
     position, goal, action = arrays
-    new, reward, done = world.step(position[None, None], goal[None], action[None, None])
+    alive = np.ones((1, 1), bool)
+    new, reward, done = world.step(
+        position[None, None], goal[None], action[None, None], alive
+    )
     return new[0, 0], reward[0, 0], done[0, 0]
 
 
@@ -62,7 +65,7 @@ def test_goals_are_uniform_in_the_square(seed):
 def test_all_begin_at_the_origin_and_only_the_oracle_sees_the_goal():
     """Rejects a goal that leaks into the observation, or stands for another task's."""
     goals = np.array([[0.1, 0.2], [0.3, -0.4]], np.float32)
-    start = WORLD.start(goals, 3)
+    start = WORLD.start(goals, 3, ())
     assert start.shape == (2, 3, 2)
     assert not start.any()
     assert start.dtype == np.float32
@@ -70,6 +73,7 @@ def test_all_begin_at_the_origin_and_only_the_oracle_sees_the_goal():
     oracle = PointNav(oracle=True)
     told = oracle.observe(start + 0.5, goals)
     assert (WORLD.observed, oracle.observed) == (2, 4)
+    assert WORLD.actions == oracle.actions == 2
     assert told.dtype == np.float32
     assert (told[..., :2] == 0.5).all()
     assert (told[..., 2:] == goals[:, None]).all()
@@ -79,10 +83,10 @@ def run(choose, count=4000, horizon=100):
     """The mean return of count tasks when `choose(position, goals)` acts."""
     rng = np.random.default_rng(0)
     goals = np.array([WORLD.draw(rng) for _ in range(count)])
-    positions, alive, total = WORLD.start(goals, 1), np.ones((count, 1), bool), 0.0
+    positions, alive, total = WORLD.start(goals, 1, ()), np.ones((count, 1), bool), 0.0
     for _ in range(horizon):
         actions = choose(positions, goals[:, None])
-        positions, rewards, done = WORLD.step(positions, goals, actions)
+        positions, rewards, done = WORLD.step(positions, goals, actions, alive)
         total += (rewards * alive).mean()
         alive = alive & ~done
     return total

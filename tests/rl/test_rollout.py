@@ -21,15 +21,32 @@ NEAR = 0.06  # so wide that some trajectories end soon, and others do not
 class Wide(PointNav):
     """The world with wider goals."""
 
-    def step(self, positions, goals, actions):
-        positions, rewards, _ = super().step(positions, goals, actions)
+    def step(self, positions, goals, actions, alive):
+        positions, rewards, _ = super().step(positions, goals, actions, alive)
         return positions, rewards, (np.abs(positions - goals[:, None]) < NEAR).all(-1)
 
 
 WORLD = Wide()
 
 
-def met(seed=0, tasks=T, horizon=H, dtype="float64", far=None):
+class Breaking(Wide):
+    """The world whose reward is `value` from time steps `at` (T, N) on."""
+
+    def __new__(cls, value, at):
+        world = super().__new__(cls)
+        world.value, world.at, world.t, world.told = value, at, 0, []
+        return world
+
+    def step(self, positions, goals, actions, alive):
+        positions, rewards, done = super().step(positions, goals, actions, alive)
+        self.told.append(alive)
+        broken = self.t >= self.at
+        self.t += 1
+        positions = np.where(broken[..., None], self.value, positions)
+        return positions, np.where(broken, self.value, rewards), done
+
+
+def met(seed=0, tasks=T, horizon=H, dtype="float64", far=None, world=WORLD):
     """What a generic policy meets."""
     rng = np.random.default_rng(seed)
     theta = MODEL.init(rng) + 0.2 * rng.standard_normal(MODEL.init(rng).shape)
@@ -38,7 +55,7 @@ def met(seed=0, tasks=T, horizon=H, dtype="float64", far=None):
         rng.uniform(-0.03, 0.03, (tasks, 2)) if far is None else np.full((tasks, 2), far)
     )
     draws = rng.standard_normal((tasks, N, horizon, 2)).astype(dtype)
-    return rollout.act(MODEL, WORLD, theta, goals, draws, 0.9), goals
+    return rollout.act(MODEL, world, theta, goals, draws, 0.9), goals
 
 
 def live_of(x):
@@ -131,9 +148,50 @@ def test_garbage_after_the_end_changes_nothing(seed, name):
 
 
 def test_rewards_that_are_not_finite_are_told():
-    """Rejects averaging a nan into the update."""
+    """Rejects averaging a nan into the update, and telling it only if all tasks broke."""
     with pytest.raises(WorldError, match="rewards are not finite"):
         met(far=np.nan)
+    at = np.full((T, N), H)
+    at[1] = 0
+    with pytest.raises(WorldError, match="rewards are not finite"):
+        met(world=Breaking(np.nan, at))
+
+
+@given(seeds, st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_a_trajectory_ends_before_a_reward_that_is_not_finite(seed, value):
+    """Rejects a broken step that counts, one that ends its neighbours, and a wrong count.
+
+    A trajectory that is over cannot be lost any more.
+    """
+    whole, _ = met(seed)
+    at = np.random.default_rng(seed).integers(0, 2 * H, (T, N))
+    at[:, 0] = H  # one of each task does not break
+    at[0, 1] = 3
+    world = Breaking(value, at)
+    x, _ = met(seed, world=world)
+    live, before = live_of(x), np.arange(H) < at[..., None]
+    assert (live == (live_of(whole) & before)).all()
+    assert x.lost.tolist() == (live_of(whole) & ~before).any(-1).sum(-1).tolist()
+    for a, b in zip(x[3:6], whole[3:6], strict=True):
+        assert np.array_equal(a[live], b[live])
+    assert np.array_equal(x.rewards, np.where(live, whole.rewards, 0))
+    assert all(np.isfinite(array).all() for array in x)
+    np.testing.assert_allclose(x.weights.sum(axis=(1, 2)), 1)
+
+
+def test_nothing_is_lost_in_a_world_that_does_not_break():
+    """Rejects a count of the trajectories that reached their goals."""
+    x, _ = met()
+    assert not live_of(x).all()
+    assert x.lost.tolist() == [0] * T
+
+
+@given(seeds)
+def test_the_world_is_told_who_is_over(seed):
+    """Rejects steps of trajectories that are over, of which nothing is kept."""
+    world = Breaking(0.0, np.full((T, N), H))
+    x, _ = met(seed, world=world)
+    assert np.array_equal(np.stack(world.told, axis=-1), live_of(x))
 
 
 def test_noise_is_keyed_by_seed_and_step():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -110,3 +111,9 @@ def test_kernel_is_named():
     name = machine.kernel(np)
     assert name == "" or name.isalnum()
     assert machine.versions()["kernel"] == (name or "unknown")
+
+
+def test_versions_of_further_libraries():
+    """Rejects a run that does not tell which simulator made it."""
+    assert machine.versions(["hypothesis"])["hypothesis"] == hypothesis.__version__
+    assert {*machine.versions(["hypothesis"])} - {*machine.versions()} == {"hypothesis"}

@@ -139,6 +139,26 @@ def test_what_stays_is_computed_once():
     assert len(calls) == KEPT + 2
 
 
+@pytest.mark.parametrize("make", [record, recorded])
+def test_as_many_sets_are_kept_as_asked(make):
+    """Rejects a fixed number, which takes memory for nothing or computes all again."""
+    noted, calls = noting()
+    example = [np.ones(2), np.ones(2)]
+    first = example if make is record else []
+    replay = make(lambda v, x: (v * noted(x),), *first, moving=1, kept=3)
+    for _ in range(2):  # the first calls of a recorded function run the function itself
+        replay(*example)
+    calls.clear()
+    sets = [np.full(2, float(start)) for start in range(2, 6)]
+    for _ in range(2):
+        for x in sets[:3]:
+            replay(np.ones(2), x)
+    assert len(calls) == 3
+    replay(np.ones(2), sets[3])
+    replay(np.ones(2), sets[0])
+    assert len(calls) == 5
+
+
 def test_what_stays_is_kept_by_many_threads_at_once():
     """Rejects a store that one thread reads while another one adds to it."""
     replay = record(lambda v, x: (v * anp.sin(x),), np.ones(2), np.ones(2), moving=1)

@@ -31,13 +31,13 @@ class Acting(Config):
     setting: ClassVar[str] = RL
     offers: ClassVar[tuple[str, ...]] = ("task parameters",)
 
-    tasks: int = redefault(40, "A.2, for locomotion", "goals in a meta-batch")
     surrogate: str = option(
         "lvc",
         "inner loss: naive (biased, the paper's), lvc (low variance) or loaded_dice",
         "the official code is naive; ProMP has lvc",
         choices=tuple(surrogates.SURROGATES),
     )
+    tasks: int = redefault(40, "A.2, for locomotion", "goals in a meta-batch")
     alpha: float = redefault(0.1, "A.2")
     trajectories: int = option(
         20, "trajectories per goal and gradient step in training", "A.2", **COUNT

@@ -20,8 +20,7 @@ class PointNav(Acting):
 
     iterations: int = redefault(500, "A.2")
     tasks: int = redefault(
-        40,
-        "maml_trpo_point.py:20; A.2 has 20, where one seed of five diverged",
+        40, "maml_trpo_point.py:20; A.2 has 20, where one seed of five diverged"
     )
     reward: str = option(
         "negative_distance",

@@ -145,7 +145,8 @@ def changed_algorithm(path: Path, config: Config) -> bool:
 
 def changed_versions(path: Path, versions: Mapping[str, str]) -> list[str]:
     """Return a line for each of these versions that differs from the run's own."""
-    before = json.loads((path / CONFIG).read_text(encoding="utf-8"))["versions"]
+    found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    before = found.get("versions", {})
     return [
         f"the run was begun with {name} {before[name]}, this is {version}"
         for name, version in versions.items()

@@ -113,9 +113,9 @@ class Locomotion(NamedTuple):
         rllab: normal, 0.01 in position and 0.1 in velocity (mujoco_env.py:108-115).
         Gymnasium: uniform in [-0.1, 0.1] in position.
         """
+        model = compiled(self.body, self.rules)  # says so where MuJoCo is missing
         from mujoco.batch import Batch
 
-        model = compiled(self.body, self.rules)
         batch = Batch(model, len(goals) * trajectories, nthread=1)
         qpos, qvel, ctrl, sensors, forces, places, turns = (
             batch.bind(name)
