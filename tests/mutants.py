@@ -564,8 +564,8 @@ MUTATIONS = [
     Mutation(
         "the paper's column for the code's",
         "published/presets.py",
-        "row.option: getattr(row, column)",
-        "row.option: row.paper",
+        "dict(zip(names, row.values, strict=False))",
+        "dict(zip(names, [row.paper] * 2, strict=False))",
         "published/test_presets.py",
     ),
     Mutation(
