@@ -334,7 +334,10 @@ def test_the_cost_is_of_what_the_motors_do(body, rules):
 
 @rules
 def test_an_ant_that_falls_or_jumps_is_done(rules):
-    """Rejects an end at one height only, or by the height before; a cheetah never ends."""
+    """Rejects an end at one height only, or by the height before; a cheetah never ends.
+
+    Gymnasium pays for standing, rllab for every time step.
+    """
     heights = np.array([[0.05, 0.12, 0.3], [0.97, 1.05, 1.5]])
     for body in BODIES:
         world = Locomotion(f"{body}-dir", rules)
@@ -345,11 +348,16 @@ def test_an_ant_that_falls_or_jumps_is_done(rules):
         else:
             now.qpos[:, 1] = 10 * heights.ravel()
         now.qvel[:] = 0
-        now, _, done = world.step(now, GOALS, np.zeros((2, N, world.actions)), ALIVE)
+        still = np.zeros((2, N, world.actions))
+        now, rewards, done = world.step(now, GOALS, still, ALIVE)
         z = now.qpos[:, 2].reshape(2, N)
         over = (z < 0.2) | (z > 1)
         assert done.tolist() == (over & (body == "ant")).tolist()
         assert {*done.ravel().tolist()} == ({True, False} if body == "ant" else {False})
+        for i, reward in enumerate(rewards.ravel()):
+            v = by_hand(world, now, i)[1].subtree_linvel[1, 0]
+            args = GOALS[i // N], still[0, 0], now.forces[i], now.qpos[i, 2]
+            assert reward == pytest.approx(reward_by_hand(world, v, *args), abs=1e-10)
 
 
 def test_heights_of_an_ant_have_both_ends():
