@@ -2843,8 +2843,8 @@ MUTATIONS = [
     Mutation(
         "MuJoCo silenced for good",
         "rl/locomotion.py",
-        "        before.set()\n",
-        "        pass\n",
+        '            LOG["usual"].set()\n',
+        "            pass\n",
         "rl/test_locomotion.py",
     ),
     Mutation(
@@ -2932,10 +2932,31 @@ MUTATIONS = [
         "speed/test_machine.py",
     ),
     Mutation(
+        "MuJoCo's log back on while another thread simulates",
+        "rl/locomotion.py",
+        'elif LOG["threads"] == 0:',
+        "else:",
+        "rl/test_locomotion.py",
+    ),
+    Mutation(
+        "a world of unknown words",
+        "rl/locomotion.py",
+        "if not known or self.frame_skip < 1",
+        "if self.frame_skip < 1",
+        "rl/test_locomotion.py",
+    ),
+    Mutation(
+        "a reward that float32 cannot hold",
+        "rl/rollout.py",
+        "        lost |= alive & ~np.isfinite(reward)\n",
+        "        lost |= alive & np.isnan(reward)\n",
+        "rl/test_rollout.py",
+    ),
+    Mutation(
         "another MuJoCo that is not noted",
         "harness/runs.py",
-        "if before.get(name, version) != version",
-        "if name not in before",
+        "if before.get(n, now) != now",
+        "if n not in before",
         "harness/test_runs.py",
     ),
 ]

@@ -404,16 +404,15 @@ def test_a_configuration_comes_back(tmp_path, config):
 def test_a_library_that_has_changed_is_told(tmp_path):
     """Rejects a note on what is the same, or is not known of a run that is old."""
     runs.write_config(tmp_path, CONFIG, {"numpy": "2", "mujoco": "4.0.0"})
-    assert runs.changed_versions(tmp_path, {"mujoco": "4.0.0"}) == []
-    assert runs.changed_versions(tmp_path, {}) == []
-    assert runs.changed_versions(tmp_path, {"mujoco": "4.0.1"}) == [
-        "the run was begun with mujoco 4.0.0, this is 4.0.1"
-    ]
-    assert runs.changed_versions(tmp_path, {"gymnasium": "1"}) == []
+    assert runs.changed_versions(tmp_path, {"mujoco": "4.0.0"}) == {}
+    assert runs.changed_versions(tmp_path, {}) == {}
+    found = runs.changed_versions(tmp_path, {"mujoco": "4.0.1", "numpy": "2"})
+    assert found == {"mujoco": "4.0.0"}
+    assert runs.changed_versions(tmp_path, {"gymnasium": "1"}) == {}
     told = json.loads((tmp_path / runs.CONFIG).read_text())
     del told["versions"]
     (tmp_path / runs.CONFIG).write_text(json.dumps(told))
-    assert runs.changed_versions(tmp_path, {"mujoco": "4.0.1"}) == []
+    assert runs.changed_versions(tmp_path, {"mujoco": "4.0.1"}) == {}
 
 
 DAMAGED = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymaml.errors import WorldError
-from tinymaml.rl import policy, rollout
+from tinymaml.rl import locomotion, policy, rollout
 from tinymaml.rl.locomotion import FASTEST, RULES, TASKS, VELOCITIES, Locomotion, compiled
 
 
@@ -465,6 +465,35 @@ def test_the_log_is_as_before():
         before.logto_console,
         before.logto_file,
     )
+
+
+def test_the_log_waits_for_the_last_thread():
+    """Rejects a thread that switches the log on while another one still simulates, and one
+    that takes the silence of another for the user's wish."""
+    usual = mujoco.MjLogConfig.get().logto_file
+    first, second = (locomotion._guarded(np.zeros(1, bool)) for _ in range(2))
+    with first:
+        second.__enter__()
+        assert not mujoco.MjLogConfig.get().logto_file
+    assert usual
+    assert not mujoco.MjLogConfig.get().logto_file
+    second.__exit__(None, None, None)
+    assert mujoco.MjLogConfig.get().logto_file
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(("cheetah",), ("humanoid-dir",), ("ant-dir", "openai")),
+        *(("ant-dir", "rllab", 0), ("cheetah-vel", "rllab", 1, "speed")),
+    ],
+)
+def test_a_world_that_does_not_exist_is_refused(wrong):
+    """Rejects a cheetah for a humanoid, and a direction for a word that is none."""
+    with pytest.raises(ValueError, match="no such world"):
+        Locomotion(*wrong).start(np.zeros(1), 1, [np.random.default_rng(0)])
+    with pytest.raises(ValueError, match="generator"):
+        Locomotion().start(np.zeros(2), 1, [np.random.default_rng(0)])
 
 
 def test_a_task_of_which_all_break_is_told():

@@ -157,6 +157,15 @@ def test_rewards_that_are_not_finite_are_told():
         met(world=Breaking(np.nan, at))
 
 
+def test_a_reward_that_float32_cannot_hold_ends_a_trajectory():
+    """Rejects an infinite reward in the baseline's fit, and a warning of NumPy."""
+    at = np.full((T, N), H)
+    at[1, 2] = 3
+    x, _ = met(dtype="float32", world=Breaking(np.float64(-1e200), at))
+    assert x.lost.tolist() == [0, 1, 0]
+    assert np.isfinite(x.rewards).all()
+
+
 @given(seeds, st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_a_trajectory_ends_before_a_reward_that_is_not_finite(seed, value):
     """Rejects a broken step that counts, one that ends its neighbours, and a wrong count.

@@ -30,7 +30,7 @@ CONTEXT = learned.LEARNED._replace(
     source="Finn et al. 2017, appendix C.2",
     options=Options,
     refuses=learned.refuses_norm,
-    not_in_rl="navigation's policy has no free inputs",
+    not_in_rl="the policy has no free inputs",
     inputs=lambda options: options.context,
     moved=lambda model, options: ["z"],
 )

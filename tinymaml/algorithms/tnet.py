@@ -69,7 +69,7 @@ TNET = learned.LEARNED._replace(
     cost="1 on images; 3 on sine",
     source="Lee & Choi 2018, without masks",
     options=PartOptions,
-    not_in_rl="navigation's policy has no linear maps",
+    not_in_rl="the policy has no linear maps",
     build=build,
     moved=moved,
 )

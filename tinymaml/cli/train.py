@@ -95,8 +95,8 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         path.mkdir(parents=True, exist_ok=True)
         with runs.locked(path):
             found = versions(config.libraries)
-            if shared["resume"] is not None:
-                note_changes(path, config, {k: found[k] for k in config.libraries})
+            if shared["resume"] is not None:  # a run keeps the versions that it began with
+                found |= note_changes(path, config, {k: found[k] for k in config.libraries})
             runs.write_config(path, config, found)
     found = []
     for path, config in planned:
@@ -109,13 +109,16 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         tables.save(folder, together)
 
 
-def note_changes(path: Path, config: Config, libraries: dict[str, str]) -> None:
-    """Print what has changed since a run was begun, so that it has other bits now."""
+def note_changes(path: Path, config: Config, libraries: dict[str, str]) -> dict[str, str]:
+    """Print what has changed since a run was begun; return the versions of that time."""
     if runs.changed_algorithm(path, config):
         changed = f"{config.algorithm} has changed since the run was begun"
         click.echo(f"note: the file of --algorithm {changed}", err=True)
-    for line in runs.changed_versions(path, libraries):
-        click.echo(f"note: {line}: the simulations differ", err=True)
+    before = runs.changed_versions(path, libraries)
+    for name, version in before.items():
+        begun = f"the run was begun with {name} {version}, this is {libraries[name]}"
+        click.echo(f"note: {begun}: the simulations differ", err=True)
+    return before
 
 
 def planned_runs(

@@ -143,15 +143,11 @@ def changed_algorithm(path: Path, config: Config) -> bool:
     return found.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
 
 
-def changed_versions(path: Path, versions: Mapping[str, str]) -> list[str]:
-    """Return a line for each of these versions that differs from the run's own."""
+def changed_versions(path: Path, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return those of these versions that the run began with, where they differ."""
     found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     before = found.get("versions", {})
-    return [
-        f"the run was begun with {name} {before[name]}, this is {version}"
-        for name, version in versions.items()
-        if before.get(name, version) != version
-    ]
+    return {n: before[n] for n, now in versions.items() if before.get(n, now) != now}
 
 
 class Metrics(AbstractContextManager):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ VELOCITIES = ("com", "root")
 # (half_cheetah_env_rand_direc.py:32, ant_env_rand_direc.py:30).
 FASTEST = {"cheetah": 2.0, "ant": 3.0}
 HEIGHTS = 0.2, 1.0  # of the ant's torso; outside the trajectory ends (ant_env_rand.py:59)
+LOG_LOCK, LOG = Lock(), {"threads": 0, "usual": None}  # see _log
 CROUCHED = (0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1)  # the ant's start in rllab
 
 
@@ -112,7 +114,11 @@ class Locomotion(NamedTuple):
 
         rllab: normal, 0.01 in position and 0.1 in velocity (mujoco_env.py:108-115).
         Gymnasium: uniform in [-0.1, 0.1] in position.
+        Raises ValueError for a world that does not exist, WorldError without MuJoCo.
         """
+        known = self.task in TASKS and self.rules in RULES and self.velocity in VELOCITIES
+        if not known or self.frame_skip < 1 or len(rngs) != len(goals):
+            raise ValueError(f"no such world, or not a generator for each task: {self}")
         model = compiled(self.body, self.rules)  # says so where MuJoCo is missing
         from mujoco.batch import Batch
 
@@ -234,15 +240,29 @@ def compiled(body: str, rules: str) -> Any:
 @contextmanager
 def _guarded(failed: Array) -> Iterator[None]:
     """Mark simulations that fail; keep MuJoCo from writing to stderr and a log file."""
-    from mujoco import MjLogConfig
     from mujoco.batch import SimulationError
 
-    before, quiet = MjLogConfig.get(), MjLogConfig.get()
-    quiet.logto_console = quiet.logto_file = False
-    quiet.set()
+    _log(+1)
     try:
         yield
     except SimulationError as error:
         failed[error.ids] = True
     finally:
-        before.set()
+        _log(-1)
+
+
+def _log(entering: int) -> None:
+    """Switch MuJoCo's log off for the first thread that simulates, back on after the last.
+
+    The settings of the log are those of the whole process, so this count is too.
+    """
+    from mujoco import MjLogConfig
+
+    with LOG_LOCK:
+        LOG["threads"] += entering
+        if LOG["threads"] == 1 and entering > 0:
+            quiet, LOG["usual"] = MjLogConfig.get(), MjLogConfig.get()
+            quiet.logto_console = quiet.logto_file = False
+            quiet.set()
+        elif LOG["threads"] == 0:
+            LOG["usual"].set()

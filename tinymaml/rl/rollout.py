@@ -138,16 +138,20 @@ def act(
         mean, log_std = model.apply(theta, observed)
         actions = mean + np.exp(log_std) * draws[:, :, t]
         states, reward, done = world.step(states, goals, actions, alive)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+            reward = reward.astype(theta.dtype, copy=False)
         lost |= alive & ~np.isfinite(reward)
         alive = alive & ~lost
-        rewards = np.where(alive, reward, 0).astype(theta.dtype, copy=False)
+        rewards = np.where(alive, reward, 0)
         steps.append((observed, mean, rewards, alive))
         alive = alive & ~done
     columns = zip(*steps, strict=True)
     observations, mean, rewards, live = (np.stack(column, axis=2) for column in columns)
     count = live.sum(axis=(1, 2), keepdims=True, dtype=theta.dtype)
     if not count.all():
-        raise WorldError("the rewards are not finite: the policy has diverged")
+        raise WorldError(
+            "the rewards are not finite: the policy has diverged; try smaller steps"
+        )
     actions = mean + np.exp(log_std)[:, None] * draws
     return Experience(
         theta,
