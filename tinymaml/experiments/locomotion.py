@@ -56,7 +56,7 @@ class Locomotion(Acting):
     )
     horizon: int = redefault(200, f"A.2; {CODE}")
     max_kl: float = redefault(
-        0.6, "measured, .github/results.md; test_maml_cheetah_direc.py:21 has 0.02"
+        0.2, "measured, .github/results.md; test_maml_cheetah_direc.py:21 has 0.02"
     )
     chunk: int = redefault(5)
     test_steps: int = redefault(3, "test_maml_cheetah_direc.py")
