@@ -67,7 +67,7 @@ class Acting(Config):
     fisher_stride: int = option(
         10,
         "use every N-th time step in TRPO's metric; 1: all",
-        "rllab's subsample_factor",
+        "for speed; rllab's subsample_factor is 1",
         least=1,
         most=10**5,
     )

@@ -11,8 +11,8 @@ from tinymaml.rl import locomotion
 
 
 CODE = "half_cheetah_env_rand_direc.py"
-# 200 time steps without a motor: the mean of -|g|, and of 1 - |g| for the ant. Its 8.2 are
-# for being alive, less the cost of its contacts (measured).
+# A body at rest for 200 time steps: the mean of -|g|, and of 1 - |g| for the ant. The ant
+# gets 10 for being alive and loses about 1.8 by its contacts (measured; starts differ).
 STILL = {"cheetah-dir": 0.0, "cheetah-vel": -200.0, "ant-dir": 8.2, "ant-vel": -91.8}
 
 
@@ -37,13 +37,15 @@ class Locomotion(Acting):
     )
     rules: str = option(
         "rllab",
-        "costs, start, observation and ant of the paper's code, rllab, or of gymnasium",
-        CODE,
+        "costs, start, observation and ant: of the paper's code (rllab) or of gymnasium;"
+        " --preset gymnasium-v5 sets all of Gymnasium's world",
+        f"{CODE}, ant_env_rand.py",
         choices=tuple(locomotion.RULES),
     )
     velocity: str = option(
         "com",
-        "velocity in the reward: of the centre of mass (com), or mean of the torso (root)",
+        "rewarded velocity: of the centre of mass at the new state (com), or the torso's"
+        " mean over the time step (root)",
         "mjcore.py:58-81 of rllab; Gymnasium has root",
         choices=locomotion.VELOCITIES,
     )

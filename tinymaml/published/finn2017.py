@@ -166,7 +166,9 @@ LOCOMOTION_NOTES = (
     "the checkpoint of figure 5 for cheetah-dir had max_kl 0.02 and 100 iterations",
     "MuJoCo was 1.31: other contacts, inertias and solver than the installed one",
 )
-LOCOMOTION_MISSING = ("ant-dir at test: 0.01 alpha after the first step, here a half",)
+LOCOMOTION_MISSING = (
+    "ant-dir: test steps after the first use alpha / 100 there and alpha / 2 here",
+)
 
 WITH_BASELINES = settings(algorithm=("maml", "pretrained", "oracle"))
 BODIES = ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-vel")

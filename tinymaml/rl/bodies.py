@@ -4,8 +4,8 @@ Metres and kilograms; angles in radians for the cheetah, in degrees for the ant.
 of limbs, joints and motors is that of observations and actions.
 
 Source: the parameters of rllab's vendor/mujoco_models and Gymnasium's mujoco/assets, which
-agree but for the ant's time step and contacts. Compiled by one MuJoCo, the models have
-Gymnasium's numbers in every field that the simulation reads (tests/rl/test_bodies.py).
+agree but for the ant's time step and contacts. Ours, compiled by the same MuJoCo, equal
+Gymnasium's in every field that the simulation reads (tests/rl/test_bodies.py).
 """
 
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 CHEETAH_MASS = 14.0  # of the whole body; the limbs' masses are scaled to it
 Y = (0, 1, 0)  # the axis of every hinge of the cheetah
 
-# Name, parent; x and z of the joint, its range, stiffness and damping, gear of the motor.
+# Name, parent; x and z of the joint (from the parent's), its range, stiffness and damping,
+# gear of its motor.
 JOINTS = (
     ("bthigh", "torso", (-0.5, 0), (-0.52, 1.05), 240, 6, 120),
     ("bshin", "bthigh", (0.16, -0.25), (-0.785, 0.785), 180, 4.5, 90),
@@ -23,7 +24,8 @@ JOINTS = (
     ("fshin", "fthigh", (-0.14, -0.24), (-1.2, 0.87), 120, 3, 60),
     ("ffoot", "fshin", (0.13, -0.18), (-0.5, 0.5), 60, 1.5, 30),
 )
-# x and z of the centre, from the joint or in the torso; the angle, half of the length.
+# x and z of the centre (from the limb's joint; the head's from the torso's), angle about y,
+# half of the length.
 CAPSULES = {
     "head": (0.6, 0.1, 0.87, 0.15),
     "bthigh": (0.1, -0.13, -3.8, 0.145),

@@ -1,12 +1,13 @@
 """Locomotion: a half-cheetah or an ant runs in a direction, or at a velocity.
 
-Shapes: T tasks, N trajectories of each, side by side; goals (T,), actions (T, N, d). MuJoCo
-simulates in float64, with seconds, metres and kilograms.
+Shapes: T tasks, N trajectories of each, side by side, and (T N,) for both in one axis;
+goals (T,), actions (T, N, d). MuJoCo simulates in float64: seconds, metres, kilograms.
 
 Source: half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py, ant_env_rand.py and
-ant_env_rand_direc.py of the official code (cbfinn/maml_rl), on rllab's mujoco_env.py; and
-half_cheetah_v5.py and ant_v5.py of Gymnasium. All run on the installed MuJoCo. The paper's
-was 1.31, with other contacts, inertias and solver: the same policy has other returns.
+ant_env_rand_direc.py of the official code (cbfinn/maml_rl @9c8e2eb), on rllab's
+mujoco_env.py; and half_cheetah_v5.py and ant_v5.py of Gymnasium. All run on the installed
+MuJoCo. The paper's was 1.31, with other contacts, inertias and solver: the same policy has
+other returns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,26 +27,26 @@ from tinymaml.rl import bodies
 
 TASKS = ("cheetah-dir", "cheetah-vel", "ant-dir", "ant-vel")
 VELOCITIES = ("com", "root")
-# Goals are uniform from 0 to this velocity; in "dir" the lower half of them means backward
-# (half_cheetah_env_rand_direc.py:32, ant_env_rand_direc.py:30).
+# Goals are uniform from 0 to this velocity, in m/s; in "dir" the lower half of them means
+# backward (half_cheetah_env_rand.py:24, _direc.py:32; ant_env_rand.py:31, _direc.py:30).
 FASTEST = {"cheetah": 2.0, "ant": 3.0}
 HEIGHTS = 0.2, 1.0  # of the ant's torso; outside the trajectory ends (ant_env_rand.py:59)
-LOG_LOCK, LOG = Lock(), {"threads": 0, "usual": None}  # see _log
-CROUCHED = (0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1)  # the ant's start in rllab
+# The ant's start in rllab: init_qpos of its ant.xml.
+CROUCHED = (0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1)
 
 
-class Rewards(NamedTuple):
-    """The parts of a reward beside the velocity."""
+class Weights(NamedTuple):
+    """The weights of a reward's parts beside the velocity, whose weight is 1."""
 
-    control: float  # cost of 1 in the sum of the squared actions
-    contact: float  # cost of 1 in the sum of the squared contact forces
-    alive: float
+    control: float  # of minus the sum of the squared actions
+    contact: float  # of minus the sum of the squared contact forces, clipped to [-1, 1]
+    alive: float  # of 1
 
 
 # half_cheetah_env_rand.py:57-66, ant_env_rand.py:49-65; the defaults of Gymnasium's files.
 RULES = {
-    "rllab": {"cheetah": Rewards(0.05, 0, 0), "ant": Rewards(0.005, 0.0005, 0.05)},
-    "gymnasium": {"cheetah": Rewards(0.1, 0, 0), "ant": Rewards(0.5, 0.0005, 1)},
+    "rllab": {"cheetah": Weights(0.05, 0, 0), "ant": Weights(0.005, 0.0005, 0.05)},
+    "gymnasium": {"cheetah": Weights(0.1, 0, 0), "ant": Weights(0.5, 0.0005, 1)},
 }
 # The ant's time step and the impedance of its contacts, in ant.xml of each.
 ANTS = {"rllab": (0.02, (0.8, 0.8, 0.01)), "gymnasium": (0.01, (0.9, 0.95, 0.001))}
@@ -68,8 +69,8 @@ class Simulations(NamedTuple):
 class Locomotion(NamedTuple):
     """The world; with `oracle` the policy observes the goal.
 
-    rules: costs, start, observation and ant: "rllab", as the paper's code, or "gymnasium",
-        whose ant has the contact forces of another moment there; all else is equal
+    rules: "rllab", as the paper's code, or "gymnasium": costs, start, observation and ant.
+        The contact forces are those of the new state; Gymnasium's are of a moment before
     frame_skip: simulation steps in a time step
     velocity: "com", of the centre of mass at the new state, or "root", the mean velocity of
         the torso over the time step
@@ -113,7 +114,7 @@ class Locomotion(NamedTuple):
         """Return new simulations at the start with noise from each task's generator.
 
         rllab: normal, 0.01 in position and 0.1 in velocity (mujoco_env.py:108-115).
-        Gymnasium: uniform in [-0.1, 0.1] in position.
+        Gymnasium: uniform in [-0.1, 0.1] in position and normal, 0.1, in velocity.
         Raises ValueError for a world that does not exist, WorldError without MuJoCo.
         """
         known = self.task in TASKS and self.rules in RULES and self.velocity in VELOCITIES
@@ -174,7 +175,7 @@ class Locomotion(NamedTuple):
         """Return the simulations, rewards (T, N) float64 and whether each is done (T, N).
 
         actions: (T, N, d); the motors clip them to [-1, 1]
-        alive: (T, N); the others do not move, and their rewards mean nothing
+        alive: (T, N); where it is False nothing moves, and the reward means nothing
         The reward of a simulation that breaks is nan.
         """
         from mujoco import mjtStage
@@ -188,7 +189,7 @@ class Locomotion(NamedTuple):
                 moving, self.frame_skip, mjtStage.mjSTAGE_NONE if late else self.stage
             )
         x = now.qpos[:, 0]
-        if late:  # Gymnasium has the ant's position of the last simulation step
+        if late:  # MuJoCo's xpos is one simulation step old, and Gymnasium's ant uses it
             x = now.torso[:, 0].copy()
             with _guarded(failed):
                 batch.forward(moving, stage=self.stage)
@@ -235,6 +236,9 @@ def compiled(body: str, rules: str) -> Any:
     mujoco.mj_setTotalmass(model, bodies.CHEETAH_MASS)
     mujoco.mj_setConst(model, mujoco.MjData(model))
     return model
+
+
+LOG_LOCK, LOG = Lock(), {"threads": 0, "usual": None}  # of `_log`
 
 
 @contextmanager
