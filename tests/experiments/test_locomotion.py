@@ -286,7 +286,7 @@ def test_without_mujoco_all_else_works(tmp_path, without_mujoco):
 
 
 def test_another_mujoco_is_noted(tmp_path, monkeypatch):
-    """Rejects a run that goes on with other bits and does not say so; says it once."""
+    """Rejects a run that goes on with other bits and does not say so each time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     begin(tmp_path / "run", SMALL)
@@ -296,7 +296,9 @@ def test_another_mujoco_is_noted(tmp_path, monkeypatch):
         for _ in range(2)
     ]
     was = f"the run was begun with mujoco 3.17.0, this is {mujoco.__version__}"
-    assert notes == [[f"note: {was}: the simulations differ"], []]
+    assert notes == [[f"note: {was}: the simulations differ"]] * 2
+    versions = json.loads((tmp_path / "run" / runs.CONFIG).read_text())["versions"]
+    assert versions["mujoco"] == "3.17.0"
 
 
 @pytest.mark.parametrize(
