@@ -564,8 +564,8 @@ MUTATIONS = [
     Mutation(
         "the paper's column for the code's",
         "published/presets.py",
-        "dict(zip(names, row.values, strict=False))",
-        "dict(zip(names, [row.paper] * 2, strict=False))",
+        "row.option: row.values[n]",
+        "row.option: row.paper",
         "published/test_presets.py",
     ),
     Mutation(
@@ -1245,7 +1245,7 @@ MUTATIONS = [
         "plots/test_gaits.py",
     ),
     Mutation(
-        "a body that lies where it fell, as if it had been told to",
+        "a body that lies where it fell, as if it had been asked to",
         "plots/gaits.py",
         "(alive & np.isfinite(rewards))",
         "np.isfinite(rewards)",
@@ -2780,8 +2780,8 @@ MUTATIONS = [
     Mutation(
         "an ant that starts upright",
         "rl/locomotion.py",
-        'crouched = rllab and self.body == "ant"',
-        "crouched = False",
+        'CROUCHED if rllab and self.body == "ant" else model.qpos0',
+        "model.qpos0",
         "rl/test_locomotion.py",
     ),
     Mutation(
@@ -2859,7 +2859,7 @@ MUTATIONS = [
         "rl/locomotion.py",
         'install = old if find_spec("mujoco") else',
         "install =",
-        "experiments/test_locomotion.py::test_an_old_mujoco_is_told",
+        "experiments/test_locomotion.py::test_an_old_mujoco_is_reported",
     ),
     Mutation(
         "a trajectory that goes on after a reward of nan",
@@ -2876,7 +2876,7 @@ MUTATIONS = [
         "rl/test_rollout.py",
     ),
     Mutation(
-        "a world that is not told who is over",
+        "a world that does not know who is over",
         "rl/rollout.py",
         "world.step(states, goals, actions, alive)",
         "world.step(states, goals, actions, np.ones_like(alive))",

@@ -96,9 +96,9 @@ def test_kill_minus_nine_does_not_change_a_bit(tmp_path):
     process.kill()
     assert end(process).code == -signal.SIGKILL
     assert len(runs.read_metrics(path)) < 20
-    told = run("train", "--resume", path, cwd=tmp_path)
-    assert told.code == 0, told
-    assert "note:" not in told.err
+    done = run("train", "--resume", path, cwd=tmp_path)
+    assert done.code == 0, done
+    assert "note:" not in done.err
     assert digests(path) == digests(whole)
     versions = json.loads((path / runs.CONFIG).read_text())["versions"]
     assert versions["mujoco"] == mujoco.__version__
@@ -134,7 +134,7 @@ def test_it_learns_to_adapt(tmp_path, pool, shuffled):
 
 
 def test_the_oracle_sees_the_goal():
-    """Rejects a baseline that is told nothing, and others that are told."""
+    """Rejects a baseline that sees no goal, and other algorithms that do."""
     widths = {"maml": 20, "pretrained": 20, "oracle": 21}
     for name, width in widths.items():
         config = SMALL.with_changes({"algorithm": name})
@@ -148,8 +148,8 @@ def test_the_trust_region_is_that_of_the_divergence():
     """Rejects a check of this experiment that acts in another one's world."""
     config = Locomotion(**policy_gradients.SMALL, inner_steps=1)
     assert policy_gradients.metric_error(problem(config)) < 1e-5
-    told = here("check", "locomotion", "--help")
-    assert "tinymaml check locomotion --seed 7" in told.out
+    done = here("check", "locomotion", "--help")
+    assert "tinymaml check locomotion --seed 7" in done.out
 
 
 # ----- Starts -----
@@ -248,29 +248,29 @@ def without_mujoco(tmp_path, monkeypatch):
 
 def test_without_mujoco_one_line_says_what_to_install(tmp_path, without_mujoco):
     """Rejects a traceback, and a folder of a run that cannot begin."""
-    told = here("train", "locomotion")
-    assert told.code == 1
-    assert "pip install '.[mujoco]'" in one_error(told)
-    assert len(told.err.splitlines()) == 1
-    assert told.out == ""
+    done = here("train", "locomotion")
+    assert done.code == 1
+    assert "pip install '.[mujoco]'" in one_error(done)
+    assert len(done.err.splitlines()) == 1
+    assert done.out == ""
     assert not list(tmp_path.iterdir())
     begin_by_hand = tmp_path / "run"
     begin_by_hand.mkdir()
     runs.write_config(begin_by_hand, SMALL, {})
     for command in (("train", "--resume"), ("evaluate",)):
-        told = here(*command, "run")
-        assert told.code == 1, told
-        one_error(told)
+        done = here(*command, "run")
+        assert done.code == 1, done
+        one_error(done)
 
 
-def test_an_old_mujoco_is_told(monkeypatch):
+def test_an_old_mujoco_is_reported(monkeypatch):
     """Rejects advice that pip follows by doing nothing."""
     monkeypatch.setitem(sys.modules, "mujoco.batch", None)
     monkeypatch.delattr(mujoco, "batch", raising=False)
     locomotion.compiled.cache_clear()
-    told = here("train", "locomotion", "--hidden", "3")
-    assert told.code == 1
-    assert "--force-reinstall --no-deps 'mujoco-core>=4'" in one_error(told)
+    done = here("train", "locomotion", "--hidden", "3")
+    assert done.code == 1
+    assert "--force-reinstall --no-deps 'mujoco-core>=4'" in one_error(done)
 
 
 def test_without_mujoco_all_else_works(tmp_path, without_mujoco):
@@ -279,8 +279,8 @@ def test_without_mujoco_all_else_works(tmp_path, without_mujoco):
     assert "--frame-skip" in here("list", "locomotion").out
     assert "--frame-skip" in here("train", "locomotion", "--help").out
     few = ("--iterations", 1, "--tasks", 2, "--trajectories", 2, "--horizon", 3)
-    told = here("train", "pointnav", *few, "--test-tasks", 2, "--test-trajectories", 2)
-    assert told.code == 0, told
+    done = here("train", "pointnav", *few, "--test-tasks", 2, "--test-trajectories", 2)
+    assert done.code == 0, done
     code = "import sys, tinymaml.cli.main; sys.exit('mujoco' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -315,7 +315,7 @@ def test_another_mujoco_is_noted(tmp_path, monkeypatch):
 def test_options_out_of_range_write_nothing(tmp_path, monkeypatch, given):
     """Rejects a run in a world that there is not."""
     monkeypatch.chdir(tmp_path)
-    told = here("train", "locomotion", *given)
-    assert told.code == 2
-    assert given[1] in told.err
+    done = here("train", "locomotion", *given)
+    assert done.code == 2
+    assert given[1] in done.err
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from tinymaml.experiments import acting, problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.harness import checkpoints, evaluation, loop, runs
 from tinymaml.speed.workers import Here, engine
+from trainings import begin, results
 
 
 SMALL = PointNav(
@@ -27,21 +28,11 @@ SMALL = PointNav(
 )
 
 
-def begin(path, config=SMALL, pool=None):
-    path.mkdir(exist_ok=True)
-    runs.write_config(path, config, {})
-    return loop.train(path, config, pool or Here(), lambda *_: None)
-
-
-def results(path):
-    return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """The folder of a run in one go."""
     path = tmp_path_factory.mktemp("straight")
-    begin(path)
+    begin(path, SMALL)
     return path
 
 
@@ -64,7 +55,7 @@ def test_workers_do_not_change_a_bit(tmp_path, straight):
     theta = checkpoints.load(straight, SMALL, last=True).theta
     alone = evaluation.evaluate(SMALL, theta, "test", 5, 2, Here())
     with engine(2) as pool:
-        begin(tmp_path, pool=pool)
+        begin(tmp_path, SMALL, pool)
         scores = evaluation.evaluate(SMALL, theta, "test", 5, 2, pool)
     assert results(tmp_path) == results(straight)
     assert scores.tobytes() == alone.tobytes()

@@ -401,7 +401,7 @@ def test_a_configuration_comes_back(tmp_path, config):
     assert runs.read_config(tmp_path) == config
 
 
-def test_a_library_that_has_changed_is_told(tmp_path):
+def test_a_library_that_has_changed_is_reported(tmp_path):
     """Rejects a note on what is the same, or is not known of a run that is old."""
     runs.write_config(tmp_path, CONFIG, {"numpy": "2", "mujoco": "4.0.0"})
     assert runs.changed_versions(tmp_path, {"mujoco": "4.0.0"}) == {}

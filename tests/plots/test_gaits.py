@@ -106,7 +106,7 @@ def test_positions_are_those_that_the_policy_meets(runs, case, monkeypatch):
         if case == "cheetah":  # which observes the centre of mass, but not x
             x = centres(found.model, before)
             np.testing.assert_allclose(x, seen.observations[..., -3], atol=1e-4)
-        if case == "gymnasium":  # whose reward tells by how much x changes
+        if case == "gymnasium":  # whose reward has the change of x
             speed = seen.rewards + 0.1 * (seen.actions**2).sum(-1)
             moved = found.asked[:, None, None] * speed * SECONDS[case]
             np.testing.assert_allclose((later - before)[..., 0], moved, atol=1e-4)
@@ -114,7 +114,7 @@ def test_positions_are_those_that_the_policy_meets(runs, case, monkeypatch):
 
 
 def test_a_trajectory_ends_where_it_ended(runs, monkeypatch):
-    """Rejects a body that lies where it fell, as if it had been told to."""
+    """Rejects a body that lies where it fell, as if it had been asked to."""
     monkeypatch.setattr(locomotion, "HEIGHTS", FLAT)
     found, one, _ = runs["ant"]
     experiences = met("ant", one, found)
@@ -156,7 +156,7 @@ def test_both_kinds_of_tasks_are_shown(tmp_path, task, names):
 @pytest.mark.parametrize("case", CASES)
 def test_lines_are_x_over_seconds(runs, case):
     """Rejects time steps for seconds, another coordinate than x, a step under the name of
-    another, and steps that only their colour tells apart."""
+    another, and steps that differ in colour only."""
     found, *_ = runs[case]
     times = SECONDS[case] * np.arange(CASES[case].horizon + 1)
     for task, axes in enumerate(gaits.draw([found]).axes):
@@ -261,7 +261,7 @@ def test_the_camera_follows_and_the_floor_passes():
             assert place == pytest.approx(int(text.split()[0]) - x)
         for whole in range(int(np.ceil(x - bodies.SIDE)), int(x + bodies.SIDE)):
             assert f"{whole} m" in places
-        assert side.told.get_text() == f"0.50 s, x = {x:.2f} m"
+        assert side.caption.get_text() == f"0.50 s, x = {x:.2f} m"
 
 
 def test_shapes_are_capsules_in_metres():

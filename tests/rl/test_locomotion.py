@@ -234,8 +234,8 @@ def test_observations_by_hand(body, rules, oracle):
                     *(data.qpos[2:], data.qvel, np.clip(forces[1:], -1, 1).ravel()),
                 ),
             }[body, rules]
-            told = GOALS[i // N : i // N + 1] if oracle else []
-            assert row.tolist() == np.concatenate([*parts, told]).tolist()
+            goal = GOALS[i // N : i // N + 1] if oracle else []
+            assert row.tolist() == np.concatenate([*parts, goal]).tolist()
     assert (beyond > 0) == (body == "ant")
 
 
@@ -496,7 +496,7 @@ def test_a_world_that_does_not_exist_is_refused(wrong):
         Locomotion().start(np.zeros(2), 1, [np.random.default_rng(0)])
 
 
-def test_a_task_of_which_all_break_is_told():
+def test_a_task_of_which_all_break_is_reported():
     """Rejects an update from nothing."""
 
     class Broken(Locomotion):
@@ -555,14 +555,14 @@ def test_two_hundred_steps_are_gymnasiums(tmp_path, monkeypatch, body):
         seen = world.observe(now, GOALS).reshape(2 * N, -1)
         for i, env in enumerate(envs):
             action, sign = actions[i // N, i % N], [-1, 1][i // N]
-            told, reward, ended, _, info = env.step(action)
+            observed, reward, ended, _, info = env.step(action)
             assert now.qpos[i].tolist() == env.data.qpos.tolist()
             assert now.qvel[i].tolist() == env.data.qvel.tolist()
             assert done[i // N, i % N] == ended
             over.add(ended)
             count = 17 if body == "cheetah" else 27
-            assert seen[i, :count].tolist() == told[:count].tolist()
-            assert seen.shape[1] == len(told)
+            assert seen[i, :count].tolist() == observed[:count].tolist()
+            assert seen.shape[1] == len(observed)
             assert np.abs(seen[i, count:]).max(initial=0) <= 1
             cost = 0.0005 * (seen[i, count:] ** 2).sum()
             costs += cost, -info.get("reward_contact", 0)

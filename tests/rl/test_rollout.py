@@ -34,12 +34,12 @@ class Breaking(Wide):
 
     def __new__(cls, value, at):
         world = super().__new__(cls)
-        world.value, world.at, world.t, world.told = value, at, 0, []
+        world.value, world.at, world.t, world.seen = value, at, 0, []
         return world
 
     def step(self, positions, goals, actions, alive):
         positions, rewards, done = super().step(positions, goals, actions, alive)
-        self.told.append(alive)
+        self.seen.append(alive)
         broken = self.t >= self.at
         self.t += 1
         positions = np.where(broken[..., None], self.value, positions)
@@ -196,11 +196,11 @@ def test_nothing_is_lost_in_a_world_that_does_not_break():
 
 
 @given(seeds)
-def test_the_world_is_told_who_is_over(seed):
+def test_the_world_knows_who_is_over(seed):
     """Rejects steps of trajectories that are over, of which nothing is kept."""
     world = Breaking(0.0, np.full((T, N), H))
     x, _ = met(seed, world=world)
-    assert np.array_equal(np.stack(world.told, axis=-1), live_of(x))
+    assert np.array_equal(np.stack(world.seen, axis=-1), live_of(x))
 
 
 def test_noise_is_keyed_by_seed_and_step():

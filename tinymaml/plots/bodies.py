@@ -28,7 +28,7 @@ class Side:
         self.numbers = [axes.text(0, GROUND, "", **how) for _ in range(-1, int(2 * SIDE))]
         box = {"facecolor": WHITE, "edgecolor": "none", "pad": 1}
         how = {"ha": "right", "va": "top", "transform": axes.transAxes, "bbox": box}
-        self.told = axes.text(0.98, 0.97, "", **how)
+        self.caption = axes.text(0.98, 0.97, "", **how)
         for artist in (self.body, self.ticks):
             axes.add_collection(artist)
 
@@ -41,8 +41,8 @@ class Side:
         whole = np.ceil(x - SIDE)
         for i, number in enumerate(self.numbers):
             number.set(x=whole + i - x, text=f"{whole + i:z.0f} m")
-        self.told.set_text(f"{second:.2f} s, x = {x:z.2f} m")
-        return [self.ticks, *self.numbers, self.body, self.told]
+        self.caption.set_text(f"{second:.2f} s, x = {x:z.2f} m")
+        return [self.ticks, *self.numbers, self.body, self.caption]
 
 
 def shapes(model: Any, position: Array) -> Array:

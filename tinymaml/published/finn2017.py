@@ -97,7 +97,14 @@ PAPER_REWARD = "negative_squared_distance", "section 5.3"
 CODE_REWARD = "negative_distance", "point_env_randgoal.py:39-42"
 BATCH = "test_maml_point.py, batch_size 4000"
 BEST = "appendix A.2: the best in training; its returns decide, here validation goals"
+ACTING = part(
+    Row("tune", True, "section 5.3: by hand", True, "not in the code"),
+    Row("surrogate", "naive", "equation 4", "naive", "maml_npo.py:98-102"),
+    Row("fisher_stride", 1, SILENT, 1, f"{TRPO}: subsample_factor 1"),
+    Row("clip", 0.0, "not in the paper", 0.0, "not in the code"),
+)
 POINTNAV = (
+    ACTING,
     part(
         Row("iterations", 500, "appendix A.2: up to 500", 100, f"{POINT}, n_itr"),
         Row("tasks", 20, "appendix A.2", 40, f"{POINT}:20"),
@@ -105,16 +112,12 @@ POINTNAV = (
         Row("horizon", 100, "appendix A.2", 100, f"{POINT}:21"),
         Row("reward", *PAPER_REWARD, *CODE_REWARD),
         Row("alpha", 0.1, "appendix A.2", 0.5, f"{POINT}:17"),
-        Row("tune", True, "section 5.3: by hand", True, "not in the code"),
         Row("inner_steps", 1, "appendix A.2", 1, f"{POINT}:22"),
-        Row("surrogate", "naive", "equation 4", "naive", "maml_npo.py:98-102"),
         Row("hidden", (100, 100), "section 5.3", (100, 100), f"{POINT}:37-38"),
         Row("activation", "relu", "section 5.3", "relu", f"{POINT}:37-38"),
         Row("discount", 0.99, SILENT, 0.99, f"{POINT}, discount"),
         Row("outer", "trpo", "section 5.3", "trpo", f"{POINT}, MAMLTRPO"),
         Row("max_kl", 0.01, SILENT, 0.01, f"{POINT}, step_size"),
-        Row("fisher_stride", 1, SILENT, 1, f"{TRPO}: subsample_factor 1"),
-        Row("clip", 0.0, "not in the paper", 0.0, "not in the code"),
         Row("test_tasks", 40, SILENT, 40, "test_maml_point.py, goals"),
         Row("test_steps", 4, "section 5.3", 4, "icml/*.pkl: five rows"),
         Row("test_trajectories", 40, "section 5.3", 40, BATCH),
@@ -126,6 +129,7 @@ POINTNAV = (
 CHEETAH, DIREC = "cluster_maml_trpo_cheetah.py", "half_cheetah_env_rand_direc.py"
 TEST_CHEETAH = "test_maml_cheetah_direc.py"
 LOCOMOTION = (
+    ACTING,
     part(
         Row("iterations", 500, "appendix A.2: up to 500", 800, f"{CHEETAH}, n_itr"),
         Row("tasks", 40, "appendix A.2", 40, f"{CHEETAH}:36"),
@@ -134,16 +138,12 @@ LOCOMOTION = (
         Row("frame_skip", 1, SILENT, 1, "mujoco_env.py:72-77"),
         Row("velocity", "com", SILENT, "com", "mjcore.py:58-81"),
         Row("alpha", 0.1, "appendix A.2", 0.1, f"{CHEETAH}:24"),
-        Row("tune", True, "section 5.3: by hand", True, "not in the code"),
         Row("inner_steps", 1, "appendix A.2", 1, f"{CHEETAH}:52"),
-        Row("surrogate", "naive", "equation 4", "naive", "maml_npo.py:98-102"),
         Row("hidden", (100, 100), "section 5.3", (100, 100), f"{CHEETAH}:67-68"),
         Row("activation", "relu", "section 5.3", "relu", f"{CHEETAH}:67-68"),
         Row("discount", 0.99, SILENT, 0.99, f"{CHEETAH}, discount"),
         Row("outer", "trpo", "section 5.3", "trpo", f"{CHEETAH}, MAMLTRPO"),
         Row("max_kl", 0.01, SILENT, 0.01, f"{CHEETAH}, step_size"),
-        Row("fisher_stride", 1, SILENT, 1, f"{TRPO}: subsample_factor 1"),
-        Row("clip", 0.0, "not in the paper", 0.0, "not in the code"),
         Row("test_tasks", 40, SILENT, 40, f"{TEST_CHEETAH}, goals"),
         Row("test_steps", 3, "figure 5", 3, "icml/*.pkl: four rows"),
     ),

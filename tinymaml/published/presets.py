@@ -77,12 +77,8 @@ def columns(
     """Return the options of each column of a work for a run with these `options`."""
     parts = WORKS[work].experiments[experiment].parts
     rows = [r for part in parts if part.when.items() <= options.items() for r in part.rows]
-    names = WORKS[work].columns
-    found = [dict(zip(names, row.values, strict=False)) for row in rows]
-    return {
-        name: {row.option: x[name] for row, x in zip(rows, found, strict=True)}
-        for name in names
-    }
+    names = enumerate(WORKS[work].columns)
+    return {name: {row.option: row.values[n] for row in rows} for n, name in names}
 
 
 def _split(preset: str) -> tuple[str, str]:

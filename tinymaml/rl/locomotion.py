@@ -129,13 +129,13 @@ class Locomotion(NamedTuple):
             for name in ("qpos", "qvel", "ctrl", "sensordata", "cfrc_ext", "xpos", "xmat")
         )
         size, rllab = (trajectories, model.nq), self.rules == "rllab"
+        at = np.array(CROUCHED if rllab and self.body == "ant" else model.qpos0)
         for i, rng in enumerate(rngs):
             own = slice(i * trajectories, (i + 1) * trajectories)
             noise = (
                 0.01 * rng.standard_normal(size) if rllab else rng.uniform(-0.1, 0.1, size)
             )
-            crouched = rllab and self.body == "ant"
-            qpos[own] = np.array(CROUCHED if crouched else model.qpos0) + noise
+            qpos[own] = at + noise
             qvel[own] = 0.1 * rng.standard_normal((trajectories, model.nv))
         batch.forward(stage=self.stage)
         x, torso, turned = qpos[:, 0].copy(), places[:, 1], turns[:, 1]

@@ -25,7 +25,7 @@ from tinymaml.maml import Array
 Function = Callable[..., tuple[Array, ...]]
 Names = list[str | None]  # of outputs; a constant has none
 
-KEPT = 32  # sets of staying inputs whose values are kept, if not told otherwise
+KEPT = 32  # sets of staying inputs whose values are kept (default)
 ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # autograd's sums of cotangents
 
 
