@@ -166,3 +166,13 @@ def test_change_is_relative_to_the_first():
     after = np.array([[3.0, 5.0], [0.0, 0.0], [1.0, 0.0]])
     assert_array_equal(relative_change(before, after), [0.2, 0.0, np.inf])
     assert np.isnan(relative_change(before[0], np.array([np.nan, 0.0])))
+
+
+def test_sets_that_do_not_belong_together_are_refused():
+    """Rejects a comparison of other examples, which broadcasting would allow."""
+    x, labels = np.ones((3, 4)), np.array([0, 1, 2])
+    for measure in (cka, cca, relative_change):
+        with pytest.raises(ValueError, match="shapes do not fit"):
+            measure(x, x[:1])
+    with pytest.raises(ValueError, match="a label of 2 classes is 0 to 1, not 2"):
+        class_cosines(x, labels, x, 2)

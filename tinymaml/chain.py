@@ -24,8 +24,7 @@ A maker of losses is called once a step, in order. If its loss depends on the st
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from autograd import grad
-
+from tinymaml import maml
 from tinymaml.maml import Array, Hvp, Task, hvp_and_gradient, value_and_gradient
 
 
@@ -54,7 +53,7 @@ def path(theta: Array, task: Task, alphas: Sequence[Size]) -> list[Array]:
     """
     thetas = [theta]
     for alpha in alphas:
-        g = grad(task.support(thetas[-1]))(thetas[-1])
+        g = maml.gradient(task.support(thetas[-1]), thetas[-1])
         thetas.append(thetas[-1] - _move(alpha, g))
     return thetas
 

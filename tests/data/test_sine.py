@@ -164,3 +164,9 @@ def test_amplitudes_phases_and_inputs_are_uniform():
     # Independent: a correlation of n pairs has standard deviation 1 / sqrt(n).
     told = np.corrcoef([amplitude, phase, *x.reshape(2, n)])
     assert np.abs(told - np.eye(4)).max() < 5 / np.sqrt(n)
+
+
+def test_a_grid_has_no_more_points_than_it_has():
+    """Rejects fewer shots than were asked for."""
+    with pytest.raises(ValueError, match="51 shots asked for, the grid has 50"):
+        sine.sample_grid(partial(stream, 0, "train", 0), range(1), 51)

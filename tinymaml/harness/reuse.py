@@ -26,9 +26,8 @@ from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
-from autograd import grad
 
-from tinymaml import params, similarity
+from tinymaml import maml, params, similarity
 from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
@@ -189,7 +188,7 @@ def chunk(config: Config, start: Array, split: str, steps: int, tasks: range) ->
 
 def by_layer(model: Model, task: EpisodeTask, theta: Array, last: Array) -> Figures:
     """Return how the parameters and the query activations of each layer change."""
-    g = grad(task.support(theta))(theta)
+    g = maml.gradient(task.support(theta), theta)
     before, after = (model.activations(at, task.episode.x_query) for at in (theta, last))
     found: Figures = {}
     for name, at in layers(model).items():

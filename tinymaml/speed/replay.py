@@ -10,6 +10,7 @@ replay on new inputs is compared with the function itself, bit for bit.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,8 +177,12 @@ def _compiled(
         lines.append(f"    {call.name} = {constant(call.function)}({', '.join(args)})")
         done = [p for p in set(call.parents.values()) if last[p] == i and p not in names]
         lines += [f"    del {name}" for name in sorted(done) if name.startswith("v")]
-    ends = [name or constant(output) for name, output in zip(names, outputs, strict=True)]
-    lines.append(f"    return ({''.join(f'{name}, ' for name in ends)})")
+    # A constant output is copied: the caller may write to it.
+    ends = [
+        name or f"{constant(copy)}({constant(output)})"
+        for name, output in zip(names, outputs, strict=True)
+    ]
+    lines.append(f"    return ({''.join(f'{end}, ' for end in ends)})")
     exec("\n".join(lines), constants)
     return constants["replay"]
 
