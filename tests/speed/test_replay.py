@@ -298,6 +298,16 @@ def test_outputs_that_are_inputs_or_constants():
     assert (x[0], constant, total[0], y[0]) == (3.0, 1.5, 7.0, 4.0)
 
 
+def test_a_constant_output_is_the_callers_own():
+    """Rejects one shared array, which a caller's write changes for all later calls."""
+    for moving in (None, 1):
+        call = recorded(lambda x, y: (np.zeros(2), x + y), moving=moving)
+        for _ in range(4):
+            constant, _ = call(np.ones(2), np.ones(2))
+            assert constant.tolist() == [0, 0]
+            constant += 1
+
+
 def test_the_error_survives_the_way_from_a_worker():
     """Rejects an advice that is added once more, or an error that cannot be unpickled."""
     error = CannotRecordError("why")
