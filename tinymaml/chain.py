@@ -109,8 +109,8 @@ def gradient(
     alphas: K step sizes that broadcast against theta, or linear maps; they may be inputs
         of a recording
     weights: u_1, ..., u_K, by default (0, ..., 0, 1); with K = 0 the loss is then Q(theta)
-    L is summed over the leading axes, like every loss. Raises ValueError unless there is one
-    weight for each step, and a step.
+    L is summed over the leading axes, like every loss. Raises ValueError when weights are
+    given and there is no step, or not one weight for each.
     """
     if weights is not None and not 0 < len(weights) == len(alphas):
         raise ValueError(f"{len(weights)} weights for {len(alphas)} steps")

@@ -195,10 +195,8 @@ def _checked(theta: Array) -> Array:
 
 def _callable(loss: Loss) -> Loss:
     if not callable(loss):
-        raise TypeError(
-            "a task's functions take theta and return a loss, a function of theta, as in"
-            f" Task(lambda _: loss, lambda _: loss); one returned a {_kind(loss)}"
-        )
+        wanted = "a loss, a function of theta, as in Task(lambda _: loss, lambda _: loss)"
+        raise TypeError(f"a task's functions return {wanted}, not a {_kind(loss)}")
     return loss
 
 
