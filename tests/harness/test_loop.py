@@ -279,6 +279,19 @@ def test_progress_sees_every_iteration(tmp_path):
     assert seen == [(r["iteration"], r) for r in map(json.loads, lines)]
 
 
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+def test_validation_adapts(inner_steps):
+    """Rejects validation before the first step where training has none, with test steps,
+    on test tasks, and its first step's score."""
+    config = SMALL.with_changes({"inner_steps": inner_steps, "validate_every": 1})
+    state = loop.initial_state(config)._replace(iteration=1)
+    steps = max(inner_steps, 1)
+    scores = evaluate(config, state.theta, "val", config.validation_tasks, steps, Here())
+    mean, half = interval(scores[-1])
+    expected = {"validation": mean, "validation_half_width_95": half}
+    assert loop.validate(config, state, Here()) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_update_is_the_average_over_tasks():
     """Rejects a sum, an average of chunks of unequal size, and a task left out."""
     state = loop.initial_state(SMALL)

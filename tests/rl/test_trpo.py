@@ -298,6 +298,46 @@ def test_an_iteration_keeps_its_promises():
     assert record["loss"] - record["improvement"] == pytest.approx(loss)
 
 
+def test_an_iteration_steps_in_the_mean_metric(monkeypatch):
+    """Rejects a metric summed over the tasks, a mean of chunks of unequal size, and a
+    damping that depends on the number of tasks: here it is strong enough to be seen."""
+    monkeypatch.setattr(trpo, "DAMPING", 0.1)
+    state = generic(SMALL)
+    after, record = policy_step.iterate(SMALL, state, Here())
+    found, _ = collected(SMALL)
+    gradient = found.gradient / SMALL.tasks
+    step = trpo.natural_step(metric(SMALL, found.path), gradient, SMALL.max_kl)
+    expected = state.theta - 0.8 ** record["backtracks"] * step
+    np.testing.assert_allclose(after.theta, expected, rtol=0, atol=1e-9)
+    assert np.abs(after.theta - state.theta).max() > 1e-3
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam", "sgd"])
+def test_the_mean_meta_gradient_is_clipped(monkeypatch, outer):
+    """Rejects a clip without effect, of each task's gradient or of the step."""
+    config = SMALL.with_changes({"outer": outer, "clip": 0.01})
+    found, _ = collected(config)
+    gradient = found.gradient / config.tasks
+    assert np.sum(np.abs(gradient) > 0.01) > 5
+    taken = []
+
+    def noted(given):
+        taken.append(given)
+        raise InterruptedError
+
+    monkeypatch.setattr(trpo, "natural_step", lambda product, g, max_kl: noted(g))
+    monkeypatch.setattr(policy_step, "outer_step", lambda theta, g, *_: noted(g))
+    with pytest.raises(InterruptedError):
+        policy_step.iterate(config, generic(config), Here())
+    np.testing.assert_allclose(taken[0], gradient.clip(-0.01, 0.01), rtol=1e-9)
+
+
+def test_the_constants_are_those_of_the_official_code():
+    """Rejects another digit: conjugate_gradient_optimizer.py:127-131, krylov.py:7."""
+    assert (trpo.CG_STEPS, trpo.CG_TOLERANCE, trpo.DAMPING) == (10, 1e-10, 1e-5)
+    assert (trpo.BACKTRACK, trpo.TRIES) == (0.8, 15)
+
+
 def test_adam_is_the_simple_outer_update():
     """Rejects an option that is not heard, or moments that are not kept."""
     config = SMALL.with_changes({"outer": "adam", "beta": 0.02})
