@@ -30,14 +30,6 @@ def at(iteration: int, *numbers: int):
     return send
 
 
-@pytest.fixture(autouse=True)
-def interruptible():
-    """Ctrl-C interrupts, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> tuple[bytes, bytes]:
     """The results of twenty iterations in one go."""
