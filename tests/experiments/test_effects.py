@@ -17,6 +17,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from cases import others
 from tinymaml import algorithms, experiments, losses
 from tinymaml.data import glyphs, miniimagenet, omniglot
 from tinymaml.errors import UsageError
@@ -181,17 +182,6 @@ def observed(config):
     found = results.judge(config, Kept(0, w, np.nan), "test", tasks, steps, (), Here())
     parts = start.tobytes(), state.theta.tobytes(), repr(score), found.scores.tobytes()
     return dict(zip("SUVT", parts, strict=True))
-
-
-def others(option, value):
-    """Return other values of an option: every other choice, or one number."""
-    if option.name == "data":
-        return ["b.npz"]
-    if option.values.choices:
-        return [x for x in option.values.choices if x != value]
-    if option.values.kind in (bool, tuple):
-        return [not value] if option.values.kind is bool else [(5,)]
-    return [value + 1 if option.values.kind is int else value / 2 or 0.07]
 
 
 def effects(experiment, algorithm, name):
