@@ -57,6 +57,17 @@ def test_intervals_by_hand():
     assert over_seeds(scores) == pytest.approx([12.706])
 
 
+def test_the_table_of_students_quantiles():
+    """Rejects another digit in any row: with t = sqrt(n) tan(a), the density of t with n
+    degrees of freedom is cos(a)^(n - 1), but for a constant."""
+    angles = np.linspace(0, np.pi / 2, 100_001)
+    for n, quantile in enumerate(results.STUDENT_95, 1):
+        density = np.cos(angles) ** (n - 1)
+        share = np.cumsum(density[:-1] + density[1:])
+        angle = np.interp(0.95 * share[-1], share, angles[1:])
+        assert round(np.sqrt(n) * np.tan(angle), 3) == quantile
+
+
 @pytest.mark.parametrize("runs", [2, 3, 5, 31, 40])
 def test_interval_over_seeds_covers_as_often_as_it_says(runs):
     """Rejects a normal quantile, with which three runs cover 81 %, and a row of the
