@@ -646,15 +646,29 @@ def test_max_pool_passes_the_gradient_to_the_first_maximum(window, first):
 # ----- Errors -----
 
 
-@pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt])
+# The shapes of the last axes of each product's arguments.
+PRODUCTS = {
+    ops.matmul: lambda s: ((s.m, s.k), (s.k, s.f)),
+    ops.matmul_nt: lambda s: ((s.m, s.k), (s.f, s.k)),
+    ops.matmul_tn: lambda s: ((s.m, s.k), (s.m, s.f)),
+}
+BROADCAST = ((), (0,), (1,), (0, 1))  # leading axes along which an argument is repeated
+
+
+@pytest.mark.parametrize("of_b", BROADCAST)
+@pytest.mark.parametrize("of_a", BROADCAST)
+@pytest.mark.parametrize("product", PRODUCTS)
 @given(s=sizes, seed=seeds)
-def test_one_matrix_for_all_tasks_is_as_good_as_its_copies(product, s, seed):
-    """Rejects one large product whose rows come back to another task."""
-    rng = default_rng(seed)
-    a = rng.standard_normal((3, 2, s.m, s.k))
-    shared = rng.standard_normal((s.k, s.f) if product is ops.matmul else (s.f, s.k))
-    b = np.broadcast_to(shared, (3, 2, *shared.shape))
-    assert close(product(a, b), product(a, b.copy()), 1e-14)
+def test_repeated_matrices_are_as_good_as_their_copies(product, of_a, of_b, s, seed):
+    """Rejects one large product whose rows come back to another task, and the first
+    matrix for all tasks where it is repeated along some of the leading axes only."""
+    rng, arguments = default_rng(seed), []
+    for shape, axes in zip(PRODUCTS[product](s), (of_a, of_b), strict=True):
+        counts = [1 if axis in axes else size for axis, size in enumerate((3, 2))]
+        matrices = rng.standard_normal((*counts, *shape))
+        arguments.append(np.broadcast_to(matrices, (3, 2, *shape)))
+    expected = product(*(x.copy() for x in arguments))
+    assert close(product(*arguments), expected, 1e-14)
 
 
 @pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt, ops.matmul_tn])

@@ -1,11 +1,14 @@
 """The baselines: what each is trained on, the regressors' objective, the same bytes."""
 
 import json
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from autograd import grad
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinymaml import losses, models, params
 from tinymaml.algorithms import ALGORITHMS
@@ -158,6 +161,17 @@ def test_waves_double_what_there_is():
     assert [i for wave in waves for i in wave] == [*range(500)]
     assert training(config, config.wave - 1) == (range(1), 0)
     assert training(config, 10**8) == (waves[-1], 9 * config.wave)
+
+
+@given(st.integers(2, 70), st.integers(1, 9))
+def test_every_regressor_trains_in_one_wave(regressors, length):
+    """Rejects an empty wave at the end, as with a power of two, and one that is cut."""
+    options = SimpleNamespace(regressors=regressors, wave=length)
+    waves = [training(options, i) for i in range(0, 9 * length, length)]
+    found = [*dict.fromkeys(waves)]
+    assert [i for nets, _ in found for i in nets] == [*range(regressors)]
+    assert all(len(nets) for nets, _ in found)
+    assert [begun for _, begun in found] == [*range(0, len(found) * length, length)]
 
 
 @pytest.mark.parametrize("algorithm", [*AVERAGES])

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from places import ROOT
 from processes import (
     COMMAND,
     SMALL,
@@ -142,6 +143,22 @@ def test_signals_to_the_whole_group(tmp_path, straight, number, code):
     assert told.code == 0
     metrics = (path / runs.METRICS).read_bytes()
     assert metrics.startswith((straight / runs.METRICS).read_bytes())
+
+
+def test_processes_hear_ctrl_c():
+    """Rejects tests whose processes ignore Ctrl-C, as the script that started them does."""
+    code = "import signal, sys; sys.exit(signal.getsignal(2) is signal.SIG_IGN)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_tests_can_run_in_the_background():
+    """Rejects tests that fail where SIGINT is ignored, and "kill" unrelated mutants."""
+    test = f"{__file__}::{test_processes_hear_ctrl_c.__name__}"
+    ignoring = "import os, signal, sys; signal.signal(2, signal.SIG_IGN)"
+    ignoring += "; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", ignoring, "-m", "pytest", "-n0", test]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

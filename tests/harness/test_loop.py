@@ -30,14 +30,6 @@ def at(iteration: int, *numbers: int):
     return send
 
 
-@pytest.fixture(autouse=True)
-def interruptible():
-    """Ctrl-C interrupts, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> tuple[bytes, bytes]:
     """The results of twenty iterations in one go."""
@@ -277,6 +269,19 @@ def test_progress_sees_every_iteration(tmp_path):
     train(tmp_path, progress=lambda *told: seen.append(told))
     lines = (tmp_path / runs.METRICS).read_text().splitlines()
     assert seen == [(r["iteration"], r) for r in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+def test_validation_adapts(inner_steps):
+    """Rejects validation before the first step where training has none, with test steps,
+    on test tasks, and its first step's score."""
+    config = SMALL.with_changes({"inner_steps": inner_steps, "validate_every": 1})
+    state = loop.initial_state(config)._replace(iteration=1)
+    steps = max(inner_steps, 1)
+    scores = evaluate(config, state.theta, "val", config.validation_tasks, steps, Here())
+    mean, half = interval(scores[-1])
+    expected = {"validation": mean, "validation_half_width_95": half}
+    assert loop.validate(config, state, Here()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_update_is_the_average_over_tasks():

@@ -1,10 +1,13 @@
 """Results: what is pooled over runs, and the intervals over tasks and over seeds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tinymaml.errors import UsageError
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import evaluation, loop, results
@@ -52,6 +55,17 @@ def test_intervals_by_hand():
     assert mean == pytest.approx([3])
     assert half == pytest.approx([1.96 * 2 / np.sqrt(3)])
     assert over_seeds(scores) == pytest.approx([12.706])
+
+
+def test_the_table_of_students_quantiles():
+    """Rejects another digit in any row: with t = sqrt(n) tan(a), the density of t with n
+    degrees of freedom is cos(a)^(n - 1), but for a constant."""
+    angles = np.linspace(0, np.pi / 2, 100_001)
+    for n, quantile in enumerate(results.STUDENT_95, 1):
+        density = np.cos(angles) ** (n - 1)
+        share = np.cumsum(density[:-1] + density[1:])
+        angle = np.interp(0.95 * share[-1], share, angles[1:])
+        assert round(np.sqrt(n) * np.tan(angle), 3) == quantile
 
 
 @pytest.mark.parametrize("runs", [2, 3, 5, 31, 40])
@@ -200,6 +214,23 @@ def test_results_of_other_tasks_are_not_pooled():
     """Rejects an interval over seeds of different tasks."""
     with pytest.raises(ValueError, match="different tasks"):
         pooled([result(0), result(1, sha256="b")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "together"),
+    [
+        *(({"data": "b.npz"}, True), ({"replay": False}, True), ({"test": False}, True)),
+        *(({"tasks": 3}, False), ({"chunk": 5}, False), ({"iterations": 9}, False)),
+        *(({"checkpoint_every": 9}, False), ({"test_tasks": 9}, False)),
+    ],
+)
+def test_runs_of_one_kind_differ_in_their_seeds(changes, together):
+    """Rejects runs that are told apart by where their data are or by what changes no bit,
+    and one mean over runs that were trained or are tested differently."""
+    one = Omniglot(data="a.npz")
+    other = one.with_changes({"seed": 1, **changes})
+    found = results.alike([(Path("a"), one), (Path("b"), other)])
+    assert found == ([[0, 1]] if together else [[0], [1]])
 
 
 # ----- One run -----

@@ -192,6 +192,16 @@ def test_several_steps_of_one_method_are_one_row():
     assert "1, 5, 10   0.67, 0.38, 0.35   1.0000 +- 0.0000, 5.0000 +- 0.0000, 10.0" in row
 
 
+def test_a_figure_without_steps_stands_beside_our_last_score():
+    """Rejects our score before the first step beside a figure that does not give steps."""
+    config = Omniglot(algorithm="maml++")
+    scores = np.linspace(0, 0.5, 6)[None, :, None].repeat(2, -1)
+    result = PLAIN._replace(config=config, trained=config, split="test", scores=scores)
+    lines = tables.as_text([result], [0]).splitlines()
+    [row] = [line for line in lines if line.startswith("MAML++")]
+    assert re.split(" {2,}", row)[:3] == ["MAML++", "99.47 %", "50.00 +- 0.00 %"]
+
+
 # ----- Markdown -----
 
 
@@ -237,6 +247,25 @@ def test_json_has_the_numbers_in_full():
         "alone": {"steps": [2], "mean": [0.5], "half_width_95": [0.0]},
         "published": [],
     }
+
+
+def test_other_shots_at_test_are_those_of_the_result():
+    """Rejects the number of shots in training beside the scores of another number."""
+    result = SINE._replace(config=Sine(shots=5))
+    told = json.loads(tables.as_json([result]))
+    assert (told["shots"], told["options"]["shots"]) == (5, 10)
+    for text in (tables.as_text([result], [0]), tables.as_markdown([result])):
+        assert "tasks, K = 5: sha256" in text
+
+
+def test_the_path_of_the_data_stands_nowhere():
+    """Rejects a report that gives the names of folders away."""
+    config = Omniglot(data="/home/lovelace/omniglot.npz")
+    result = PLAIN._replace(config=config, trained=config, split="test")
+    forms = tables.as_json([result]), tables.as_markdown([result])
+    for text in (*forms, tables.as_text([result], [0]), tables.title(result)):
+        assert "lovelace" not in text
+    assert "data" not in json.loads(forms[0])["options"]
 
 
 def test_json_of_several_is_a_list():

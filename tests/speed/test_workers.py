@@ -62,6 +62,21 @@ def test_a_worker_that_dies_is_told():
     assert not multiprocessing.active_children()
 
 
+def test_a_worker_that_dies_takes_the_others_along():
+    """Rejects waiting for a worker that works on, or waits for a lock of the dead one."""
+    began = time.monotonic()
+
+    def killed() -> None:
+        with engine(2) as pool:
+            pool.submit(time.sleep, 60)
+            pool.submit(signal.raise_signal, signal.SIGKILL).result()
+
+    with pytest.raises(WorldError, match="a worker process died"):
+        killed()
+    assert time.monotonic() - began < 30
+    assert not multiprocessing.active_children()
+
+
 def test_an_exception_keeps_its_type():
     """Rejects taking every failure for a dead worker."""
     with pytest.raises(ValueError, match="invalid literal"), engine(2) as pool:

@@ -127,6 +127,8 @@ def build(
         wanted = sizes[split]
         return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
 
+    if config.adapt_norm and not {*method.moved(model, config)} & {*model.norm}:
+        raise UsageError("--adapt-norm: inner steps do not change batch norm")
     adapts_norm = config.adapt_norm or not config.uses("adapt_norm")
     apply, fixed = model.apply, () if adapts_norm else model.norm
     inner, outer = (
