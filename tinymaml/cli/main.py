@@ -89,7 +89,7 @@ def run(args: list[str] | None = None) -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except (UsageError, WorldError, OSError, MemoryError) as error:
+    except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         click.echo(f"Error: {one_line(error)}", err=True)
@@ -98,8 +98,14 @@ def run(args: list[str] | None = None) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error in one line, with the file of an OSError."""
+    """Return the text of an error in one line, with the file of an OSError.
+
+    An error that nobody expects, in an algorithm of the user's or in the package, has its
+    type too.
+    """
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror
+    elif not isinstance(error, UsageError | WorldError | OSError | MemoryError):
+        text = f"{type(error).__name__}: {error}; `tinymaml --debug` shows where"
     return " ".join(text.split())

@@ -16,7 +16,7 @@ from tinymaml.cli import options
 from tinymaml.cli.options import QUIET, WORKERS, Value, asked
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.common import Config
-from tinymaml.harness import checkpoints, loop, plan, results, runs, sessions
+from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
 from tinymaml.report import tables
@@ -91,6 +91,11 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         typed = options.check_file(file, found, known, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
     folder, planned = planned_runs(kind, typed, shared)
+    _, first = planned[0]  # the others differ in their seeds
+    if fault := own.replay_fault(first):
+        slower = f"{fault.split(chr(10))[0]}; it trains without a replay, which is slower"
+        click.echo(f"note: {first.algorithm} cannot be replayed: {slower}", err=True)
+        planned = [(path, one.with_changes({"replay": False})) for path, one in planned]
     for path, config in planned:  # every config.json before the first training
         path.mkdir(parents=True, exist_ok=True)
         with runs.locked(path):
