@@ -18,6 +18,7 @@ from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
 from tinymaml.cli.options import DATA, FALLBACK, Value, asked
+from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.reuse import reuse_command
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
@@ -50,6 +51,7 @@ def main(debug: bool) -> None:
 
 for command in (train, chain_command, check_group, evaluate, export, list_command):
     main.add_command(command)
+main.add_command(prepare_group)
 main.add_command(reuse_command)
 
 TASK = asked(
