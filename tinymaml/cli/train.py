@@ -93,8 +93,8 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     folder, planned = planned_runs(kind, typed, shared)
     _, first = planned[0]  # the others differ in their seeds
     if fault := own.replay_fault(first):
-        slower = f"{fault.split(chr(10))[0]}; it trains without a replay, which is slower"
-        click.echo(f"note: {first.algorithm} cannot be replayed: {slower}", err=True)
+        slower = f"cannot be replayed: {fault}; it trains with --no-replay, which is slower"
+        click.echo(f"note: {first.algorithm} {slower}", err=True)
         planned = [(path, one.with_changes({"replay": False})) for path, one in planned]
     for path, config in planned:  # every config.json before the first training
         path.mkdir(parents=True, exist_ok=True)

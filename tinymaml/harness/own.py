@@ -92,7 +92,7 @@ def _fault(gradient: Function, first: tuple[Array, ...], second: tuple[Array, ..
     except CannotRecordError as error:
         return str(error.args[0])
     except Exception as error:  # whatever a function says of a traced value
-        return f"{type(error).__name__}: {error}"
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return ""
 
 
