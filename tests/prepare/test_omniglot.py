@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 import zipfile
 import zlib
@@ -26,7 +27,7 @@ from PIL import Image
 
 from places import ROOT
 from processes import here
-from tinymaml.errors import WorldError
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.prepare import files, omniglot
 
 
@@ -286,6 +287,13 @@ def test_notes_are_for_terminals(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "writing\n")
 
 
+@pytest.mark.parametrize("error", [files.failure("a", "", "b"), UsageError("a: b")])
+def test_an_error_is_named_once(error):
+    """Rejects a line that names a file and then the other file that is at fault."""
+    with pytest.raises(type(error), match="^a: b$"), files.naming("file", "not a zip"):
+        raise error
+
+
 # ----- Damaged archives -----
 
 
@@ -370,6 +378,19 @@ def test_read_stops_after_the_limit_whatever_was_declared(source):
         pytest.raises(WorldError, match="too large"),
     ):
         omniglot.decode(archive, archive.getinfo(FIRST))
+
+
+def test_a_bomb_is_not_held_in_memory(source):
+    """Rejects a drawing that is unpacked before its size is compared."""
+    with_first(source, bytes(1 << 24))
+    with zipfile.ZipFile(source / BACKGROUND) as archive:
+        member = archive.getinfo(FIRST)
+        tracemalloc.start()
+        with pytest.raises(WorldError, match="too large"):
+            omniglot.decode(archive, member)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("limit", ["TOTAL_BYTES", "MEMBERS", "ARCHIVE_BYTES"])
