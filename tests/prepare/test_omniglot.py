@@ -290,7 +290,7 @@ def test_notes_are_for_terminals(capsys, monkeypatch):
 @pytest.mark.parametrize("error", [files.failure("a", "", "b"), UsageError("a: b")])
 def test_an_error_is_named_once(error):
     """Rejects a line that names a file and then the other file that is at fault."""
-    with pytest.raises(type(error), match="^a: b$"), files.naming("file", "not a zip"):
+    with pytest.raises(type(error), match=r"^a: b$"), files.naming("file", "not a zip"):
         raise error
 
 
