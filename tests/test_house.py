@@ -21,7 +21,7 @@ LAYERS = (
     ("harness",),
     ("experiments", "check"),
     ("algorithms",),
-    ("data", "rl"),
+    ("data", "rl", "prepare"),
     ("fewshot",),
     ("models", "losses", "similarity", "published", "speed"),
     ("chain",),

@@ -117,3 +117,21 @@ def test_versions_of_further_libraries():
     """Rejects a run that does not tell which simulator made it."""
     assert machine.versions(["hypothesis"])["hypothesis"] == hypothesis.__version__
     assert {*machine.versions(["hypothesis"])} - {*machine.versions()} == {"hypothesis"}
+
+
+def test_the_name_of_the_cpu(tmp_path, monkeypatch):
+    """Rejects an architecture for a name that is known, and nothing for one that is not."""
+    file = tmp_path / "cpuinfo"
+    file.write_text("model name\t: One of 4 GHz\n\nmodel name\t: Two\n")
+    assert machine.cpu_model(file) == "One of 4 GHz"
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
+    assert machine.cpu_model(tmp_path / "missing") == "arm"
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    """Rejects the cores of the machine where the process is bound to some."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert machine.cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.cores() == 1

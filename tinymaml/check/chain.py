@@ -20,8 +20,9 @@ from tinymaml.check.differences import (
     remainder_rate,
     slopes_error,
 )
+from tinymaml.check.mixing import mixing
 from tinymaml.errors import UsageError
-from tinymaml.fewshot import Problem, drawn, stream
+from tinymaml.fewshot import Episode, Problem, drawn, stream
 from tinymaml.maml import Array, Task
 
 
@@ -101,7 +102,12 @@ class Case(NamedTuple):
     method: Algorithm
     problem: Problem
     w: Array
-    task: Task
+    episodes: Episode
+
+    @property
+    def task(self) -> Task:
+        """The tasks of the episodes."""
+        return self.problem.task(self.episodes)
 
     @property
     def args(self) -> tuple[Array, Task, Problem]:
@@ -128,7 +134,7 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     w[:, :size] += noise[:, :size]
     rest = w[:, size:]
     rest += noise[:, size:] * np.where(rest == 0, 1, rest)
-    return Case(method, problem, w, problem.task(episodes))
+    return Case(method, problem, w, episodes)
 
 
 def verify(
@@ -153,6 +159,7 @@ def verify(
         rows = [*_gradient_rows(case), *_remainder_rows(curved)]
     if method.inner_loop:
         rows += _hvp_rows(case)
+    rows.append(_mixing_row(case_of(method, rough, 2)))
     steps = f", K = {rough.options.inner_steps}" if method.inner_loop else ""
     title = f"{title}{steps}, P = {case.w.shape[-1]}"
     return Report(title, rows, second_order_part(case))
@@ -201,6 +208,15 @@ def _hvp_rows(case: Case) -> list[Row]:
         Row("symmetry of the Hessian product", float(symmetry), 0, ROUNDING),
         Row("linearity of the Hessian product", float(linearity), 0, ROUNDING),
     ]
+
+
+def _mixing_row(case: Case) -> Row:
+    def gradients(some: slice) -> Array:
+        episodes = Episode(*(array[some] for array in case.episodes))
+        return case._replace(w=case.w[some], episodes=episodes).gradient
+
+    figure = mixing(gradients, len(case.w))
+    return Row("a task beside another, against it alone", figure, 0, ROUNDING)
 
 
 def second_order_part(case: Case) -> list[Layer]:

@@ -18,6 +18,7 @@ from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
 from tinymaml.cli.options import DATA, FALLBACK, Value, asked
+from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.reuse import reuse_command
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
@@ -50,6 +51,7 @@ def main(debug: bool) -> None:
 
 for command in (train, chain_command, check_group, evaluate, export, list_command):
     main.add_command(command)
+main.add_command(prepare_group)
 main.add_command(reuse_command)
 
 TASK = asked(
@@ -89,7 +91,7 @@ def run(args: list[str] | None = None) -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except (UsageError, WorldError, OSError, MemoryError) as error:
+    except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         click.echo(f"Error: {one_line(error)}", err=True)
@@ -98,8 +100,14 @@ def run(args: list[str] | None = None) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error in one line, with the file of an OSError."""
+    """Return the text of an error in one line, with the file of an OSError.
+
+    An error that nobody expects, in an algorithm of the user's or in the package, has its
+    type too.
+    """
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror
+    elif not isinstance(error, UsageError | WorldError | OSError | MemoryError):
+        text = f"{type(error).__name__}: {error}; `tinymaml --debug` shows where"
     return " ".join(text.split())

@@ -16,7 +16,7 @@ from tinymaml.cli import options
 from tinymaml.cli.options import QUIET, WORKERS, Value, asked
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.common import Config
-from tinymaml.harness import checkpoints, loop, plan, results, runs
+from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
 from tinymaml.report import tables
@@ -91,12 +91,18 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         typed = options.check_file(file, found, known, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
     folder, planned = planned_runs(kind, typed, shared)
+    _, first = planned[0]  # the others differ in their seeds
+    if fault := own.replay_fault(first):
+        slower = f"cannot be replayed: {fault}; it trains with --no-replay, which is slower"
+        click.echo(f"note: {first.algorithm} {slower}", err=True)
+        planned = [(path, one.with_changes({"replay": False})) for path, one in planned]
     for path, config in planned:  # every config.json before the first training
         path.mkdir(parents=True, exist_ok=True)
         with runs.locked(path):
-            found = versions(config.libraries)
+            now = versions(config.libraries)
+            found = {name: now[name] for name in config.libraries}
             if shared["resume"] is not None:  # a run keeps the versions that it began with
-                found |= note_changes(path, config, {k: found[k] for k in config.libraries})
+                found |= note_changes(path, config, found)
             runs.write_config(path, config, found)
     found = []
     for path, config in planned:
@@ -146,7 +152,8 @@ def train_and_report(
     with engine(shared["workers"]) as pool:
         try:
             with progress_bar(config, shared["quiet"]) as progress:
-                loop.train(path, config, pool, progress)
+                session = sessions.Session(path, config.libraries)
+                loop.train(path, config, pool, progress, session.save)
         except Interrupted as stop:
             stopped = f"interrupted at iteration {stop.iteration}; resume with:"
             click.echo(f"{stopped} tinymaml train --resume {folder}", err=True)

@@ -29,10 +29,17 @@ Progress = Callable[[int, dict], None]
 ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
 
 
-def train(path: Path, config: Config, engine: Executor, progress: Progress) -> State:
+def train(
+    path: Path,
+    config: Config,
+    engine: Executor,
+    progress: Progress,
+    saved: Callable[[int], None] = lambda iteration: None,
+) -> State:
     """Train from the run's last checkpoint, if any, to config.iterations.
 
-    It calls progress(iteration, record) after every iteration.
+    It calls progress(iteration, record) after every iteration, and saved(iteration) after
+    every checkpoint.
     Raises Interrupted after Ctrl-C or SIGTERM, with the run saved. Raises WorldError when
     the loss or the update is not finite or has another dtype; the last checkpoint stays.
     """
@@ -73,6 +80,7 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                     if best:
                         checkpoints.save_best(path, config, best)
                     checkpoints.save(path, config, state)
+                    saved(state.iteration)
                 if stop:
                     break
         if asked:

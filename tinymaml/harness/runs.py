@@ -1,8 +1,9 @@
 """The run folder and its files, each whole at any time.
 
-    config.json       experiment, options, versions
+    config.json       experiment, options, versions of simulators
     metrics.jsonl     one line an iteration
     evaluation.json   the result on held-out tasks
+    sessions.json     time and environment, see sessions.py
     lock              held while a process works on the run
     *.npz             see checkpoints.py
 
@@ -99,7 +100,7 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
 
 
 def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
-    """Write config.json: the experiment, its options and the versions of libraries."""
+    """Write config.json: the experiment, its options and versions that must not change."""
     found = {"experiment": config.name, "options": config.values(), "versions": versions}
     if file_hash := algorithms.fingerprint(config.algorithm):
         found["algorithm_sha256"] = file_hash
