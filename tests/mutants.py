@@ -2723,8 +2723,8 @@ MUTATIONS = [
     Mutation(
         "Reptile: batch norm's offsets that never move",
         "algorithms/reptile.py",
-        '    ignores=("adapt_norm",),\n',
-        "",
+        'ignores=("adapt_norm", "outer_loss")',
+        'ignores=("outer_loss",)',
         REPTILE,
     ),
     Mutation(
