@@ -16,7 +16,7 @@ from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, runs, step
 from tinymaml.harness.evaluation import evaluate, interval
 from tinymaml.speed.workers import Here, engine, spans
-from trainings import COUNT, SMALL, results, train
+from trainings import COUNT, SMALL, VALIDATED, results, train
 
 
 def at(iteration: int, *numbers: int):
@@ -261,6 +261,31 @@ def interrupt_save(monkeypatch, iteration: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(checkpoints, "save", interrupted)
+
+
+def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """Rejects a checkpoint that is saved before the metrics of its iterations or before its
+    best theta: after a crash of the machine they would be missing."""
+    calls, sync = [], runs.Metrics.sync
+
+    def synced(metrics):
+        sync(metrics)
+        calls.append(("metrics", len(runs.read_metrics(tmp_path))))
+
+    monkeypatch.setattr(runs.Metrics, "sync", synced)
+    for name in ("save_best", "save"):
+        function = getattr(checkpoints, name)
+
+        def saved(path, config, what, name=name, function=function):
+            function(path, config, what)
+            calls.append((name, what.iteration))
+
+        monkeypatch.setattr(checkpoints, name, saved)
+    train(tmp_path, VALIDATED)
+    order = [name for name, _ in calls]
+    assert order == ["save", *("metrics", "save_best", "save") * 5]
+    counts = [count for name, count in calls[1:] if name != "save_best"]
+    assert counts == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20]
 
 
 def test_progress_sees_every_iteration(tmp_path):

@@ -236,6 +236,23 @@ def test_runs_of_one_kind_differ_in_their_seeds(changes, together):
 # ----- One run -----
 
 
+@pytest.mark.parametrize(
+    ("asked", "final"),
+    [
+        *(({}, True), ({"split": "val"}, False), ({"tasks": 5}, False)),
+        *(({"steps": 1}, False), ({"shots": 5}, False), ({"shots": 10}, True)),
+    ],
+)
+def test_only_the_run_s_own_evaluation_is_final(asked, final):
+    """Rejects an evaluation.json of other tasks, steps or shots than the run's own."""
+    config = Sine(hidden=(3,), test_tasks=6, test_steps=2)
+    how = {"split": "test", "tasks": 6, "steps": 2, "alone_steps": ()} | asked
+    kept = Kept(0, loop.initial_state(config).theta, 0.25)
+    found = judge(config, kept, engine=Here(), **how)
+    assert results.is_final(found) == final
+    assert not results.is_final(pooled([found, found]))
+
+
 def test_judge_tells_what_was_asked(monkeypatch):
     """Rejects the hash of another list, and a model whose examples do not see each other
     judged twice."""

@@ -373,6 +373,31 @@ def test_a_torn_last_line_is_left_out(tmp_path, last):
     assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
 
 
+def test_metrics_are_not_lost_when_they_are_cut(tmp_path, monkeypatch):
+    """Rejects writing in place: a process that is killed meanwhile leaves none."""
+    lines = "".join(f'{{"iteration": {i}, "loss": 0.5}}\n' for i in (1, 2, 3))
+    (tmp_path / runs.METRICS).write_text(lines)
+
+    def killed(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(InterruptedError):
+        runs.Metrics(tmp_path, 2)
+    assert (tmp_path / runs.METRICS).read_text() == lines
+
+
+def test_metrics_are_on_the_disk_after_a_sync(tmp_path, monkeypatch):
+    """Rejects lines that wait in this process, and a sync of another file."""
+    synced, fsync = [], os.fsync
+    with runs.Metrics(tmp_path, 0) as metrics:
+        monkeypatch.setattr(os, "fsync", lambda x: (synced.append(x), fsync(x)))
+        metrics.add({"iteration": 1, "loss": 0.5})
+        metrics.sync()
+        assert (tmp_path / runs.METRICS).read_text() == '{"iteration": 1, "loss": 0.5}\n'
+        assert synced == [metrics.file.fileno()]
+
+
 def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
     """Rejects doubled iterations, and metrics that a kill leaves in a buffer."""
     with runs.Metrics(tmp_path, 0) as metrics:
@@ -418,8 +443,9 @@ def test_two_cannot_hold_one_run(tmp_path):
         assert half.exists()
         with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
             pass  # the one who was refused must not have let it go
+    (tmp_path / runs.LOCK).write_text("1234567890 of a process that has ended")
     with runs.locked(tmp_path):
-        pass
+        assert (tmp_path / runs.LOCK).read_text() == str(os.getpid())
 
 
 @pytest.mark.parametrize("config", [CONFIG, Glyphs(adapt_norm=True, ways=3)])

@@ -175,6 +175,17 @@ def test_what_differs_is_a_line_in_every_form():
         assert "differs" not in told
 
 
+@pytest.mark.parametrize(("validation", "ours"), [(NAN, 400), (0.9, None)])
+def test_the_shortest_training_is_compared(validation, ours):
+    """Rejects several seeds of which one was stopped early as runs of the published length,
+    and the iteration of a theta that validation chose taken for that length."""
+    config = Omniglot(iterations=60000, head="normal")
+    result = several(PLAIN._replace(config=config, trained=config, split="test"))
+    both = {"iterations": (60000, 400), "validations": (validation, validation)}
+    told = json.loads(tables.as_json([result._replace(**both)]))["published"][0]["differs"]
+    assert told.get("iterations", {}).get("ours") == ours
+
+
 def test_other_images_have_no_figures_in_any_form():
     """Rejects mini-ImageNet's figures below one's own images."""
     config = MiniImageNet()
@@ -256,6 +267,13 @@ def test_other_shots_at_test_are_those_of_the_result():
     assert (told["shots"], told["options"]["shots"]) == (5, 10)
     for text in (tables.as_text([result], [0]), tables.as_markdown([result])):
         assert "tasks, K = 5: sha256" in text
+
+
+def test_a_tuned_step_size_is_the_results():
+    """Rejects the step size of the options in training beside scores with another."""
+    tuned = Sine.restored(Sine(algorithm="pretrained").values() | {"alpha": 0.5})
+    result = SINE._replace(config=tuned, trained=Sine(algorithm="pretrained"))
+    assert json.loads(tables.as_json([result]))["alpha"] == 0.5
 
 
 def test_the_path_of_the_data_stands_nowhere():

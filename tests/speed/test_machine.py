@@ -31,6 +31,9 @@ def test_cpu_is_read_as_linux_writes_it(tmp_path):
         ("SkylakeX", AVX512, False),
         ("Haswell", "avx2", False),
         ("", AVX512, False),
+        *(("Haswell", AVX512.replace(flag, ""), False) for flag in AVX512.split()),
+        ("Haswell", "avx512f avx512bw avx512dq avx512vl", True),
+        ("Haswell", "avx512f avx512bw avx512dq", False),
     ],
 )
 def test_advice_is_given_where_it_helps(monkeypatch, taken, flags, told):
