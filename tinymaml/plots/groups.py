@@ -65,7 +65,7 @@ def read(folders: Sequence[Path], data: str | None = None) -> list[Group]:
     where there is no run.
     """
     paths = [path for folder in dict.fromkeys(folders) for path in runs.members(folder)]
-    found = [Run(path, runs.read_config(path, data)) for path in paths]
+    found = [*map(Run, paths, runs.read_configs(paths, data))]
     alike = [[found[i] for i in numbers] for numbers in results.alike(found)]
     experiments = sorted({run.config.name for run in found})
     if len(experiments) > 1:
