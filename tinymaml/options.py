@@ -18,7 +18,7 @@ from tinymaml.errors import UsageError
 
 # The largest number of anything: far above any use, it catches a slip of the finger.
 MOST = 10**6
-QUOTED = 60  # characters of a value that a message repeats
+QUOTED = 100  # characters of a text that a message repeats
 # Ranges that many options have.
 COUNT = {"least": 1, "most": MOST}
 SAMPLE = {"least": 2, "most": MOST}  # with an interval
@@ -222,12 +222,12 @@ def flag(name: str) -> str:
 
 
 def quoted(value: Any) -> str:
-    """Return a value as a message repeats it: in at most QUOTED characters or so."""
+    """Return a value as a message repeats it; of a long text both ends."""
     try:
         text = str(value) if isinstance(value, numbers.Number) else repr(value)
     except ValueError:  # Python does not write integers of more than 4300 digits
         return "a number of too many digits"
-    if len(text) <= QUOTED:
+    if isinstance(value, numbers.Number) or len(text) <= QUOTED:
         return text
     return f"{text[: QUOTED // 2]}...{text[-QUOTED // 4 :]} ({len(text)} characters)"
 

@@ -185,7 +185,8 @@ def read_file(file: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--config {file!r}: {error}") from error
+        reason = str(error).partition("; use sys.")[0]  # advice to a programmer
+        raise UsageError(f"--config {file!r}: {reason}") from error
     return {key.replace("-", "_"): value for key, value in found.items()}
 
 

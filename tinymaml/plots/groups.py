@@ -87,7 +87,8 @@ def judged(run: Run, fallback: bool) -> Judged | None:
     Raises WorldError when the run has no theta.
     """
     path, config = run
-    kept, found = checkpoints.load(path, config, fallback=fallback), tables.saved(path)
+    kept = checkpoints.load(path, config, fallback=fallback)
+    found = tables.saved(path, config)
     if found is None or found.iteration != kept.iteration:
         return None
     config = config.restored(config.values() | {"alpha": found.alpha})
