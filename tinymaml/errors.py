@@ -4,6 +4,9 @@ import signal
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 # Errors that reading a damaged .npz has raised.
@@ -29,3 +32,14 @@ class Interrupted(BaseException):
         super().__init__(f"{signal.Signals(number).name} at iteration {iteration}")
         self.exit_code = 128 + number
         self.iteration = iteration
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give an OSError inside the name of the file. That of a full disk has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

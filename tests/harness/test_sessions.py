@@ -21,7 +21,7 @@ from trainings import SMALL, results
 def train(path: Path, config=SMALL, progress=lambda *_: None) -> None:
     """Train as the command line does, in a session of its own."""
     path.mkdir(exist_ok=True)
-    loop.train(path, config, Here(), progress, sessions.Session(path).save)
+    loop.train(path, config, Here(), progress, saved=sessions.Session(path).save)
 
 
 def content(path: Path) -> dict:

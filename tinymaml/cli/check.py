@@ -11,6 +11,7 @@ from tinymaml.check.chain import Report
 from tinymaml.cli.options import JSON, Command, Experiments, Value, asked, option_of
 from tinymaml.experiments import glyphs, problem, sine, stand_in
 from tinymaml.experiments.common import Config
+from tinymaml.harness.plan import check_parameters
 from tinymaml.options import COUNT, SEEDS
 
 
@@ -71,6 +72,7 @@ def verify(config: Config, tasks: int) -> Report:
         stand_in(config.with_changes(exact | {"activation": activation}))
         for activation in ("relu", "tanh")
     )
+    check_parameters(config.method.size(rough))
     return chain.verify(config.name, config.method, rough, smooth, tasks)
 
 

@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from tinymaml.cli.options import DATA, FALLBACK, JSON, LAST, QUIET, WORKERS, Value, asked
+from tinymaml.cli.options import (
+    DATA,
+    FALLBACK,
+    JSON,
+    LAST,
+    QUIET,
+    WORKERS,
+    Folder,
+    Value,
+    asked,
+    note,
+)
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, results, runs
@@ -39,7 +50,7 @@ OPTIONS = (
 
 
 @click.command(params=[DATA, LAST, FALLBACK, WORKERS, QUIET, *OPTIONS])
-@click.argument("run", nargs=-1, required=True)
+@click.argument("run", nargs=-1, required=True, type=Folder())
 def evaluate(run: tuple[str, ...], as_json: bool, as_markdown: bool, **given: Any) -> None:
     """Score runs on held-out tasks after each gradient step.
 
@@ -54,10 +65,10 @@ def evaluate(run: tuple[str, ...], as_json: bool, as_markdown: bool, **given: An
         raise UsageError("--json and --markdown exclude each other")
     paths = [path for name in run for path in runs.members(checkpoints.locate(name))]
     opened = []
-    for path in paths:
-        config = runs.read_config(path, given["data"])
+    for path, config in zip(paths, runs.read_configs(paths, given["data"]), strict=True):
         theta = checkpoints.load(path, config, given["last"], given["fallback"])
         opened.append((path, config, theta))
+        note(path, config)
     groups = results.alike([(path, config) for path, config, _ in opened])
     with engine(given["workers"]) as pool:
         found = [scored([opened[i] for i in group], given, pool) for group in groups]
@@ -97,9 +108,9 @@ def scored(
 
 
 @click.command(params=[LAST, FALLBACK])
-@click.argument("run")
-@click.argument("folder", type=click.Path(path_type=Path))
-def export(run: str, folder: Path, last: bool, fallback: bool) -> None:
+@click.argument("run", type=Folder())
+@click.argument("folder", type=Folder())
+def export(run: str, folder: str, last: bool, fallback: bool) -> None:
     """Export a run's parameters, without optimiser state, to a new folder.
 
     It exports the parameters that validation chose, or else the last. `tinymaml evaluate`
@@ -107,11 +118,12 @@ def export(run: str, folder: Path, last: bool, fallback: bool) -> None:
 
     Example: tinymaml export runs/omniglot-1 omniglot-5w1s
     """
-    path = checkpoints.locate(run)
+    path, to = checkpoints.locate(run), Path(folder)
     config = runs.read_config(path)
     theta = checkpoints.load(path, config, last, fallback)
-    if (folder / runs.CONFIG).exists():
-        raise WorldError(f"{str(folder)!r} already holds a run")
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.export(folder, config, theta)
+    to.mkdir(parents=True, exist_ok=True)
+    with runs.locked(to):  # two exports, or a training that begins
+        if (to / runs.CONFIG).exists():
+            raise WorldError(f"{folder!r} already holds a run")
+        checkpoints.export(to, config, theta, runs.library_versions(path, config))
     click.echo(folder)

@@ -5,6 +5,7 @@ of a file, the data or the disk, or divergence; 130 after Ctrl-C and 143 after S
 resumable.
 """
 
+import errno
 import sys
 import traceback
 from pathlib import Path
@@ -17,13 +18,17 @@ from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
-from tinymaml.cli.options import DATA, FALLBACK, Value, asked
+from tinymaml.cli.options import DATA, FALLBACK, Folder, Value, asked, note
 from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.reuse import reuse_command
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
+from tinymaml.harness import runs
 from tinymaml.options import MOST
 from tinymaml.speed.machine import advice, cpu, versions
+
+
+LONGEST = 600  # characters of an error
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
@@ -63,8 +68,8 @@ TASK = asked(
 
 
 @main.command(params=[DATA, FALLBACK, TASK])
-@click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
-def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> None:
+@click.argument("run", nargs=-1, required=True, type=Folder())
+def plot(run: tuple[str, ...], data: str | None, fallback: bool, task: int) -> None:
     """Draw pictures of runs, into the folder of the first.
 
     Several runs share each picture. A line or a row is a run, or all runs that differ only
@@ -75,7 +80,10 @@ def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> 
     tinymaml plot runs/sine-1
     tinymaml plot runs/sine-1 runs/sine-2
     """
-    for picture in plots.draw(run, data, task, fallback):
+    folders = [*map(Path, run)]
+    for path in (path for folder in folders for path in runs.members(folder)):
+        note(path, runs.read_config(path))
+    for picture in plots.draw(folders, data, task, fallback):
         click.echo(picture)
 
 
@@ -85,6 +93,7 @@ def run(args: list[str] | None = None) -> None:
     try:
         code = main.main(arguments, "tinymaml", standalone_mode=False)
     except click.ClickException as error:
+        error.message = shortened(error.message)
         error.show()
         code = error.exit_code
     except (click.exceptions.Exit, Interrupted) as error:
@@ -95,7 +104,9 @@ def run(args: list[str] | None = None) -> None:
         if "--debug" in arguments:
             traceback.print_exc()
         click.echo(f"Error: {one_line(error)}", err=True)
-        code = 2 if isinstance(error, UsageError) else 1
+        # Only the user writes a name that is too long.
+        long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        code = 2 if long or isinstance(error, UsageError) else 1
     raise SystemExit(code or 0)
 
 
@@ -107,7 +118,16 @@ def one_line(error: BaseException) -> str:
     """
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        name = repr(error.filename) if error.filename else "standard output" * full
+        text = ": ".join(filter(None, [name, error.strerror]))
     elif not isinstance(error, UsageError | WorldError | OSError | MemoryError):
         text = f"{type(error).__name__}: {error}; `tinymaml --debug` shows where"
-    return " ".join(text.split())
+    return shortened(" ".join(text.split()))
+
+
+def shortened(text: str) -> str:
+    """Return a text without its middle when it has more than LONGEST characters."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

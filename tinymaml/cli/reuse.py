@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from tinymaml.cli.options import DATA, FALLBACK, JSON, LAST, WORKERS, Value, asked
+from tinymaml.cli.options import (
+    DATA,
+    FALLBACK,
+    JSON,
+    LAST,
+    WORKERS,
+    Folder,
+    Value,
+    asked,
+    note,
+)
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, reuse, runs
@@ -38,7 +48,7 @@ OPTIONS = (
 
 
 @click.command("reuse", params=[DATA, LAST, FALLBACK, WORKERS, *OPTIONS])
-@click.argument("run", nargs=-1, required=True)
+@click.argument("run", nargs=-1, required=True, type=Folder())
 def reuse_command(
     run: tuple[str, ...], out: Path | None, as_json: bool, **given: Any
 ) -> None:
@@ -55,14 +65,16 @@ def reuse_command(
     """
     if out is not None and out.suffix != ".png":
         raise UsageError(f"--out: the picture is a PNG, so {str(out)!r} must end with .png")
-    opened = {}
+    names = {}
     for name in run:
         paths = runs.members(checkpoints.locate(name))
-        for path in paths:
-            config = runs.read_config(path, given["data"])
-            reuse.check(config)
-            kept = checkpoints.load(path, config, given["last"], given["fallback"])
-            opened[name if len(paths) == 1 else str(path)] = config, kept
+        names |= {name if len(paths) == 1 else str(path): path for path in paths}
+    configs, opened = runs.read_configs([*names.values()], given["data"]), {}
+    for (name, path), config in zip(names.items(), configs, strict=True):
+        reuse.check(config)
+        kept = checkpoints.load(path, config, given["last"], given["fallback"])
+        opened[name] = config, kept
+        note(path, config)
     with engine(given["workers"]) as pool:
 
         def analysed(config: Config, kept: Kept) -> tuple[Reuse, Reuse]:

@@ -30,7 +30,8 @@ def opened(path: str | Path, name: str) -> Iterator[None]:
     if not path:
         raise WorldError(f"no data file given (--data FILE); {hint}")
     if not Path(path).is_file():
-        raise WorldError(f"no data file {str(path)!r}; {hint}")
+        moved = "if it has moved, add --data FILE"
+        raise WorldError(f"no data file {str(path)!r}; {moved}, else {hint}")
     try:
         yield
     except DAMAGE as error:

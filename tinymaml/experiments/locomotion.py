@@ -75,7 +75,7 @@ CONFIG = Locomotion
 
 
 def setup(config: Locomotion) -> Problem:
-    """Return the problem of one task. Raises WorldError without MuJoCo."""
+    """Return the problem of one task. To draw its goal raises WorldError without MuJoCo."""
     return acting.setup(config, world(config))
 
 

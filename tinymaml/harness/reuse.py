@@ -29,7 +29,7 @@ import numpy as np
 
 from tinymaml import maml, params, similarity
 from tinymaml.errors import UsageError
-from tinymaml.experiments import problem
+from tinymaml.experiments import check_split, problem
 from tinymaml.experiments.common import Config
 from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Episode, EpisodeTask, Problem, as_task
@@ -108,9 +108,9 @@ def asking(config: Config, split: str, queries: int | None) -> Config:
     name = "queries" if split == "train" else "test_queries"
     for number in range(QUERIES, 1, -1) if queries is None else ():
         with suppress(UsageError):  # a class has too few drawings
-            problem(found := config.with_changes({name: number}))
+            check_split(found := config.with_changes({name: number}), split)
             return found
-    problem(found := config.with_changes({name: queries or 1}))
+    check_split(found := config.with_changes({name: queries or 1}), split)
     return found
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinymaml.errors import WorldError
 from tinymaml.plots import curves, figures, fits, gaits, groups, rates, sheets, walks
 
 
@@ -29,7 +30,8 @@ def draw(
         walks.png, walks.gif    2D navigation: the same
         gaits.png, gaits.gif    locomotion: the same
 
-    A run that was not evaluated has only the first; a line on stderr says so.
+    A run that was not evaluated has only the first, and pictures of tasks need its data or
+    its simulator; a line on stderr says so.
     Raises WorldError without matplotlib or a theta, UsageError for runs of different
     experiments.
     """
@@ -51,4 +53,8 @@ def draw(
     files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
     if sizes := rates.picture(found, judged):
         files.append(figures.save(sizes, into / "rates.png"))
-    return files + OF_TASKS[found[0].config.picture].pictures(found, judged, task, into)
+    try:
+        files += OF_TASKS[found[0].config.picture].pictures(found, judged, task, into)
+    except WorldError as error:  # the data or the simulator, which only these need
+        print(f"no picture of tasks: {error}", file=sys.stderr)
+    return files

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml.experiments.common import Config
 from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
 from tinymaml.losses import Score
@@ -235,27 +236,27 @@ def keep(path: Path, result: Result) -> None:
 
     The folder of an exported theta, which has no checkpoints, stays as it is.
     """
-    found = saved(path)
+    found = saved(path, result.trained)
     same = found is not None and [found.iteration] == [*result.iterations]
     if not (same or (path / runs.THETA).exists()):
         save(path, result)
 
 
-def saved(path: Path) -> Evaluation | None:
-    """Return the contents of evaluation.json; None when it is missing or damaged."""
+def saved(path: Path, config: Config) -> Evaluation | None:
+    """Return the contents of evaluation.json; None when missing, damaged or another run's."""
     try:
         read = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
+        if options := read.get("options"):
+            name, seeds = read["experiment"], {"seed": seed for seed in read["seeds"]}
+            if name != config.name or runs.unlike(options | seeds, config):
+                return None
         (iteration,) = read["iterations"]
         # null, which stands for a number that is not finite, becomes nan.
         mean, half = (np.array(read[name], float) for name in ("mean", "half_width_95"))
         found = Evaluation(iteration, float(read["alpha"]), mean, half, int(read["tasks"]))
     except (
-        FileNotFoundError,
-        ValueError,
-        TypeError,
-        KeyError,
-        OverflowError,
-        RecursionError,
+        *(FileNotFoundError, ValueError, TypeError, KeyError, AttributeError),
+        *(OverflowError, RecursionError),
     ):
         return None
     one_each = mean.ndim == 1 and mean.shape == half.shape

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -78,10 +78,7 @@ def keep_freed_memory() -> None:
 
 
 def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of tinymaml, Python, the numerical libraries and further ones.
-
-    libraries: names of modules that can be imported and have a __version__
-    """
+    """Return the versions of tinymaml, Python, the numerical libraries and further ones."""
     import numpy as np  # not above, since the BLAS threads are set before
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -92,8 +89,17 @@ def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
         "autograd": version("autograd"),
         "blas": f"{blas['name']} {blas['version']}",
         "kernel": kernel(np) or "unknown",
-        **{name: import_module(name).__version__ for name in libraries},
+        **installed(libraries),
     }
+
+
+def installed(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those of some modules that can be imported."""
+    found = {}
+    for name in libraries:
+        with suppress(ImportError):
+            found[name] = import_module(name).__version__
+    return found
 
 
 # ----- The BLAS kernel -----
