@@ -11,6 +11,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, own, runs, step
 from tinymaml.speed.workers import Here, engine
+from trainings import state_of
 
 
 HEAD = """
@@ -110,9 +111,7 @@ def test_what_cannot_be_recorded_trains_without_a_replay(write, tmp_path, name):
     assert notes[0].startswith("note: own.py:OWN cannot be replayed: ")
     plain = here(*COMMAND[:-1], "plain", "--no-replay")
     assert (plain.code, "note:" in plain.err) == (0, False)
-    for file in (runs.CHECKPOINT, runs.METRICS):
-        a, b = (tmp_path / folder / file for folder in ("run", "plain"))
-        assert a.read_bytes() == b.read_bytes()
+    assert state_of(tmp_path / "run") == state_of(tmp_path / "plain")
     resumed = here("train", "--resume", "run", "--iterations", "4", "--no-test")
     assert (resumed.code, "note:" in resumed.err) == (0, False)
 
@@ -127,8 +126,7 @@ def test_workers_fall_back_too(write, tmp_path):
     trained = here(*COMMAND, "--workers", "2")
     assert trained.code == 0, trained
     assert trained.err.count("note: ") == 1
-    found = (tmp_path / "run" / runs.CHECKPOINT).read_bytes()
-    assert found == (tmp_path / runs.CHECKPOINT).read_bytes()
+    assert state_of(tmp_path / "run") == state_of(tmp_path)
 
 
 def test_what_can_be_replayed_is(write, tmp_path):
@@ -139,8 +137,7 @@ def test_what_can_be_replayed_is(write, tmp_path):
     assert (trained.code, "note:" in trained.err) == (0, False)
     assert runs.read_config(tmp_path / "run").replay is True
     loop.train(tmp_path, Sine(**SMALL), Here(), lambda *_: None)
-    found = (tmp_path / "run" / runs.CHECKPOINT).read_bytes()
-    assert found == (tmp_path / runs.CHECKPOINT).read_bytes()
+    assert state_of(tmp_path / "run") == state_of(tmp_path)
 
 
 # ----- What is refused -----

@@ -394,7 +394,7 @@ def test_metrics_are_on_the_disk_after_a_sync(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "fsync", lambda x: (synced.append(x), fsync(x)))
         metrics.add({"iteration": 1, "loss": 0.5})
         metrics.sync()
-        assert (tmp_path / runs.METRICS).read_text() == '{"iteration": 1, "loss": 0.5}\n'
+        assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
         assert synced == [metrics.file.fileno()]
 
 
