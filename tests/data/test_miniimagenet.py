@@ -355,7 +355,7 @@ SMALL = (
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """No pictures, no memory of problems, this process's signals left alone."""
-    monkeypatch.setattr(plots, "draw", lambda path: None)
+    monkeypatch.setattr(plots, "draw", lambda path: [])
     monkeypatch.chdir(tmp_path)
     experiments.problem.cache_clear()
     yield

@@ -7,6 +7,7 @@ resumable.
 
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
-from tinymaml.cli.options import DATA, FALLBACK, Value, asked
+from tinymaml.cli.options import DATA, FALLBACK, QUIET, Value, asked
 from tinymaml.cli.reuse import reuse_command
+from tinymaml.cli.terminal import progress
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.options import MOST
@@ -60,10 +62,17 @@ TASK = asked(
 )
 
 
-@main.command(params=[DATA, FALLBACK, TASK])
+OUT = asked(
+    "--out",
+    Value(str),
+    "folder of the pictures  [the run's; of several runs a new one, as runs/sine-1+sine-2]",
+)
+
+
+@main.command(params=[DATA, FALLBACK, TASK, OUT, QUIET])
 @click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
-def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> None:
-    """Draw pictures of runs, into the folder of the first.
+def plot(run: tuple[Path, ...], out: str | None, quiet: bool, **given: Any) -> None:
+    """Draw pictures of runs, and print their paths.
 
     Several runs share each picture. A line or a row is a run, or all runs that differ only
     in their seeds, with the interval over seeds. A run without evaluation has only its
@@ -71,10 +80,17 @@ def plot(run: tuple[Path, ...], data: str | None, fallback: bool, task: int) -> 
 
     \b
     tinymaml plot runs/sine-1
-    tinymaml plot runs/sine-1 runs/sine-2
+    tinymaml plot runs/sine-1 runs/sine-2 --out pictures
     """
-    for picture in plots.draw(run, data, task, fallback):
-        click.echo(picture)
+    if out == "":
+        raise UsageError("--out must not be empty")
+    into = None if out is None else Path(out)
+    if into and into.exists() and not into.is_dir():
+        raise UsageError(f"--out {out!r} is a file")
+    with progress("pictures", quiet) as show:
+        files = plots.draw(run, **given, into=into, note=partial(show, 0, None))
+    for file in files:
+        click.echo(file)
 
 
 def run(args: list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from tinymaml import algorithms
 from tinymaml.algorithms import older
-from tinymaml.errors import DAMAGE, UsageError, WorldError
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
 
@@ -77,6 +77,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def in_use(path: Path) -> bool:
+    """Return whether a process works on the run."""
+    try:
+        with open(path / LOCK, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
     """Write a file, whole or not at all; the former file moves to `previous`, if given."""
     beside = path.with_name(f"{TEMPORARY}{path.name}")
@@ -120,7 +132,7 @@ def read_config(path: Path, data: str | None = None) -> Config:
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
-        raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
+        raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
     if fault:
         raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
     if data is not None and "data" not in config.options:
