@@ -1,4 +1,4 @@
-"""Few-shot tasks: the arrays of an episode and the N-way K-shot sampler.
+"""Few-shot tasks: the arrays of an episode, and the sampler of images.
 
 Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
 """
@@ -171,7 +171,7 @@ def sample(
     rotate: bool = False,
     dtype: str = "float32",
 ) -> Episode:
-    """Draw an N-way K-shot episode of images.
+    """Draw a few-shot episode of images.
 
     images: (all classes, drawings, h, w) uint8, or with channels (..., c)
     classes: indices of the classes of one split, none of them twice

@@ -564,13 +564,15 @@ def test_help_of_training_is_true_of_the_algorithm(name):
 
 
 def test_stdout_holds_the_table_only(tmp_path):
-    """Rejects progress in a file of results, and on a stderr that is no terminal."""
+    """Rejects progress in a file of results or on a stderr that is no terminal, and files
+    that are not named at the end."""
     options = ["train", "sine", *SMALL, "--iterations", "3", "--out", "run"]
     told = run(*options, cwd=tmp_path)
     assert told.code == 0
     lines = told.out.splitlines()
     assert lines[0] == "gradient steps   MSE on 4 tasks (95 % interval)"
-    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "tasks,", "no"]
+    assert [line.split()[0] for line in lines[1:-1]] == ["0", "1", "tasks,", "no"]
+    assert lines[-1] == "run/evaluation.json"
     err = told.err.splitlines()
     assert err[0] == "run folder: run"
     assert err[1].startswith("no pictures: ")

@@ -353,7 +353,7 @@ SMALL = (
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """No pictures, no memory of problems."""
-    monkeypatch.setattr(plots, "draw", lambda path: None)
+    monkeypatch.setattr(plots, "draw", lambda path: [])
     monkeypatch.chdir(tmp_path)
     experiments.problem.cache_clear()
     yield

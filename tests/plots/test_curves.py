@@ -115,7 +115,7 @@ def test_learning_of_one_run(tmp_path):
     assert left.get_ylabel() == "loss on training tasks"
     assert right.get_ylabel() == "MSE on validation tasks"
     assert left.get_ylim()[0] == 0
-    assert figure.get_suptitle() == "Sine, K = 10"
+    assert figure.get_suptitle() == "Sine, 10 shots"
     over = "bands: 95 % intervals over iterations (left), tasks (right)"
     assert legend_of(figure) == [over, name]
 
@@ -217,7 +217,7 @@ def test_steps_show_the_evaluation(tmp_path):
     assert lines["MAML, 1 inner step"].tolist() == [[0, 3], [1, 1.5], [2, 0.75]]
     assert lines["pretrained"].tolist() == [[0, 4], [1, 3.5]]
     assert bands_of(axes)[1].tolist() == [[0, 4 - HALF, 4 + HALF], [1, 3.25, 3.75]]
-    assert (axes.get_title(), axes.get_yscale()) == ("Sine, K = 10", "linear")
+    assert (axes.get_title(), axes.get_yscale()) == ("Sine, 10 shots", "linear")
     assert axes.get_ylabel() == "MSE on held-out tasks"
     assert legend_of(figure)[0] == "bands: 95 % intervals over 600 tasks"
 

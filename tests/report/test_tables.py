@@ -53,7 +53,7 @@ def test_table_of_accuracies_is_in_per_cent():
         "gradient steps   accuracy on 2 tasks (95 % interval)",
         "             0   50.00 +- 49.00 %",
         "             2   100.00 +- 0.00 %",
-        "tasks, K = 1: sha256 beef",
+        "tasks, 1 shot: sha256 beef",
     ]
 
 
@@ -64,7 +64,7 @@ def test_table_of_errors_has_no_unit_and_leaves_out_steps_not_made():
         "             0   0.5000 +- 0.4900",
         "             1   0.7500 +- 0.4900",
         "             2   1.0000 +- 0.0000",
-        "tasks, K = 10: sha256 beef",
+        "tasks, 10 shots: sha256 beef",
     ]
 
 
@@ -86,10 +86,11 @@ def test_several_shots_have_a_column_each():
     )
     lines = tables.as_text([SINE, other], (1,)).splitlines()
     assert lines[0].endswith(
-        "MSE of K = 10 (95 % interval)   MSE of K = 20 (95 % interval)"
+        "MSE with 10 shots (95 % interval)   MSE with 20 shots (95 % interval)"
     )
     assert lines[1].split() == ["1", "0.7500", "+-", "0.4900", "1.7500", "+-", "0.4900"]
-    assert lines[2:] == ["tasks, K = 10: sha256 beef", "tasks, K = 20: sha256 cafe", "r"]
+    assert lines[2] == "tasks, 10 shots: sha256 beef"
+    assert lines[3:] == ["tasks, 20 shots: sha256 cafe", "r"]
 
 
 def test_several_seeds_have_both_intervals():
@@ -222,7 +223,7 @@ def test_markdown_is_a_table_with_every_step():
     result = result._replace(trained=Omniglot())
     blocks = tables.as_markdown([result]).split("\n\n")
     assert blocks[0].startswith("**omniglot, 70 iterations")
-    assert blocks[2] == "tasks, K = 1: sha256 `beef`; a remark"
+    assert blocks[2] == "tasks, 1 shot: sha256 `beef`; a remark"
     for block, rows, columns in ((blocks[1], 3, 3), (blocks[3], None, 5)):
         lines = block.strip().splitlines()
         assert rows is None or len(lines) == rows + 2

@@ -4,6 +4,7 @@
 code with it. `classify`, in its own file, takes the meta-gradient of any framework.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -69,21 +70,6 @@ class Report(NamedTuple):
         """Whether every row passed."""
         return all(row.passed for row in self.rows)
 
-    def __str__(self) -> str:
-        lines = [f"{self.title:<44} figure     allowed"]
-        for row in self.rows:
-            figure, allowed = f"{row.figure:.1e}", f"<= {row.high:.0e}"
-            if row.low:
-                figure, allowed = f"{row.figure:.2f}", f"{row.low:g} to {row.high:g}"
-            verdict = "ok" if row.passed else "WRONG"
-            lines.append(f"  {row.check:<42} {figure:<9}  {allowed:<13} {verdict}")
-        if self.layers:
-            lines.append("second-order part of the meta-gradient       share      cosine")
-        for layer in self.layers:
-            share = f"{100 * layer.relative:.1f} %"
-            lines.append(f"  {layer.name:<42} {share:<9}  {layer.cosine:.4f}")
-        return "\n".join(lines)
-
     def as_dict(self) -> dict:
         """Return the report for JSON. Figures that are not finite become None."""
         rows = [_finite(row._asdict() | {"passed": row.passed}) for row in self.rows]
@@ -137,13 +123,22 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     return Case(method, problem, w, episodes)
 
 
+Collect = Callable[[Iterable[Row]], list[Row]]
+
+
 def verify(
-    title: str, method: Algorithm, rough: Problem, smooth: Problem, tasks: int
+    title: str,
+    method: Algorithm,
+    rough: Problem,
+    smooth: Problem,
+    tasks: int,
+    collect: Collect = list,
 ) -> Report:
     """Verify the gradient of an algorithm on a problem in float64.
 
     smooth: the problem with a smooth activation, for the Taylor remainders. With relu the
         inner gradient jumps at a kink, and so does the objective
+    collect(rows): the list of the rows, each of which is measured when it is asked for
     Raises UsageError when the algorithm has neither an objective nor `implicit`.
     """
     if method.objective is None and method.implicit is None:
@@ -151,32 +146,42 @@ def verify(
     case = case_of(method, rough, tasks)
     if wrong := np.count_nonzero(~np.isfinite(case.gradient)):
         return Report(title, [Row("entries that are not finite", wrong, 0, 0)], [])
-    curved = case_of(method, smooth, tasks)
-    if method.objective is None:
-        args = method, smooth, curved.w, curved.task
-        rows = [Row(*figure) for figure in implicit.figures(*args)]
-    else:
-        rows = [*_gradient_rows(case), *_remainder_rows(curved)]
-    if method.inner_loop:
-        rows += _hvp_rows(case)
-    rows.append(_mixing_row(case_of(method, rough, 2)))
+    # Of two tasks, whatever their number: more take as long, and one has no neighbour.
+    beside = case_of(method, rough, 2)
+    rows = collect(_rows(case, case_of(method, smooth, tasks), beside))
     steps = f", K = {rough.options.inner_steps}" if method.inner_loop else ""
     title = f"{title}{steps}, P = {case.w.shape[-1]}"
     return Report(title, rows, second_order_part(case))
 
 
-def _gradient_rows(case: Case) -> list[Row]:
-    """Return one row for each other way to the gradient."""
+def _rows(case: Case, curved: Case, beside: Case) -> Iterator[Row]:
+    """Yield every check.
+
+    curved: the case with a smooth activation; beside: the case with two tasks
+    """
+    if case.method.objective is None:
+        args = curved.method, curved.problem, curved.w, curved.task
+        yield from (Row(*figure) for figure in implicit.figures(*args))
+    else:
+        yield from _gradient_rows(case)
+        yield from _remainder_rows(curved)
+    if case.method.inner_loop:
+        yield from _hvp_rows(case)
+    yield _mixing_row(beside)
+
+
+def _gradient_rows(case: Case) -> Iterator[Row]:
+    """Yield one row for each other way to the gradient."""
     exact, unrolled = case.gradient, grad(case.objective)(case.w)
-    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
-    slopes = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
-    unrolled_error = difference(exact, unrolled)
-    rows = [Row("autodiff through the unrolled loop", unrolled_error, 0, ROUNDING)]
+    error = difference(exact, unrolled)
+    yield Row("autodiff through the unrolled loop", error, 0, ROUNDING)
     if twin := case.method.twin:
         name = twin.__name__.replace("_", "-")
         _, same = twin(*case.args)
-        rows.append(Row(f"the {name} chain", difference(exact, same), 0, ROUNDING))
-    return [*rows, Row(f"central differences, {DIRECTIONS} directions", slopes, 0, NUMERIC)]
+        yield Row(f"the {name} chain", difference(exact, same), 0, ROUNDING)
+    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
+    error = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
+    yield Row(f"central differences, {DIRECTIONS} directions", error, 0, NUMERIC)
 
 
 def _remainder_rows(case: Case) -> list[Row]:

@@ -1,9 +1,8 @@
 """`tinymaml train`: begin runs or resume them, then evaluate and draw them."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from tinymaml import plots
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.cli import options
 from tinymaml.cli.options import QUIET, WORKERS, Value, asked
+from tinymaml.cli.terminal import Show, Watched, columns, progress
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
 from tinymaml.report import tables
+from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import versions
 from tinymaml.speed.workers import engine
 
@@ -112,10 +113,10 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         for (path, config), check in zip(configs, checks, strict=True):
             found.append(train_and_report(path, config, pool, check, shared, folder))
     if len(found) > 1 and all(found):
-        together = results.pooled(found)
-        click.echo(f"\n{tables.title(together)}")
-        click.echo(tables.as_text([together], config.rows))
-        tables.save(folder, together)
+        together, width = results.pooled(found), columns(sys.stdout)
+        title = laid_out([tables.title(together)], width)
+        click.echo(f"\n{title}\n{tables.as_text([together], config.rows, width)}")
+        click.echo(tables.save(folder, together))
 
 
 def note_changes(path: Path, config: Config, typed: Mapping[str, Any]) -> None:
@@ -154,56 +155,59 @@ def train_and_report(
     shared: dict[str, Any],
     folder: Path,
 ) -> Result | None:
-    """Train in a run's folder; print, write, draw and return the result on test tasks."""
+    """Train in a run's folder; print, write, draw and return the result on test tasks.
+
+    It ends with the paths of the evaluation and of the pictures.
+    """
     click.echo(f"run folder: {path}", err=True)
+    quiet, files = shared["quiet"], []
     try:
-        with progress_bar(config, shared["quiet"]) as progress:
+        with progress(config.name, quiet, stays=True) as show:
             session = sessions.Session(path, config.libraries)
-            loop.train(path, config, pool, progress, check, session.save)
+            each = partial(show_iteration, config, show)
+            loop.train(path, config, pool, each, check, session.save)
     except Interrupted as stop:
         stopped = f"interrupted at iteration {stop.iteration}; resume with:"
         click.echo(f"{stopped} tinymaml train --resume {folder}", err=True)
         raise
-    theta, steps = checkpoints.load(path, config), config.test_steps
-    result, tasks = None, config.test_tasks
-    if config.test:
-        result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
-        tables.save(path, result)
-        if theta.chosen:
-            click.echo(tables.title(result))
-        click.echo(tables.as_text([result], config.rows))
-    else:
-        line = f"{config.name}, {theta.iteration} iterations"
-        if theta.chosen:
-            line += f", {config.score.name} {theta.validation:.4f} on validation tasks"
-        click.echo(f"{line}; to test it: tinymaml evaluate {path}")
-        config = tuned(config, theta.theta, steps, pool)
-        for line in results.unimproved(config, theta, steps, tasks, pool):
-            click.echo(line)
+    with progress("evaluation", quiet) as show:
+        result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    if result:
+        files.append(tables.save(path, result))
+    click.echo(text)
     try:
-        plots.draw([path])
+        with progress("pictures", quiet) as show:
+            show(0, None, str(path))
+            files += plots.draw([path])
     except WorldError as error:  # the training itself succeeded
         click.echo(f"no pictures: {error}", err=True)
+    for file in files:
+        click.echo(file)
     return result
 
 
-@contextmanager
-def progress_bar(config: Config, quiet: bool) -> Iterator[Callable[[int, dict], None]]:
-    """Yield a function that shows the progress on stderr, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda iteration, record: None
-        return
-    with click.progressbar(
-        length=config.iterations,
-        label=config.name,
-        file=sys.stderr,
-        item_show_func=lambda loss: loss,
-        update_min_steps=max(1, config.iterations // 1000),
-    ) as bar:
-        seen = [0]
+def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> None:
+    """Show the loss of an iteration, or the return where that is what is learned."""
+    metric = config.learning[0]
+    figure = f"{metric.partition('_')[0]} {record[metric]:.4f}"
+    show(iteration, config.iterations, figure)
 
-        def show(iteration: int, record: dict) -> None:
-            bar.update(iteration - seen[0], f"loss {record['loss']:.4f}")
-            seen[0] = iteration
 
-        yield show
+def tested(
+    path: Path, config: Config, pool: Executor, width: int | None
+) -> tuple[Result | None, str]:
+    """Return the result of a run on test tasks and its table, or None and a line."""
+    theta, steps = checkpoints.load(path, config), config.test_steps
+    tasks = config.test_tasks
+    if config.test:
+        result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
+        title = [laid_out([tables.title(result)], width)] if theta.chosen else []
+        table = tables.as_text([result], config.rows, width)
+        return result, "\n".join([*title, table])
+    line = f"{config.name}, {theta.iteration} iterations"
+    if theta.chosen:
+        line += f", {config.score.name} {theta.validation:.4f} on validation tasks"
+    line += f"; to test it: tinymaml evaluate {path}"
+    config = tuned(config, theta.theta, steps, pool)
+    lacking = results.unimproved(config, theta, steps, tasks, pool)
+    return None, "\n".join([line, *(laid_out([x], width) for x in lacking)])

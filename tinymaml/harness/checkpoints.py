@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml.errors import DAMAGE, UsageError, WorldError
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.harness import runs
@@ -240,6 +240,21 @@ def locate(name: str) -> Path:
     return folder
 
 
+def reached(path: Path) -> int | None:
+    """Return the iteration of a run's last checkpoint or exported theta; None without one.
+
+    It needs neither the run's data nor its model. Raises DamagedError.
+    """
+    files = (path / name for name in (THETA, CHECKPOINT, PREVIOUS))
+    file = next(filter(Path.exists, files), None)
+    if file is None:
+        return None
+    try:
+        return int(_arrays(file, math.inf)["iteration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{str(file)!r} is damaged: it has no iteration") from error
+
+
 def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path, State]]:
     """Yield the whole checkpoints of a run, newest first; a killed run may have one."""
     return whole((path / CHECKPOINT, path / PREVIOUS), read_state, config, faults)
@@ -286,16 +301,8 @@ def _read(
     not fit the model.
     """
     count = size(config)
-    try:
-        largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
-        if file.stat().st_size > largest:
-            raise ValueError("it is too large for this model")
-        arrays = _unpacked(file.read_bytes())
-    except DAMAGE as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        # NumPy's advice to load a pickle "unsafely" is not ours.
-        text = "an array of objects" if "pickle" in text.lower() else text
-        raise WorldError(f"{str(file)!r} is damaged: {text}") from error
+    largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
+    arrays = _arrays(file, largest)
     expected = {"format", "experiment", "iteration", *vectors, *others}
     if arrays.keys() - {OPTIONS} != expected:
         names = ", ".join(sorted((arrays.keys() - {OPTIONS}) ^ expected))
@@ -311,6 +318,19 @@ def _read(
     if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
         raise WorldError(f"{str(file)!r} has iteration {iteration}")
     return arrays
+
+
+def _arrays(file: Path, largest: float) -> dict[str, Array]:
+    """Return the arrays of a file of at most `largest` bytes. Raises DamagedError."""
+    try:
+        if file.stat().st_size > largest:
+            raise ValueError("it is too large for this model")
+        return _unpacked(file.read_bytes())
+    except DAMAGE as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # NumPy's advice to load a pickle "unsafely" is not ours.
+        text = "an array of objects" if "pickle" in text.lower() else text
+        raise DamagedError(f"{str(file)!r} is damaged: {text}") from error
 
 
 def _unpacked(data: bytes) -> dict[str, Array]:

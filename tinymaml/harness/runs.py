@@ -30,7 +30,7 @@ import numpy as np
 
 from tinymaml import algorithms
 from tinymaml.algorithms import older
-from tinymaml.errors import DAMAGE, UsageError, WorldError, named
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError, named
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.options import flag, shown
@@ -128,6 +128,18 @@ def _is_at(place: Path, file: IO[bytes]) -> bool:
         return False
 
 
+def in_use(path: Path) -> bool:
+    """Return whether a process works on the run."""
+    try:
+        with open(path / LOCK, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
     """Write a file, whole or not at all; the former file moves to `previous`, if given."""
     beside = path.with_name(f"{TEMPORARY}{path.name}")
@@ -179,7 +191,7 @@ def read_config(path: Path) -> Config:
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
-        raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
+        raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
     if fault:
         raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
     return config
