@@ -195,3 +195,25 @@ def test_a_task_side_by_side_has_its_own_gradient(n, ways, seed):
         together = grad(loss)(outputs, answers)
         alone = [grad(loss)(*task) for task in zip(outputs, answers, strict=True)]
         assert norm(together - np.stack(alone)) <= 1e-14 * norm(together) + 1e-15
+
+
+# ----- What is not finite -----
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_net_that_diverged_has_no_accuracy(value):
+    """Rejects argmax of nan, which is an answer: one class is then always right. A logit
+    of -inf only excludes its class."""
+    logits = np.tile(np.array([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), (3, 1, 1))
+    labels = np.tile([1, 0], (3, 1))
+    logits[0, 1, 0] = value
+    logits[1, 0, 0] = -np.inf
+    found = losses.accuracy(logits, labels)
+    np.testing.assert_array_equal(found, [np.nan, 1, 1])
+
+
+def test_a_score_that_is_not_finite_is_shown_as_that():
+    """Rejects "nan %", and a mean beside an interval that is not finite."""
+    assert losses.ACCURACY.shown(0.9857, 0.005) == "98.57 +- 0.50 %"
+    for numbers in ((np.nan,), (np.inf, 0.1), (0.1, np.nan), (0.1, 0.1, np.inf)):
+        assert losses.ACCURACY.shown(*numbers) == "not finite"

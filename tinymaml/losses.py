@@ -6,6 +6,7 @@ import autograd.numpy as anp
 import numpy as np
 
 from tinymaml.ops import Array, log_softmax
+from tinymaml.summary import text
 
 
 class Score(NamedTuple):
@@ -23,8 +24,12 @@ class Score(NamedTuple):
         return f"{self.name} ({self.unit.strip()})" if self.unit else self.name
 
     def shown(self, *numbers: float) -> str:
-        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
-        return " +- ".join(f"{self.scale * x:.{self.digits}f}" for x in numbers) + self.unit
+        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600".
+
+        With a number that is not finite they are "not finite".
+        """
+        form = " +- ".join([f"{{:.{self.digits}f}}"] * len(numbers)) + self.unit
+        return text(form, *(self.scale * x for x in numbers))
 
     def better(self, one: float, other: float) -> bool:
         """Return whether the first value is better than the second."""
@@ -55,8 +60,13 @@ def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> A
 
 
 def accuracy(logits: Array, labels: Array) -> Array:
-    """Share of right answers per task: (..., n, ways), (..., n) -> (...), in [0, 1]."""
-    return np.mean(logits.argmax(-1) == labels, axis=-1)
+    """Share of right answers per task: (..., n, ways), (..., n) -> (...), in [0, 1].
+
+    It is nan for a task with an example whose largest logit is not finite: the net has
+    diverged, and does not answer.
+    """
+    right = np.mean(logits.argmax(-1) == labels, axis=-1)
+    return np.where(np.isfinite(logits.max(-1)).all(-1), right, np.nan)
 
 
 def squared_error(predictions: Array, targets: Array) -> Array:

@@ -1,10 +1,10 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
-import json
 from typing import Any
 
 import click
 
+from tinymaml import summary
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.check.chain import Report
@@ -93,7 +93,7 @@ def policies_command(kind: type[Config]) -> click.Command:
 def show(reports: list[Report], as_json: bool) -> None:
     """Print the reports and exit 1 if one failed."""
     if as_json:
-        click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
+        click.echo(summary.as_json([report.as_dict() for report in reports], indent=2))
     else:
         click.echo("\n\n".join(map(str, reports)))
     if not all(report.passed for report in reports):

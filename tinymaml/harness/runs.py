@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinymaml import algorithms
+from tinymaml import algorithms, summary
 from tinymaml.algorithms import older
 from tinymaml.errors import DAMAGE, UsageError, WorldError
 from tinymaml.experiments import MODULES
@@ -156,13 +156,13 @@ class Metrics(AbstractContextManager):
     def __init__(self, path: Path, iteration: int) -> None:
         self.path = path / METRICS
         kept = [r for r in read_metrics(path) if r["iteration"] <= iteration]
-        lines = [json.dumps(record) + "\n" for record in kept]
+        lines = [summary.as_json(record) + "\n" for record in kept]
         write(self.path, "".join(lines).encode())
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
     def add(self, record: dict[str, Any]) -> None:
-        """Write one record."""
-        self.file.write(json.dumps(record) + "\n")
+        """Write one record, with null for a number that is not finite."""
+        self.file.write(summary.as_json(record) + "\n")
 
     def sync(self) -> None:
         """Flush all records to the disk. Call this before their checkpoint is saved."""
@@ -174,14 +174,17 @@ class Metrics(AbstractContextManager):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a run in order, without a torn last line."""
+    """Return the records of a run in order, without a torn last line.
+
+    A number that was not finite is None, or nan in the files of older programs.
+    """
     if not (path / METRICS).exists():
         return []
     records = []
     for line in (path / METRICS).read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-            0.0 * record["iteration"] + record["loss"] + record.get("validation", 0)
+            0.0 * record["iteration"] + record["loss"] + (record.get("validation") or 0)
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             break
         records.append(record)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml import summary
 from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
 from tinymaml.losses import Score
@@ -18,6 +19,7 @@ from tinymaml.maml import Array
 from tinymaml.options import PLACE, SEED, flags, shown
 from tinymaml.published import figures
 from tinymaml.published.figures import Figure
+from tinymaml.summary import lacking, lost
 
 
 Rows = list[list[str]]  # the cells of each line of a table, its head first
@@ -56,9 +58,9 @@ def title(result: Result) -> str:
     line = f"{name}, {iterations} iterations, {tasks}"
     if len(result.seeds) > 1:
         line += f", seeds {', '.join(map(str, result.seeds))}"
-    chosen = [config.score.shown(x) for x in result.validations if not np.isnan(x)]
-    if chosen:
-        line += f", chosen on validation tasks ({config.score.name} {', '.join(chosen)})"
+    if not np.isnan(result.validations).all():
+        chosen = ", ".join(map(config.score.shown, result.validations))
+        line += f", chosen on validation tasks ({config.score.name} {chosen})"
     return line
 
 
@@ -100,7 +102,8 @@ def _measured(scores: Array) -> dict[str, Array]:
 
 def _cells(score: Score, scores: Array) -> dict[int, str]:
     numbers = zip(*_measured(scores).values(), strict=True)
-    return {k: score.shown(*row) for k, row in enumerate(numbers)}
+    missing = [*map(lacking, np.moveaxis(scores, 1, 0))]
+    return {k: missing[k] or score.shown(*row) for k, row in enumerate(numbers)}
 
 
 def _aligned(rows: Rows) -> list[str]:
@@ -163,10 +166,11 @@ def _difference(name: str, ours: Any, published: Sequence[Any]) -> str:
 def as_json(results: Sequence[Result]) -> str:
     """Return the results as JSON: one object, or a list of several.
 
-    Numbers that are not finite become null, since JSON has none for them.
+    Numbers that are not finite become null, since JSON has none for them. `not_finite` has
+    their number after each step, in all runs.
     """
     found = [_as_dict(result) for result in results]
-    return json.dumps(found[0] if len(found) == 1 else found, indent=2) + "\n"
+    return summary.as_json(found[0] if len(found) == 1 else found, indent=2) + "\n"
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "shots": getattr(config, "shots", None),
         "seeds": result.seeds,
         "iterations": result.iterations,
-        "validations": _finite(np.array(result.validations)),
+        "validations": result.validations,
         "tasks": result.scores.shape[-1],
         "tasks_sha256": result.tasks_sha256,
         "remarks": result.remarks,
@@ -199,12 +203,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
     return found
 
 
-def _numbers(scores: Array) -> dict[str, list[float | None]]:
-    return {name: _finite(numbers) for name, numbers in _measured(scores).items()}
-
-
-def _finite(numbers: Array) -> list[float | None]:
-    return [x if np.isfinite(x) else None for x in numbers.tolist()]
+def _numbers(scores: Array) -> dict[str, Array]:
+    return {**_measured(scores), "not_finite": lost(scores).sum(axis=0)}
 
 
 # ----- In a run's folder -----
