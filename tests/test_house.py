@@ -25,7 +25,10 @@ LAYERS = (
     ("fewshot",),
     ("models", "losses", "similarity", "published", "speed"),
     ("chain",),
-    ("maml", "ops", "params", "optim", "contracts", "tracing", "options", "errors"),
+    (
+        *("maml", "ops", "params", "optim"),
+        *("contracts", "tracing", "options", "errors", "summary"),
+    ),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LOWEST = len(LAYERS)  # of the package's own __init__

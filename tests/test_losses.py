@@ -246,11 +246,23 @@ def test_a_masked_class_costs_nothing():
     assert losses.accuracy(logits, labels) == 1
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_a_net_that_diverged_has_no_accuracy(wrong):
-    """Rejects the share of right answers among logits that are nan: argmax finds one."""
-    logits = np.zeros((3, 2, 2))
-    logits[1, 0, 0] = wrong
-    found = losses.accuracy(logits, np.zeros((3, 2), int))
-    assert found[[0, 2]].tolist() == [1, 1]
-    assert np.isnan(found[1])
+# ----- What is not finite -----
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_net_that_diverged_has_no_accuracy(value):
+    """Rejects argmax of nan, which is an answer: one class is then always right. A logit
+    of -inf only excludes its class."""
+    logits = np.tile(np.array([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), (3, 1, 1))
+    labels = np.tile([1, 0], (3, 1))
+    logits[0, 1, 0] = value
+    logits[1, 0, 0] = -np.inf
+    found = losses.accuracy(logits, labels)
+    np.testing.assert_array_equal(found, [np.nan, 1, 1])
+
+
+def test_a_score_that_is_not_finite_is_shown_as_that():
+    """Rejects "nan %", and a mean beside an interval that is not finite."""
+    assert losses.ACCURACY.shown(0.9857, 0.005) == "98.57 +- 0.50 %"
+    for numbers in ((np.nan,), (np.inf, 0.1), (0.1, np.nan), (0.1, 0.1, np.inf)):
+        assert losses.ACCURACY.shown(*numbers) == "not finite"

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinymaml.contracts import check
 from tinymaml.ops import Array, log_softmax, one_hot, select
+from tinymaml.summary import text
 
 
 class Score(NamedTuple):
@@ -24,8 +25,12 @@ class Score(NamedTuple):
         return f"{self.name} ({self.unit.strip()})" if self.unit else self.name
 
     def shown(self, *numbers: float) -> str:
-        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
-        return " +- ".join(f"{self.scale * x:.{self.digits}f}" for x in numbers) + self.unit
+        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600".
+
+        With a number that is not finite they are "not finite".
+        """
+        form = " +- ".join([f"{{:.{self.digits}f}}"] * len(numbers)) + self.unit
+        return text(form, *(self.scale * x for x in numbers))
 
     def better(self, one: float, other: float) -> bool:
         """Return whether the first value is better than the second."""

@@ -50,8 +50,8 @@ def test_the_json_has_every_figure(world):
         assert [*figures["head step"]] == ["1", "2", "5", "10", "50"]
         for rows in figures.values():
             for cell in rows.values():
-                assert set(cell) == {"mean", "half_width_95", "undefined"}
-                assert (cell["mean"] is None) == (cell["undefined"] > 0)
+                assert set(cell) == {"mean", "half_width_95", "not_finite"}
+                assert (cell["mean"] is None) == (cell["not_finite"] > 0)
     assert one["figures"] == one["untrained"]  # these runs were not trained
     assert set(two["verdict"]) == {"reuse", "reused", "suffice", "changed"}
     assert two["figures"]["change"]["conv0"]["mean"] == 0

@@ -14,8 +14,9 @@ from tinymaml.algorithms.mamls import MAML
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, runs, step
-from tinymaml.harness.evaluation import evaluate, interval
+from tinymaml.harness.evaluation import evaluate
 from tinymaml.speed.workers import Here, engine, spans
+from tinymaml.summary import interval
 from trainings import COUNT, SMALL, VALIDATED, results, state_of, train
 
 
@@ -182,6 +183,47 @@ def test_a_loss_that_is_nan_stops(tmp_path, monkeypatch):
     with pytest.raises(WorldError, match="diverged at iteration 1 "):
         train(tmp_path, unreplayed(SMALL))
     assert checkpoints.load(tmp_path, SMALL).iteration == 0
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_validation_that_is_not_finite_chooses_no_theta(tmp_path, monkeypatch, lost):
+    """Rejects such a theta as the best, a mean over the other tasks, and metrics that are
+    no JSON, or that a resumed run cannot read."""
+    scored, calls = loop.evaluate, []
+
+    def evaluate(*args):
+        found = scored(*args)
+        calls.append(1)
+        found[-1, 1] = {2: 3.0, 3: 2.0}.get(len(calls), lost)
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    config = SMALL.with_changes({"validate_every": 5, "validation_tasks": 3})
+    train(tmp_path, config.with_changes({"iterations": 15}))
+    train(tmp_path, config)
+    text = (tmp_path / runs.METRICS).read_text()
+    records = [json.loads(x, parse_constant=pytest.fail) for x in text.splitlines()]
+    assert len(records) == 20
+    named = [(r["validation"], r["validation_half_width_95"]) for r in records[4::5]]
+    assert named[0] == named[3] == (None, None)
+    assert None not in (*named[1], *named[2])
+    best = checkpoints.load(tmp_path, config)
+    assert (best.iteration, best.validation) == (15, named[2][0])
+
+
+def test_a_run_without_a_finite_validation_says_so(tmp_path, monkeypatch, capsys):
+    """Rejects the last theta in silence, as if validation tasks had chosen it."""
+    monkeypatch.setattr(loop, "evaluate", lambda *_: np.full((2, 3), np.nan))
+    config = SMALL.with_changes({"validate_every": 10, "validation_tasks": 3})
+    train(tmp_path, config)
+    assert capsys.readouterr().err == ""
+    kept = checkpoints.load(tmp_path, config)
+    assert (kept.iteration, kept.chosen) == (20, False)
+    told = f"validation chose no theta of {str(tmp_path)!r}: using that of iteration 20\n"
+    assert capsys.readouterr().err == told
+    checkpoints.load(tmp_path, config, last=True)
+    checkpoints.load(tmp_path, config.with_changes({"validate_every": 0}))
+    assert capsys.readouterr().err == ""
 
 
 # ----- Signals -----

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from folders import evaluated, folder, judged_of, lines_of
+from folders import evaluated, folder, judged_of, lines_of, notes_of
 from tinymaml.data.sine import INPUTS
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
@@ -192,6 +192,31 @@ def test_every_line_is_told_apart_without_colour(trained):
     """Rejects lines that differ in colour only."""
     _, _, rows = drawn(trained[0])
     assert len({line.get_linestyle() for line in rows[0, 0].lines[2:]}) == 3
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_net_that_is_not_finite_is_named(
+    trained, tmp_path, monkeypatch, value, activation
+):
+    """Rejects a line in the legend that has no curve, without a word; and the curve of a
+    net that infinite weights only saturate."""
+    adapted = fits.adapted
+
+    def spoiled(one, *args):
+        thetas = adapted(one, *args)
+        if one.config.iterations == 0:
+            thetas[10][1, :8] = value
+        return thetas
+
+    monkeypatch.setattr(fits, "adapted", spoiled)
+    path = begun(tmp_path / "run", iterations=0, activation=activation)
+    _, _, rows = drawn(path, trained[0])
+    notes = [[notes_of(axes) for axes in row] for row in rows]
+    assert notes == [[[], ["not finite:\nafter 10 steps"]], [[], []]]
+    lines = lines_of(rows[0][1])
+    lost = [name for name in LABELS.values() if np.isnan(lines[name][:, 1]).all()]
+    assert lost == ["after 10 steps"]
 
 
 @pytest.mark.parametrize("alpha", [0.7, 5.0, 1e6])

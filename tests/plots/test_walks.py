@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
-from folders import evaluated, folder, judged_of, lines_of
+from folders import evaluated, folder, judged_of, lines_of, notes_of
 from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
@@ -114,3 +114,18 @@ def test_names_and_steps_are_whole_in_both_pictures(walked):
         assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert axes.bbox.y1 <= box.y0 < box.y1 <= figure.bbox.y1
     assert box.y1 < panels[0][0].bbox.y0  # the second row's name
+
+
+def test_a_policy_that_diverges_is_named(tmp_path):
+    """Rejects a traceback or a warning, and a panel without a word on what it lacks."""
+    path = folder(tmp_path / "a", SMALL.with_changes({"alpha": 1e9}), means=[1.0])
+    (group,) = groups.read([path])
+    ((one,),) = judged_of([group])
+    found = walks.walks(group, one, TASK)
+    assert not found.lost[0].any()
+    assert found.lost[1:].sum() > 6
+    for goal, axes in enumerate(walks.draw([found]).axes):
+        names = [STEPS[k][-1] for k in np.flatnonzero(found.lost[:, goal])]
+        assert notes_of(axes) == (["\n".join(["not finite:", *names])] if names else [])
+        assert len(lines_of(axes)["before"]) > 1
+    assert walks.animate([found], tmp_path / "walks.gif").exists()

@@ -183,6 +183,33 @@ def test_conjugate_gradients_solve(size, seed):
     np.testing.assert_allclose(x, np.linalg.solve(a, b), atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e-9, 1e-5, 1e-2])
+def test_conjugate_gradients_of_a_short_vector(scale):
+    """Rejects a tolerance that a short gradient meets before its first step, or with a
+    rest as large as itself: it had no update, and counted as refused."""
+    rng = np.random.default_rng(0)
+    root, b = rng.standard_normal((6, 6)), scale * rng.standard_normal(6)
+    a = root @ root.T + np.eye(6)
+    x, rest = trpo.conjugate_gradients(lambda v: a @ v, b)
+    np.testing.assert_allclose(x, np.linalg.solve(a, b), rtol=1e-3)
+    assert np.linalg.norm(rest) < 1e-4 * np.linalg.norm(b)
+
+
+def test_a_short_gradient_has_an_update(monkeypatch):
+    """Rejects an iteration that stands still, and says that its step was refused."""
+    collect = policy_step.collect
+
+    def short(*arguments):
+        found = collect(*arguments)
+        return found._replace(gradient=1e-6 * found.gradient)
+
+    monkeypatch.setattr(policy_step, "collect", short)
+    state = generic(SMALL)
+    after, record = policy_step.iterate(SMALL, state, Here())
+    assert record["refused"] == 0
+    assert (after.theta != state.theta).any()
+
+
 def test_conjugate_gradients_stop():
     """Rejects products after the solution is found, and more than ten of them."""
     calls = []
@@ -394,6 +421,21 @@ def test_a_policy_that_diverges_is_told():
     state = state._replace(theta=np.full_like(state.theta, 1e300))
     with pytest.raises(WorldError, match="not finite: the policy has diverged"):
         policy_step.iterate(SMALL, state, Here())
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam"])
+def test_a_gradient_that_is_not_finite_is_no_refused_step(tmp_path, monkeypatch, outer):
+    """Rejects a line search that refuses every step of a nan, for the rest of the run."""
+    collect = policy_step.collect
+
+    def spoiled(*arguments):
+        found = collect(*arguments)
+        return found._replace(gradient=np.where(found.gradient > 0, np.nan, 0.0))
+
+    monkeypatch.setattr(policy_step, "collect", spoiled)
+    config = SMALL.with_changes({"outer": outer, "iterations": 2})
+    with pytest.raises(WorldError, match="diverged at iteration 1 "):
+        loop.train(tmp_path, config, Here(), lambda *_: None)
 
 
 @pytest.mark.parametrize("outer", ["trpo", "adam"])

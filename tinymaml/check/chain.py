@@ -18,6 +18,8 @@ from tinymaml.check.differences import (
     NUMERIC,
     difference,
     directions,
+    quiet,
+    relative,
     remainder_rate,
     slopes_error,
 )
@@ -25,6 +27,7 @@ from tinymaml.check.mixing import mixing
 from tinymaml.errors import UsageError
 from tinymaml.fewshot import Episode, Problem, drawn, stream
 from tinymaml.maml import Array, Task
+from tinymaml.summary import finite, lacking
 
 
 DIRECTIONS = 8
@@ -72,14 +75,10 @@ class Report(NamedTuple):
 
     def as_dict(self) -> dict:
         """Return the report for JSON. Figures that are not finite become None."""
-        rows = [_finite(row._asdict() | {"passed": row.passed}) for row in self.rows]
-        layers = [_finite(layer._asdict()) for layer in self.layers]
-        return {"title": self.title, "passed": self.passed, "rows": rows, "layers": layers}
-
-
-def _finite(row: dict) -> dict:
-    bad = [k for k, x in row.items() if isinstance(x, float) and not np.isfinite(x)]
-    return row | dict.fromkeys(bad)
+        rows = [row._asdict() | {"passed": row.passed} for row in self.rows]
+        layers = [layer._asdict() for layer in self.layers]
+        found = {"title": self.title, "passed": self.passed, "rows": rows, "layers": layers}
+        return finite(found)
 
 
 class Case(NamedTuple):
@@ -126,6 +125,7 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
 Collect = Callable[[Iterable[Row]], list[Row]]
 
 
+@quiet
 def verify(
     title: str,
     method: Algorithm,
@@ -144,8 +144,8 @@ def verify(
     if method.objective is None and method.implicit is None:
         raise UsageError(f"{method.name} has no objective, so there is nothing to check")
     case = case_of(method, rough, tasks)
-    if wrong := np.count_nonzero(~np.isfinite(case.gradient)):
-        return Report(title, [Row("entries that are not finite", wrong, 0, 0)], [])
+    if missing := lacking(case.gradient):
+        return Report(title, [Row(f"gradient: {missing}", np.nan, 0, ROUNDING)], [])
     # Of two tasks, whatever their number: more take as long, and one has no neighbour.
     beside = case_of(method, rough, 2)
     rows = collect(_rows(case, case_of(method, smooth, tasks), beside))
@@ -206,12 +206,12 @@ def _hvp_rows(case: Case) -> list[Row]:
     u, v = directions(np.random.default_rng(1), theta.shape, 2)
     hu, hv, both = hvp(u), hvp(v), hvp(2.0 * u + v)
     # Relative to the factors, since the products themselves may nearly vanish.
-    scale = np.linalg.norm(hu) + np.linalg.norm(hv) or 1.0
-    symmetry = abs(np.sum(u * hv) - np.sum(v * hu)) / scale
-    linearity = np.linalg.norm(both - (2.0 * hu + hv)) / scale
+    scale = np.linalg.norm(hu) + np.linalg.norm(hv)
+    symmetry = relative(abs(np.sum(u * hv) - np.sum(v * hu)), scale)
+    linearity = relative(np.linalg.norm(both - (2.0 * hu + hv)), scale)
     return [
-        Row("symmetry of the Hessian product", float(symmetry), 0, ROUNDING),
-        Row("linearity of the Hessian product", float(linearity), 0, ROUNDING),
+        Row("symmetry of the Hessian product", symmetry, 0, ROUNDING),
+        Row("linearity of the Hessian product", linearity, 0, ROUNDING),
     ]
 
 
@@ -235,5 +235,5 @@ def second_order_part(case: Case) -> list[Layer]:
 
 def _layer(name: str, exact: Array, first: Array) -> Layer:
     sizes = np.linalg.norm(exact), np.linalg.norm(first)
-    cosine = np.sum(exact * first) / (sizes[0] * sizes[1]) if all(sizes) else float("nan")
-    return Layer(name, difference(first, exact), float(cosine))
+    cosine = relative(np.sum(exact * first), np.prod(sizes)) if all(sizes) else np.nan
+    return Layer(name, difference(first, exact), cosine)

@@ -5,8 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml.check.differences import directions, relative_error, remainder_rate, slope
+from tinymaml.check.differences import (
+    directions,
+    relative,
+    relative_error,
+    remainder_rate,
+    slope,
+)
 from tinymaml.maml import Array
+from tinymaml.summary import text
 
 
 DIRECTIONS = 16
@@ -31,11 +38,12 @@ class Verdict(NamedTuple):
     alignment: float
 
     def __str__(self) -> str:
-        text = f"{self.kind}: slopes off by {self.error:.1e}, rate {self.rate:.2f}"
+        rate = text("{:.2f}", self.rate)
+        line = f"{self.kind}: slopes off by {self.error:.1e}, rate {rate}"
         if np.isfinite(self.first_order_error):
-            text += f"; as a first-order gradient off by {self.first_order_error:.1e},"
-            text += f" aligned {self.alignment:.4f}"
-        return text
+            line += f"; as a first-order gradient off by {self.first_order_error:.1e},"
+            line += f" aligned {self.alignment:.4f}"
+        return line
 
 
 def classify(
@@ -59,7 +67,7 @@ def classify(
     F'(d) = g . d along every direction d; a first-order one, grad Q(theta_K), has
     F'(d) = g . J d instead. F'(d) and J d are central differences of the two functions.
     Raises ValueError when the loss is random, not finite, too rough or too coarse (float32
-    inside) to be measured, or when the shapes do not fit.
+    inside) to be measured, when `adapt` is not finite, or when the shapes do not fit.
     """
     theta = np.asarray(theta, np.float64)
     gradient = np.asarray(meta_gradient(theta.copy()), np.float64)
@@ -89,9 +97,10 @@ def classify(
     if adapt is not None:
         moved = [slope(lambda at: np.asarray(adapt(at.copy())), theta, way) for way in ways]
         claimed = np.array([gradient @ m.value for m in moved])
+        if not np.isfinite(claimed).all():
+            raise ValueError("adapt is not finite near theta")
         first = relative_error(claimed, slopes, doubts)
-        alignment = float(
-            claimed @ slopes / (np.linalg.norm(claimed) * np.linalg.norm(slopes) or 1.0)
-        )
+        sizes = np.linalg.norm(claimed) * np.linalg.norm(slopes)
+        alignment = relative(claimed @ slopes, sizes)
     kind = "exact" if error < EXACT else "first-order" if first < EXACT else "neither"
     return Verdict(kind, error, rate, first, alignment)

@@ -23,6 +23,8 @@ NUMERIC = 1e-6
 # of halvings, and how many in a row must agree.
 FIRST_STEP, SECOND_STEP, HALVINGS, AGREEING = 1e-3, 1e-1, 12, 3
 SLACK = 0.1
+# The results show what is not finite.
+quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 # Smaller remainders, relative to the function, are rounding errors.
 ROUNDINGS = 100 * np.finfo(float).eps
 
@@ -42,11 +44,12 @@ def directions(
     return [direction / np.linalg.norm(direction) for direction in drawn]
 
 
+@quiet
 def slope(function: Callable[[Array], Array], at: Array, direction: Array) -> Slope:
     """Return d function(at + t direction) / dt at t = 0, by central differences.
 
     It uses the three neighbouring step sizes that agree best, independently of any claimed
-    derivative. The function may return a scalar or an array.
+    derivative; where the function is finite. It may return a scalar or an array.
     """
     found = []
     for step in STEPS:
@@ -55,8 +58,9 @@ def slope(function: Callable[[Array], Array], at: Array, direction: Array) -> Sl
         found.append((ahead - behind) / (2 * step))
     # Three, since two may agree by chance where the function is rounded coarsely.
     triples = [*zip(found, found[1:], found[2:], strict=False)]
-    doubts = [max(map(np.linalg.norm, (a - b, b - c, a - c))) for a, b, c in triples]
-    best = int(np.argmin(doubts))
+    # NumPy's max, unlike Python's, is nan whichever number is.
+    doubts = [np.max([*map(np.linalg.norm, (a - b, b - c, a - c))]) for a, b, c in triples]
+    best = int(np.argmin(np.where(np.isnan(doubts), np.inf, doubts)))
     return Slope(triples[best][1], float(doubts[best]))
 
 
@@ -75,6 +79,7 @@ def gradient(function: Callable[[Array], Array], at: Array, step: float = 1e-3) 
     return (8 * near - far) / (12 * step)
 
 
+@quiet
 def remainder_rate(
     function: Scalar, at: Array, direction: Array, first: float, second: float | None = None
 ) -> float:
@@ -83,7 +88,8 @@ def remainder_rate(
     The remainder is function(at + t direction) - function(at) - t first
     [- t^2 second / 2]. Its rate is 2 [3] when the claimed derivatives are right, and 1 [2]
     when `first` [`second`] is wrong. t is halved. The rate is that of consecutive halvings
-    that agree on it, since a kink between two of them spoils it.
+    that agree on it, since a kink between two of them spoils it; nan where too few of the
+    remainders are finite.
     """
     value = function(at)
     rates: list[float] = []
@@ -101,14 +107,23 @@ def remainder_rate(
     if len(rates) < AGREEING:
         return float("nan")
     windows = np.lib.stride_tricks.sliding_window_view(rates, AGREEING)
+    windows = windows[np.isfinite(windows).all(axis=1)]
+    if not len(windows):
+        return float("nan")
     spreads = np.ptp(windows, axis=1)
     # A rate is a limit, so take the smallest steps among those that agree about as well.
     return float(windows[np.flatnonzero(spreads <= spreads.min() + SLACK)[-1]].mean())
 
 
+def relative(size: float, other: float) -> float:
+    """Return size / other, or size when other is 0; nan when other is not finite."""
+    return float(size / (other or 1.0)) if np.isfinite(other) else float("nan")
+
+
+@quiet
 def difference(a: Array, b: Array) -> float:
-    """Return the norm of a - b relative to that of b."""
-    return float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0))
+    """Return the norm of a - b relative to that of b; nan when that overflows."""
+    return relative(np.linalg.norm(a - b), np.linalg.norm(b))
 
 
 def slopes_error(
@@ -127,15 +142,14 @@ def slopes_error(
     )
 
 
+@quiet
 def relative_error(claimed: Array, measured: Array, doubts: Array) -> float:
     """Return the size of claimed - measured slopes (n,) relative to the measured ones.
 
-    Doubtful slopes are left out; nan when fewer than half remain.
+    Doubtful slopes are left out; nan when fewer than half remain, or the size overflows.
     """
     size = np.sqrt(np.mean(measured**2))
     sure = doubts <= NUMERIC / 4 * (size or 1.0)
     if sure.sum() < len(sure) / 2:
         return float("nan")
-    return float(
-        np.linalg.norm((claimed - measured)[sure]) / (size * np.sqrt(sure.sum()) or 1)
-    )
+    return relative(np.linalg.norm((claimed - measured)[sure]), size * np.sqrt(sure.sum()))

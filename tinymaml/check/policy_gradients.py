@@ -64,7 +64,7 @@ def all_rows(seed: int, acting: Sequence[Problem]) -> Iterator[Row]:
         name = f"TRPO's J'FJ v, K = {problem.options.inner_steps}"
         yield Row(name, metric_error(problem), 0, differences.NUMERIC)
     masks = [mask_error(w, surrogate) for w in worlds for surrogate in SURROGATES.values()]
-    yield Row("garbage after a trajectory's end", max(masks), 0, ROUNDING)
+    yield Row("garbage after a trajectory's end", float(np.max(masks)), 0, ROUNDING)
 
 
 # ----- Formulation I: J(U(theta)), with expected inner gradients -----
@@ -175,7 +175,7 @@ def bandit_rows() -> Iterator[Row]:
     richer = BANDIT._replace(offset=10.0)
     for surrogate in (lvc, loaded_dice):
         cases = (BANDIT, False), (richer, False), (richer, True)
-        error = max(bandit_error(bandit, surrogate, b) for bandit, b in cases)
+        error = float(np.max([bandit_error(bandit, surrogate, b) for bandit, b in cases]))
         yield Row(f"Gaussian bandit, {surrogate.__name__}", error, 0, ROUNDING)
     for name, bandit in (": its bias", BANDIT), (", reward + 10", richer):
         error = bandit_error(bandit, naive, False)

@@ -1,12 +1,12 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
+from tinymaml import summary
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.check.chain import Collect, Report, Row
@@ -138,7 +138,7 @@ def policies_command(kind: type[Config]) -> click.Command:
 def finish(reports: list[Report], as_json: bool) -> None:
     """Print the reports and exit 1 if one failed."""
     if as_json:
-        click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
+        click.echo(summary.as_json([report.as_dict() for report in reports], indent=2))
     else:
         width = columns(sys.stdout)
         click.echo("\n\n".join(as_text(report, width) for report in reports))

@@ -145,7 +145,7 @@ def setup(config: Acting, world: World) -> Problem:
         options=config,
         sample=each(draw),
         task=task,
-        score=lambda theta, draws: act(theta, draws, SCORE).returns,
+        score=lambda theta, draws: act(theta, draws, SCORE).scores,
         test_scale=halved,
     )
 

@@ -196,6 +196,7 @@ def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
 def load(path: Path, config: Config, last: bool = False, fallback: bool = False) -> Kept:
     """Return a run's best theta when validation chose one, else its last.
 
+    A line on stderr reports a run whose validations chose none, as none was finite.
     last: return the last in any case
     fallback: where a newer file is damaged, return an older one, with a line on stderr
     Raises WorldError when there is none, or a newer file is damaged.
@@ -210,6 +211,9 @@ def load(path: Path, config: Config, last: bool = False, fallback: bool = False)
     if not last:
         best, wrong = best_of(path, config, state.iteration)
         faults += wrong
+        if not (best or wrong) and 0 < config.validate_every <= state.iteration:
+            none = f"validation chose no theta of {str(path)!r}"
+            print(f"{none}: using that of iteration {state.iteration}", file=sys.stderr)
         file, kept = best or (file, kept)
     _fall_back(faults, file, kept.iteration, fallback)
     return kept
@@ -286,8 +290,9 @@ def read_state(file: Path, config: Config) -> State:
 def read_theta(file: Path, config: Config) -> Kept:
     """Return the content of best.npz or theta.npz. Raises WorldError as `_read` does."""
     arrays = _read(file, config, ("theta",), ("validation",))
-    validation = arrays["validation"]
-    if validation.shape != () or validation.dtype != np.float64:
+    validation = arrays["validation"]  # nan where it chose none
+    wrong = validation.shape != () or validation.dtype != np.float64
+    if wrong or np.isinf(validation):
         raise WorldError(f"{str(file)!r} has validation {validation}")
     return Kept(int(arrays["iteration"]), arrays["theta"], float(validation))
 

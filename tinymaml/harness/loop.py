@@ -20,8 +20,9 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stream
 from tinymaml.harness import checkpoints, policy_step, runs, step
 from tinymaml.harness.checkpoints import Kept
-from tinymaml.harness.evaluation import evaluate, interval, tuned
+from tinymaml.harness.evaluation import evaluate, tuned
 from tinymaml.optim import Moments, State, check_dtype
+from tinymaml.summary import interval
 
 
 Progress = Callable[[int, dict], None]
@@ -61,7 +62,8 @@ def train(
                 after, found = ITERATIONS[config.setting](config, state, engine)
                 m, v = after.moments
                 check_dtype(state.theta, theta=after.theta, m=m, v=v)
-                numbers = found["loss"], after.theta, m, v
+                learned = (found[name] for name in config.learning)
+                numbers = found["loss"], *learned, after.theta, m, v
                 if not all(np.isfinite(x).all() for x in numbers):
                     sizes = f"alpha={config.alpha}"
                     if config.method.rates(state.theta, problem(config)) is not None:
@@ -102,8 +104,12 @@ def initial_state(config: Config) -> State:
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
-    """Return the score on validation tasks and half its 95 % interval, if one is due."""
+    """Return the score on validation tasks and half its 95 % interval, if one is due.
+
+    Neither is finite when the score of a task is not.
+    """
     if not config.validate_every or state.iteration % config.validate_every:
         return {}
     tasks, steps = config.validation_tasks, max(config.inner_steps, 1)

@@ -28,7 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tinymaml import algorithms
+from tinymaml import algorithms, summary
 from tinymaml.algorithms import older
 from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError, named
 from tinymaml.experiments import MODULES
@@ -328,7 +328,8 @@ class Metrics(AbstractContextManager):
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Write a record, and return it as it was written."""
+        """Write a record, null for a number that is not finite; return what was written."""
+        record = summary.finite(record)
         record = {**record, CHECK: _check(record, self.run)}
         with named(self.path):
             self.file.write(json.dumps(record) + "\n")

@@ -2,6 +2,7 @@
 
 from tinymaml.check.chain import Layer, Report, Row
 from tinymaml.report.layout import INDENT, laid_out
+from tinymaml.summary import text
 
 
 # Widths of the columns, with which the two tables of a report stand in line.
@@ -24,12 +25,12 @@ def _spaced(name: str, figure: str, allowed: str, *verdict: str) -> list[str]:
 
 
 def _checked(row: Row) -> list[str]:
-    figure, allowed = f"{row.figure:.1e}", f"<= {row.high:.0e}"
+    figure, allowed = text("{:.1e}", row.figure), f"<= {row.high:.0e}"
     if row.low:
-        figure, allowed = f"{row.figure:.2f}", f"{row.low:g} to {row.high:g}"
+        figure, allowed = text("{:.2f}", row.figure), f"{row.low:g} to {row.high:g}"
     return _spaced(INDENT + row.check, figure, allowed, "ok" if row.passed else "WRONG")
 
 
 def _measured(layer: Layer) -> list[str]:
-    share = f"{100 * layer.relative:.1f} %"
-    return _spaced(INDENT + layer.name, share, f"{layer.cosine:.4f}")
+    share = text("{:.1f} %", 100 * layer.relative)
+    return _spaced(INDENT + layer.name, share, text("{:.4f}", layer.cosine))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml import summary
 from tinymaml.experiments.common import Config
 from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
@@ -21,6 +22,7 @@ from tinymaml.published import figures
 from tinymaml.published.figures import Figure
 from tinymaml.report import names
 from tinymaml.report.layout import Rows, laid_out, markdown
+from tinymaml.summary import lacking, lost
 
 
 def as_text(
@@ -61,9 +63,9 @@ def title(result: Result) -> str:
     line = f"{name}, {iterations} iterations, {tasks}"
     if len(result.seeds) > 1:
         line += f", seeds {', '.join(map(str, result.seeds))}"
-    chosen = [config.score.shown(x) for x in result.validations if not np.isnan(x)]
-    if chosen:
-        line += f", chosen on validation tasks ({config.score.name} {', '.join(chosen)})"
+    if not np.isnan(result.validations).all():
+        chosen = ", ".join(map(config.score.shown, result.validations))
+        line += f", chosen on validation tasks ({config.score.name} {chosen})"
     return line
 
 
@@ -108,7 +110,8 @@ def _measured(scores: Array) -> dict[str, Array]:
 def cells(score: Score, scores: Array) -> dict[int, str]:
     """Return the mean with its intervals after 0, 1, ... steps; scores (runs, k, tasks)."""
     numbers = zip(*_measured(scores).values(), strict=True)
-    return {k: score.shown(*row) for k, row in enumerate(numbers)}
+    missing = [*map(lacking, np.moveaxis(scores, 1, 0))]
+    return {k: missing[k] or score.shown(*row) for k, row in enumerate(numbers)}
 
 
 def _compared(result: Result) -> tuple[Rows, list[str]]:
@@ -160,10 +163,11 @@ def _difference(name: str, ours: Any, published: Sequence[Any]) -> str:
 def as_json(results: Sequence[Result]) -> str:
     """Return the results as JSON: one object, or a list of several.
 
-    Numbers that are not finite become null, since JSON has none for them.
+    Numbers that are not finite become null, since JSON has none for them. `not_finite` has
+    their number after each step, in all runs.
     """
     found = [_as_dict(result) for result in results]
-    return json.dumps(found[0] if len(found) == 1 else found, indent=2) + "\n"
+    return summary.as_json(found[0] if len(found) == 1 else found, indent=2) + "\n"
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "shots": getattr(config, "shots", None),
         "seeds": result.seeds,
         "iterations": result.iterations,
-        "validations": finite(np.array(result.validations)),
+        "validations": result.validations,
         "tasks": result.scores.shape[-1],
         "tasks_sha256": result.tasks_sha256,
         "remarks": result.remarks,
@@ -196,13 +200,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
     return found
 
 
-def _numbers(scores: Array) -> dict[str, list[float | None]]:
-    return {name: finite(numbers) for name, numbers in _measured(scores).items()}
-
-
-def finite(numbers: Array) -> list[float | None]:
-    """Return a list of numbers, with None for one that is not finite."""
-    return [x if np.isfinite(x) else None for x in numbers.tolist()]
+def _numbers(scores: Array) -> dict[str, Array]:
+    return {**_measured(scores), "not_finite": lost(scores).sum(axis=0)}
 
 
 # ----- In a run's folder -----
@@ -241,7 +240,7 @@ def keep(path: Path, result: Result) -> list[Path]:
 
 
 def saved(path: Path, config: Config) -> Evaluation | None:
-    """Return the contents of evaluation.json; None when missing, damaged or another run's."""
+    """Return the contents of evaluation.json; None where none is whole and this run's."""
     try:
         read = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
         if options := read.get("options"):
