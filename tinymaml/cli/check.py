@@ -10,8 +10,7 @@ from tinymaml.check import chain, policy_gradients
 from tinymaml.check.chain import Report
 from tinymaml.cli.options import JSON, Command, Experiments, Value, asked, option_of
 from tinymaml.experiments import glyphs, problem, sine, stand_in
-from tinymaml.experiments.common import Config
-from tinymaml.harness.plan import check_parameters
+from tinymaml.experiments.common import Config, check_parameters
 from tinymaml.options import COUNT, SEEDS
 
 
