@@ -135,6 +135,14 @@ TYPED = {
     "out-newline": ([*SINE, "--out", "a\nb"], 2, r"'a\nb'"),
     "out-bytes": ([*SINE, "--out", BAD_BYTES], 2, r"'\udcff\udcfe'"),
     "out-long": ([*SINE, "--out", "x" * 5000], 2, "File name too long"),
+    "resume-long": ([*SINE, "--resume", "x" * 5000], 2, "File name too long"),
+    "evaluate-long": (["evaluate", "x" * 5000], 2, "File name too long"),
+    "export-long": (["export", "run", "x" * 5000], 2, "File name too long"),
+    "plot-long": (["plot", "x" * 5000], 2, "File name too long"),
+    "data-long": (["train", "omniglot", "--data", "x" * 5000], 2, "File name too long"),
+    "choice-long": ([*SINE, "--dtype", "x" * 5000], 2, "is not one of float32"),
+    "command-long": (["x" * 5000], 2, "No such command"),
+    "number-long": ([*SINE, "--tasks", "9" * 4000], 2, "is above 1000000"),
     "out-and-resume": ([*SINE, "--out", "a", "--resume", "run"], 2, "exclude each other"),
     "resume-nothing": ([*SINE, "--resume", "no"], 1, "no run in 'no'"),
     "resume-nothing-short": (["train", "--resume", "no"], 1, "no run in 'no'"),
@@ -164,6 +172,15 @@ TYPED = {
     "data-newline": (["train", "omniglot", "--data", "a\nb"], 2, r"'a\nb'"),
     "ways-too-many": ([*GLYPHS, "--ways", "2000"], 2, "2000 ways asked for"),
     "shots-too-many": ([*GLYPHS, "--shots", "15", "--queries", "6"], 2, "15 shots and 6"),
+    "evaluate-empty": (["evaluate", ""], 2, "RUN must not be empty"),
+    "evaluate-data-empty": (["evaluate", "run", "--data", ""], 2, "--data: must not be"),
+    "export-empty": (["export", "run", ""], 2, "FOLDER must not be empty"),
+    "export-of-empty": (["export", "", "new-folder"], 2, "RUN must not be empty"),
+    "plot-empty": (["plot", ""], 2, "RUN must not be empty"),
+    "reuse-empty": (["reuse", "run", ""], 2, "RUN must not be empty"),
+    "dask-host": ([*SINE, "--workers", "dask:127.0.0.1"], 2, "write dask:tcp://HOST:PORT"),
+    "dask-http": ([*SINE, "--workers", "dask:http://h:1"], 2, "dask:http://h:1: write"),
+    "dask-bracket": (["evaluate", "run", "--workers", "dask:tcp://["], 2, "dask:tcp://["),
     "evaluate-nothing": (["evaluate", "no"], 1, "no run in 'no'"),
     "evaluate-no-run": (["evaluate"], 2, "Missing argument 'RUN"),
     "evaluate-no-tasks": (["evaluate", "run", "--tasks", "0"], 2, "0 is below 2"),
@@ -202,6 +219,12 @@ TYPED = {
         2,
         "--order first is the gradient of no function",
     ),
+    "check-huge": (
+        ["check", "sine", "--hidden", "10000,10000"],
+        2,
+        "the model has 100040001 parameters, more than 10000000",
+    ),
+    "check-huge-net": (["check", "omniglot", "--filters", "4096"], 2, "parameters, more"),
     "check-steps": (["check", "sine", "--steps", "-1"], 2, "-1 is below 0"),
     "list-case": (["list", "bogus"], 2, "'bogus' is not one of"),
 }
@@ -252,7 +275,9 @@ def world(tmp_path_factory) -> Path:
 def judge(told: Told, code: int, words: str) -> None:
     assert told.code == code, told
     assert told.out == ""
-    assert words in one_error(told)
+    line = one_error(told)
+    assert words in line
+    assert len(line) < 700
 
 
 def unlocked(folder: Path) -> dict[str, bytes]:

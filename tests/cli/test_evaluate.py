@@ -217,6 +217,44 @@ def test_evaluating_changes_no_run(world, tmp_path):
     assert digests(tmp_path / "run") == digests(world / "other")
 
 
+@pytest.mark.parametrize("name", ["kept:omniglot-5w1s", "kept:omniglot-20w1s"])
+def test_a_kept_theta_is_exported_without_its_data(tmp_path, name):
+    """Rejects a data file asked for where no task is drawn."""
+    told_folder = here("export", name, tmp_path / "given")
+    assert (told_folder.code, told_folder.err) == (0, ""), told_folder
+    config = runs.read_config(tmp_path / "given")
+    theta = checkpoints.load(tmp_path / "given", config).theta
+    kept = checkpoints.locate(name)
+    assert theta.tobytes() == checkpoints.load(kept, runs.read_config(kept)).theta.tobytes()
+
+
+def test_an_export_checks_the_folder_under_its_lock(world, tmp_path, monkeypatch):
+    """Rejects two exports into one folder, of which the second writes over the first."""
+    locked = runs.locked
+
+    def later(path):
+        shutil.copy(world / "other" / runs.CONFIG, path)  # another export was faster
+        return locked(path)
+
+    monkeypatch.setattr(runs, "locked", later)
+    refused = here("export", "both/seed-5", tmp_path)
+    assert (refused.code, refused.out) == (1, "")
+    assert "already holds a run" in one_error(refused)
+    assert {*tree(tmp_path)} == {runs.CONFIG}
+
+
+def test_data_are_for_the_runs_that_have_some(world):
+    """Rejects --data refused because one of the runs has no data file."""
+    for names in (("other",), ("other", "glyphs")):
+        refused = here("evaluate", *names, "--data", "x.npz")
+        assert refused.code == 2
+        assert "--data: a run of sine has no data file" in one_error(refused)
+    found = runs.read_configs(
+        [world / "other", checkpoints.locate("kept:omniglot-5w1s")], "x"
+    )
+    assert [config.values().get("data") for config in found] == [None, "x"]
+
+
 @pytest.mark.data
 def test_the_kept_theta_is_as_good_as_it_is_said_to_be(omniglot_npz, tmp_path):
     """Rejects a kept theta that does not go with the code any more.

@@ -476,3 +476,37 @@ def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
     with pytest.raises(WorldError, match=f"{part} became float64 while theta is float32"):
         train(tmp_path)
     assert checkpoints.load(tmp_path, SMALL).iteration == 0
+
+
+# ----- A lock that is lost, metrics that are damaged -----
+
+
+def test_a_run_whose_lock_was_deleted_is_not_written(tmp_path):
+    """Rejects two processes that write one run: the lines of one are lost without a word,
+    or its checkpoint is of iterations that the metrics do not have."""
+    tmp_path.mkdir(exist_ok=True)
+
+    def deleted(iteration, record):
+        if iteration == 7:  # and another process takes over
+            (tmp_path / runs.LOCK).unlink()
+            with runs.locked(tmp_path):
+                train(tmp_path, SMALL.with_changes({"iterations": 12}))
+
+    with runs.locked(tmp_path) as check, pytest.raises(WorldError, match="was deleted"):
+        loop.train(tmp_path, SMALL, Here(), deleted, check)
+    assert checkpoints.load(tmp_path, SMALL).iteration == 12
+    faults = []
+    found = [r["iteration"] for r in runs.read_metrics(tmp_path, faults)]
+    assert (found, faults) == ([*range(1, 13)], [])
+
+
+def test_a_resume_reports_damaged_metrics(tmp_path, capsys):
+    """Rejects later lines that are dropped, or silence about what was left out."""
+    train(tmp_path, SMALL.with_changes({"iterations": 7}))
+    file = tmp_path / runs.METRICS
+    file.write_bytes(file.read_bytes().replace(b'"iteration": 3', b'"ite2ation": 3'))
+    train(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"line 3 of {str(file)!r} is damaged: left out"]
+    found = [record["iteration"] for record in runs.read_metrics(tmp_path)]
+    assert found == [1, 2, *range(4, 21)]

@@ -94,6 +94,27 @@ def test_validations_are_drawn_with_their_own_interval():
     assert both.half == pytest.approx([1.27062047])
 
 
+def test_seeds_are_averaged_iteration_by_iteration(tmp_path, capsys):
+    """Rejects the mean of one seed's iteration 21 and another's 31, after lines that are
+    damaged or lost; and silence about them."""
+    paths = [
+        folder(tmp_path / f"{seed}", SMALL.with_changes({"seed": seed}), records(range(40)))
+        for seed in (0, 1)
+    ]
+    file = paths[1] / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    lines[4] = lines[4].replace("loss", "lnss")
+    file.write_text("".join([*lines[:20], *lines[30:]]))
+    figure = curves.learning(groups.read(paths))
+    [line] = lines_of(figure.axes[0]).values()
+    assert line[:, 0] - line[:, 1] == pytest.approx(1)
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.split(str(file))[1] for note in notes] == [
+        "' is damaged: left out",
+        "' lacks lines, or has too many: line 21 is of iteration 31",
+    ]
+
+
 def test_learning_of_one_run(tmp_path):
     """Rejects bands that are not the lines' own, a validation on the axis of the loss,
     and a torn last line that is read."""

@@ -423,3 +423,52 @@ def test_missing_matplotlib_is_reported_first(tmp_path, monkeypatch, capsys):
     with pytest.raises(WorldError, match=r"pip install '.\[plot\]'"):
         plots.draw([path])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "line", ['{"iteration": "a", "loss": "b"}', '{"ite": 1, "loss": 1}']
+)
+def test_metrics_that_are_damaged_throughout_are_no_curve(tmp_path, monkeypatch, line):
+    """Rejects a traceback, or an empty curve, where no line can be read."""
+    monkeypatch.chdir(tmp_path)
+    path = folder(tmp_path / "a", SMALL, LEARNED)
+    (path / runs.METRICS).write_text(f"{line}\n" * 3)
+    told = here("plot", "a")
+    assert (told.code, told.out) == (0, "")
+    assert "line 1 of 'a/metrics.jsonl' is damaged, and 2 more: left out" in told.err
+
+
+def test_an_evaluation_of_another_run_is_none(tmp_path, capsys):
+    """Rejects the scores of another seed, or of other options, under a run's name."""
+    path = evaluated(folder(tmp_path / "a", SMALL, LEARNED))
+    for number, changes in enumerate(({"seed": 3}, {"alpha": 0.5}, {"hidden": (7,)})):
+        other = evaluated(folder(tmp_path / f"{number}", SMALL.with_changes(changes)))
+        (path / runs.EVALUATION).write_bytes((other / runs.EVALUATION).read_bytes())
+        assert plots.draw([path]) == [path / "curve.png"]
+        assert "was not evaluated" in capsys.readouterr().err
+    evaluated(path)
+    assert len(plots.draw([path])) == 3
+
+
+def test_curves_are_drawn_without_the_data(tmp_path, monkeypatch):
+    """Rejects a data file asked for by pictures that do not use it, a missing picture
+    without a word, and advice that does not name the option."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (15, 3, 28, 28), np.uint8)
+    classes = {part: np.arange(15) for part in ("train", "val", "test")}
+    monkeypatch.setattr("tinymaml.data.omniglot.load", lambda *_: (noise, classes))
+    problem.cache_clear()
+    config = Omniglot(data="x.npz", filters=1, test_tasks=3, test_steps=1, queries=1)
+    path = evaluated(folder(tmp_path / "a", config, LEARNED))
+
+    def moved(path, split):
+        raise WorldError("no data file 'x.npz'; if it has moved, add --data FILE")
+
+    monkeypatch.setattr("tinymaml.data.omniglot.load", moved)
+    problem.cache_clear()
+    told = here("plot", path)
+    assert told.code == 0, told
+    assert told.out.splitlines() == [f"{path}/curve.png", f"{path}/steps.png"]
+    [line] = told.err.splitlines()
+    assert line.startswith("no picture of tasks: no data file 'x.npz'")
+    assert "add --data FILE" in line

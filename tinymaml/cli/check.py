@@ -21,8 +21,7 @@ from tinymaml.cli.options import (
 )
 from tinymaml.cli.terminal import Show, columns, progress
 from tinymaml.experiments import glyphs, problem, sine, stand_in
-from tinymaml.experiments.common import Config
-from tinymaml.harness.plan import check_parameters
+from tinymaml.experiments.common import Config, check_parameters
 from tinymaml.options import COUNT, SEEDS
 from tinymaml.report.check import as_text
 

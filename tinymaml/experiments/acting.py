@@ -6,9 +6,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml import losses, models
+from tinymaml import losses, models, params
 from tinymaml.algorithms.algorithm import RL
-from tinymaml.experiments.common import Config, configuration
+from tinymaml.experiments.common import Config, check_parameters, configuration
 from tinymaml.fewshot import Problem, each
 from tinymaml.losses import Score
 from tinymaml.maml import Array
@@ -113,6 +113,7 @@ def setup(config: Acting, world: World) -> Problem:
     """Return the problem of acting in a world: its tasks are `PolicyTask`s."""
     widths = (world.observed, *config.hidden, world.actions)
     model = policy.gaussian_mlp(widths, models.ACTIVATIONS[config.activation])
+    check_parameters(params.count(model.shapes))
     inner = surrogates.SURROGATES[config.surrogate]
 
     def draw(split: str, rng: Generator) -> Draws:

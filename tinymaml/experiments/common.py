@@ -41,6 +41,8 @@ from tinymaml.published import presets
 LONG = {"least": 0, "most": 10**8}
 EVERY = {"least": 1, "most": 10**8}
 
+MOST_PARAMETERS = 10**7  # far above any use on a CPU
+
 # When an option has an effect after all, for the message that refuses it.
 UNLESS = {
     "alpha": " unless --no-tune",
@@ -332,6 +334,12 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
         if hasattr(kind, own):  # a user's option would hide the experiment's
             raise UsageError(f"--algorithm {name}: {kind.name} has its own {flag(own)}")
     return record
+
+
+def check_parameters(count: int) -> None:
+    """Raise UsageError for so many parameters that they would fill the memory."""
+    if count > MOST_PARAMETERS:
+        raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")
 
 
 def fixed_values(config: Config) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml import fewshot, losses, models
+from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import FewShot, configuration
+from tinymaml.experiments.common import FewShot, check_parameters, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.maml import Array
@@ -114,8 +114,8 @@ def from_data(
     """Return the problem on images of a size (h, w, c).
 
     load() -> the images and classes that `build` takes; called for the first task
-    A task raises UsageError when its split has fewer classes than ways, or a class fewer
-    drawings than shots and queries.
+    Raises UsageError for a huge model. A task raises it when its split has fewer classes
+    than ways, or a class fewer drawings than shots and queries.
     """
     *size, channels = image
     method, free = config.method, config.method.inputs(config)
@@ -123,6 +123,7 @@ def from_data(
     if free:
         model = models.with_context(model, (*size, free))
     model = method.build(model, config)
+    check_parameters(params.count(model.shapes))
     load = cache(load)
 
     def draw(split: str, rng: Generator) -> Episode:

@@ -5,15 +5,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinymaml.errors import UsageError, WorldError
+from tinymaml.errors import WorldError
 from tinymaml.experiments import check_split
-from tinymaml.experiments.common import Config, check_resumable
+from tinymaml.experiments.common import Config, check_parameters, check_resumable
 from tinymaml.fewshot import drawn
 from tinymaml.harness import checkpoints, runs
 from tinymaml.harness.step import training
-
-
-MOST_PARAMETERS = 10**7  # far above any use on a CPU
 
 
 class Plan(NamedTuple):
@@ -119,9 +116,3 @@ def check_size(config: Config) -> None:
         check_split(config, "val")
     if config.test:
         check_split(config, "test")
-
-
-def check_parameters(count: int) -> None:
-    """Raise UsageError for a model of so many parameters that it fills the memory."""
-    if count > MOST_PARAMETERS:
-        raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")

@@ -240,12 +240,16 @@ def keep(path: Path, result: Result) -> list[Path]:
 
 
 def saved(path: Path, config: Config) -> Evaluation | None:
-    """Return the contents of evaluation.json; None where none is whole and this run's."""
+    """Return the contents of a run's evaluation.json.
+
+    None when it is missing, damaged, or of another run.
+    """
     try:
         read = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
         if options := read.get("options"):
-            name, seeds = read["experiment"], {"seed": seed for seed in read["seeds"]}
-            if name != config.name or runs.unlike(options | seeds, config):
+            (seed,) = read["seeds"]
+            other = runs.unlike(options | {"seed": seed}, config)
+            if other or read["experiment"] != config.name:
                 return None
         (iteration,) = read["iterations"]
         # null, which stands for a number that is not finite, becomes nan.
