@@ -680,6 +680,14 @@ def test_products_refuse_to_broadcast_leading_axes(product):
         product(np.ones((2, 3, 3)), np.ones((1, 3, 3)))
 
 
+@pytest.mark.parametrize("product", [ops.matmul.fun, ops._product])
+def test_products_refuse_to_broadcast_inner_axes(product):
+    """Rejects an outer product where one of two inner axes is 1."""
+    for one, other in (((4, 1), (4, 5)), ((4, 4), (1, 4)), ((1, 1), (3, 1))):
+        with pytest.raises(ValueError, match=r"size|mismatch|aligned"):
+            product(np.ones((2, *one)), np.ones((2, *other)))
+
+
 @pytest.mark.parametrize("rows", [8, 18, 10])
 def test_conv_refuses_weights_that_are_no_square_kernel(rows):
     """Rejects a kernel size that is rounded and then used."""
