@@ -1,6 +1,7 @@
 """The verifier: is a meta-gradient exact, and how much of it is second order?"""
 
 from tinymaml.check.classify import classify
+from tinymaml.check.verify import verify
 
 
-__all__ = ["classify"]
+__all__ = ["classify", "verify"]

@@ -3,6 +3,7 @@
 No framework is imported: a leaf makes the arrays of its own kind.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ class Tree(NamedTuple):
     def spans(self) -> dict[str, slice]:
         """Where each array lies in the vector."""
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes)])
-        pairs = zip(ends, ends[1:], strict=False)
+        pairs = itertools.pairwise(ends)
         return {name: slice(*pair) for name, pair in zip(self.names, pairs, strict=True)}
 
     def rebuild(self, vector: Array) -> Any:
