@@ -20,7 +20,7 @@ CLOSE = 1e-9
 def of_calls(program: Program, at: Array, gradient: Array) -> Iterator[Suspect]:
     """Yield how results change though theta does not. gradient: of the first call."""
     values = np.array([program.value(at) for _ in range(CALLS)])
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values).all() and np.isfinite(gradient).all()):
         return
     spread = float(np.ptp(values) / (np.abs(values).max() or 1.0))
     if spread > SAME:

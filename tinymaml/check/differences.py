@@ -21,7 +21,7 @@ Scalar = Callable[[Array], float]
 STEPS = 10.0 ** -(np.arange(4, 22) / 2)
 LARGER = 10.0 ** (np.arange(-4, 17) / 2)
 # Relative changes of a point that are tried in turn, until one changes the function.
-NUDGES = 10.0 ** -(np.arange(32, 6, -1) / 2)
+NUDGES = 10.0 ** -(np.arange(32, 1, -1) / 2)
 NUDGED = 3  # how often, each time with other signs
 # Central differences of a smooth function in float64 reach 1e-9.
 NUMERIC = 1e-6
@@ -32,6 +32,8 @@ CLEARLY, MOST = 20, 0.7
 # the size of the point, the number of halvings, and how many in a row must agree.
 FIRST_STEP, SECOND_STEP, HALVINGS, AGREEING = 1e-3, 1e-1, 12, 3
 SLACK = 0.1
+# What rounding does to an extrapolated bend, in noise over the step.
+BENDS = 8
 # Smaller remainders, relative to the function's noise, are rounding errors.
 ROUNDINGS = 30
 
@@ -65,7 +67,7 @@ def rounding(function: Callable[[Array], Array], at: Array) -> float:
     """
     value = np.asarray(function(at), float)
     nudge = np.where(at == 0, size(at) / np.sqrt(at.size), at)
-    values, changes = [value], [0.0]
+    values, changes = [value], []
     for signs in np.random.default_rng(0).choice([-1.0, 1.0], (NUDGED, *at.shape)):
         for ratio in NUDGES:
             values.append(np.asarray(function(at + ratio * signs * nudge), float))
@@ -73,11 +75,11 @@ def rounding(function: Callable[[Array], Array], at: Array) -> float:
             if change:
                 changes.append(change)
                 break
-    if not max(changes):
+    if not changes:
         return 0.0
     single = all(is_single(one) for one in values)
     eps = np.finfo(np.float32 if single else float).eps
-    return max(*changes, float(eps * np.linalg.norm(value)))
+    return max(float(np.median(changes)), float(eps * np.linalg.norm(value)))
 
 
 def is_single(value: Array) -> bool:
@@ -101,22 +103,27 @@ def slope(
     on any claimed derivative.
     """
     noise = rounding(function, at) if noise is None else noise
+    here = np.asarray(function(at))
 
-    def central(step: float) -> Array:
-        ahead, behind = (function(at + s * direction) for s in (step, -step))
-        return (np.asarray(ahead) - np.asarray(behind)) / (2 * step)
+    def central(step: float) -> tuple[Array, Array]:
+        """Return the slope, and by how much the slopes on both sides differ."""
+        ahead, behind = (np.asarray(function(at + s * direction)) for s in (step, -step))
+        return (ahead - behind) / (2 * step), (ahead - 2 * here + behind) / step
 
     def walk(steps: Array, best: Slope, smaller: bool) -> Slope:
         """Return the best slope of the steps, which end where no other can be better."""
-        found: list[Array] = []
+        found: list[tuple[Array, Array]] = []
         for before, step in zip([np.nan, *steps], steps, strict=False):
             found.append(central(step))
             # Three, since two may agree by chance where the function is rounded coarsely.
             if len(found) < 3:
                 continue
-            a, b, c = found[-3:]
+            (a, _), (b, far), (c, near) = found[-3:]
             spread = max(map(np.linalg.norm, (a - b, b - c, a - c)))
-            doubt = float(spread + noise / before)
+            # What is left of the bend at step 0 is a kink, unless it is rounding.
+            kink = np.linalg.norm(near * before - far * step) / abs(before - step)
+            kink = max(0.0, kink / 2 - BENDS * noise / min(before, step))
+            doubt = float(spread + noise / before + kink)
             if doubt < best.doubt:
                 best = Slope(b, doubt)
             elif not smaller or noise / step > best.doubt:

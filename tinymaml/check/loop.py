@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml.check.differences import Slopes, agrees, rounding, slope, slopes, typical
+from tinymaml.check.differences import rounding, slope, slopes
 from tinymaml.check.suspects import CLOSE, FEW, Evidence, Suspect, fit
 from tinymaml.maml import Array
 
@@ -17,6 +17,10 @@ MORE, FACTORS = 2, (0.5, 2.0, 0.1, 10.0, -1.0, 0.25, 4.0, 0.2, 5.0, 0.01, 100.0,
 SUBSETS = 4
 # A gradient by differences costs two losses for each entry.
 LARGEST = 3000
+# Without the query loss, its gradient is solved for with so many entries at most.
+DENSE = 300
+# Another loop is looked at closer when its first slope is as near as this.
+ROUGHLY = 1e-3
 # Two values of the same loss.
 EQUAL = 1e-9
 
@@ -46,6 +50,10 @@ class Loop(NamedTuple):
     def scaled(self, factor: float) -> "Loop":
         """Return the loop with the step size times a factor."""
         return self._replace(step=lambda theta: theta + factor * (self.step(theta) - theta))
+
+    def adapting(self, moved: Array) -> "Loop":
+        """Return the loop that moves some entries only. moved: (P,) of 0 and 1"""
+        return self._replace(step=lambda theta: theta + moved * (self.step(theta) - theta))
 
     def on_query(self) -> "Loop":
         """Return the loop that takes its steps on the query loss."""
@@ -92,7 +100,8 @@ def of_values(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     error = off(loop)
     if not error > EQUAL:
         return
-    for cause, text, other in deviations(loop, at.size, _factor(loop, at, seen[0])):
+    spans = evidence.program.tree.spans
+    for cause, text, other in deviations(loop, at.size, spans, _factor(loop, at, seen[0])):
         if (rest := off(other)) < EQUAL:
             yield Suspect(cause, f"meta_loss {text}: agrees to {rest:.1e}", rest)
             return
@@ -105,7 +114,7 @@ def _factor(loop: Loop, at: Array, value: float) -> Callable[[float], float]:
 
 
 def deviations(
-    loop: Loop, size: int, mismatch: Callable[[float], float]
+    loop: Loop, size: int, spans: dict[str, slice], mismatch: Callable[[float], float]
 ) -> Iterator[tuple[str, str, Loop]]:
     """Yield (cause, text, loop) of loops that programs run by mistake.
 
@@ -122,6 +131,19 @@ def deviations(
         yield "step size", text, loop.scaled(factor)
     if loop.alpha is not None and size <= LARGEST:
         yield "query data", "takes its inner steps on the query data", loop.on_query()
+    names = [*spans]
+    ends = range(1, len(names))
+    for some in (
+        *([name] for name in names),
+        *(names[n:] for n in ends),
+        *(names[:n] for n in ends),
+    ):
+        moved = np.ones(size)
+        for name in some:
+            moved[spans[name]] = 0
+        if moved.any():
+            listed = ", ".join(f"`{name}`" for name in some)
+            yield "adapted", f"does not adapt {listed}", loop.adapting(moved)
 
 
 def _roots(mismatch: Callable[[float], float]) -> list[float]:
@@ -150,88 +172,163 @@ def _roots(mismatch: Callable[[float], float]) -> list[float]:
 
 
 class Terms(NamedTuple):
-    """Slopes of Q at theta_K along u, where u went through the steps' Jacobians or not."""
+    """The exact chain rule by differences: along a way w, J_{K-1} ... J_0 w, then Q.
+
+    path: theta_0, ..., theta_K; noise: of Q
+    """
 
     ways: list[Array]
-    claimed: Array
-    jumps: list[list[Array]]  # per direction: theta_0 .. theta_K
     loop: Loop
+    path: list[Array]
+    last: Callable[[Array], float]
 
-    def slopes(self, kept: tuple[bool, ...], last: Array) -> Slopes:
-        """Return the slopes of a gradient that keeps the Jacobians of some steps."""
-        path = self.loop.path(self.jumps[0][0])
+    def pushed(self, kept: tuple[bool, ...]) -> list[Array]:
+        """Return the ways at theta_K, through the Jacobians of the steps that are kept."""
         found = []
-        noise = rounding(self.loop.query, last)
         for way in self.ways:
-            u = way
-            for theta, keeps in zip(path[:-1], kept, strict=True):
-                if keeps:
-                    u = slope(self.loop.step, theta, u / np.linalg.norm(u)).value * (
-                        np.linalg.norm(u)
-                    )
-            length = np.linalg.norm(u) or 1.0
-            one = slope(self.loop.query, last, u / length, noise)
-            found.append((float(one.value) * length, one.doubt * length))
-        values, doubts = np.array(found).T
-        return Slopes(values, doubts)
+            for theta, keeps in zip(self.path, kept, strict=False):
+                if keeps and (length := np.linalg.norm(way)):
+                    way = length * slope(self.loop.step, theta, way / length).value
+            found.append(way)
+        return found
+
+    def slopes(self, kept: tuple[bool, ...], mask: Array | float = 1.0) -> Array:
+        """Return the slopes of a gradient that keeps the Jacobians of some steps.
+
+        mask: (P,) 0 where Q's gradient is lost
+        """
+        return np.array([self.last(mask * way) for way in self.pushed(kept)])
+
+
+def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
+    """Return the terms of the chain rule, None when Q's gradient cannot be had.
+
+    Without Q, its gradient at theta_K follows from the measured slopes along every axis.
+    """
+    ways, path = evidence.ways[:FEW], loop.path(evidence.at)
+    if loop.query:
+        noise = rounding(loop.query, path[-1])
+
+        def last(way: Array) -> float:
+            length = np.linalg.norm(way)
+            if not length:
+                return 0.0
+            return length * float(slope(loop.query, path[-1], way / length, noise).value)
+
+        return Terms(ways, loop, path, last)
+    if evidence.at.size > DENSE:
+        return None
+    axes = [*np.eye(evidence.at.size)]
+    measured = slopes(evidence.program.value, evidence.at, axes, evidence.noise).values
+    pushed = Terms(axes, loop, path, len).pushed((True,) * loop.steps)
+    gradient = np.linalg.lstsq(np.array(pushed), measured, rcond=None)[0]
+    return Terms(ways, loop, path, lambda way: float(gradient @ way))
 
 
 def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     """Yield which deviating loop has the claimed gradient."""
-    at, ways = evidence.at, evidence.ways[:FEW]
+    at, ways, steps = evidence.at, evidence.ways[:FEW], loop.steps
+    terms = terms_of(evidence, loop)
     claimed = evidence.claimed[:FEW]
-    terms = Terms(ways, claimed, [[at]], loop)
-    last = loop.path(at)[-1]
+    if terms is None or not claimed.any():
+        return
 
-    def close(predicted: Slopes) -> float:
-        error = np.linalg.norm(claimed - predicted.values) / (
-            np.linalg.norm(claimed) or 1.0
-        )
-        return float(error)
+    def same(predicted: Array) -> str:
+        """Return with which figure the claim agrees with a prediction, nothing if not."""
+        factor, rest = fit(claimed, predicted)
+        if not rest < CLOSE or not factor:
+            return ""
+        times = "" if abs(factor - 1) < CLOSE else f", times {factor:.4g}"
+        return f"{times}: agrees to {rest:.1e}"
 
-    first = terms.slopes((False,) * loop.steps, last)
-    for kept in _subsets(loop.steps):
-        found = terms.slopes(kept, last)
-        if (error := close(found)) < CLOSE:
-            yield Suspect("first-order", f"{_cut(kept)}: agrees to {error:.1e}", error)
+    whole, none = (True,) * steps, (False,) * steps
+    for kept in _subsets(steps):
+        if figure := same(terms.slopes(kept)):
+            yield Suspect(
+                "first-order", f"{_cut(kept)}{figure}", fit(claimed, terms.slopes(kept))[1]
+            )
             return
-    exact = evidence.measured.values[:FEW]
-    factor, rest = fit(claimed - first.values, exact - first.values)
-    if rest < CLOSE and abs(factor - 1) > CLOSE and typical(first) > 0:
+    exact, first = evidence.measured.values[:FEW], terms.slopes(none)
+    factor, rest = fit(claimed - first, exact - first)
+    if rest < CLOSE:
         text = f"its second-order term is {factor:.4g} times the exact one, to {rest:.1e}"
         yield Suspect("second-order term", text, rest)
         return
+    yield from _of_support(terms, claimed, exact, same)
+    for name, span in evidence.program.tree.spans.items():
+        mask = np.ones_like(at)
+        mask[span] = 0
+        for kept in (whole, none):
+            if mask.any() and (figure := same(terms.slopes(kept, mask))):
+                text = f"the query loss's gradient by `{name}` is lost (detached there?)"
+                yield Suspect("detached", f"{text}{figure}", 0.0)
+                return
+    if loop.query:
+        yield from _of_loops(evidence, loop, same)
+
+
+def _of_support(
+    terms: Terms, claimed: Array, exact: Array, same: Callable[[Array], str]
+) -> Iterator[Suspect]:
+    """Yield a gradient of the support loss, which is theta_k - theta_{k+1} over alpha."""
+    loop, path = terms.loop, terms.path
+    for number, theta in enumerate(path):
+        down = theta - loop.step(theta)
+        for chained in (True, False):
+            kept = tuple(chained and k < number for k in range(loop.steps))
+            slopes = np.array([down @ way for way in terms.pushed(kept)])
+            through = " through the steps" if chained and number else ""
+            name = f"the gradient of the support loss at theta_{number}{through}"
+            if figure := same(slopes):
+                yield Suspect("support", f"it is {name}{figure}", 0.0)
+                return
+            _, rest = fit(claimed - exact, slopes)
+            if rest < CLOSE:
+                yield Suspect(
+                    "support", f"it has {name} too much: agrees to {rest:.1e}", rest
+                )
+                return
+    moved = np.array([(path[0] - path[-1]) @ way for way in terms.ways])
+    if figure := same(moved):
+        yield Suspect(
+            "displacement", f"it is theta_0 - theta_K, as in Reptile{figure}", 0.0
+        )
+
+
+def _of_loops(
+    evidence: Evidence, loop: Loop, same: Callable[[Array], str]
+) -> Iterator[Suspect]:
+    """Yield a loop with other steps whose loss has the claimed gradient."""
+    at, ways = evidence.at, evidence.ways[:FEW]
+    claimed = evidence.claimed[:FEW]
     for steps in range(loop.steps + MORE + 1):
-        point = loop.path(at, steps)[-1]
-        found = slopes(loop.query, point, ways)
-        if steps != loop.steps and (error := close(found)) < CLOSE:
-            text = (
-                f"it is the query gradient after {steps} of {loop.steps} inner steps, with"
-            )
-            yield Suspect(
-                "steps", f"{text}out second-order term: agrees to {error:.1e}", error
-            )
+        found = slopes(loop.query, loop.path(at, steps)[-1], ways).values
+        if figure := same(found):
+            text = f"it is the query gradient after {steps} of {loop.steps} inner steps, without"
+            yield Suspect("steps", f"{text} second-order terms{figure}", 0.0)
             return
+    step = 1e-4 * np.linalg.norm(at)
+
+    def along(other: Loop, way: Array) -> float:
+        """Return a slope to about 1e-6, from four losses."""
+        far, near = (
+            other.loss(at + n * step * way) - other.loss(at - n * step * way)
+            for n in (2, 1)
+        )
+        return (8 * near - far) / (12 * step)
 
     def mismatch(factor: float) -> float:
-        other = loop.scaled(factor)
-        step = 1e-4 * np.linalg.norm(at)
-        two = [other.loss(at + s * ways[0]) for s in (step, -step)]
-        return (two[0] - two[1]) / (2 * step) - float(claimed[0])
+        return along(loop.scaled(factor), ways[0]) - float(claimed[0])
 
-    for cause, text, other in deviations(loop, at.size, mismatch):
+    spans = evidence.program.tree.spans
+    for cause, text, other in deviations(loop, at.size, spans, mismatch):
         with np.errstate(all="ignore"):
-            one = slopes(other.loss, at, ways[:1], evidence.noise)
-        tolerance = 1e-2 if cause == "query data" else CLOSE
-        if abs(one.values[0] - claimed[0]) > tolerance * np.linalg.norm(claimed):
-            continue
-        found = slopes(other.loss, at, ways, evidence.noise)
-        if (error := close(found)) < CLOSE:
-            yield Suspect(
-                cause,
-                f"it is the gradient of a loss that {text}: agrees to {error:.1e}",
-                error,
-            )
+            off = abs(along(other, ways[0]) - claimed[0])
+            if not off < ROUGHLY * np.linalg.norm(claimed):
+                continue
+            found = np.array([along(other, way) for way in ways])
+        if figure := same(found):
+            yield Suspect(cause, f"it is the gradient of a loss that {text}{figure}", 0.0)
             return
 
 
@@ -252,8 +349,3 @@ def _cut(kept: tuple[bool, ...]) -> str:
         return f"first-order in all {len(kept)} steps (no `create_graph`, or a detached gradient)"
     where = ", ".join(map(str, gone))
     return f"no `create_graph` in step {where} of {len(kept)} (or a detached gradient)"
-
-
-def agreeing(claimed: Array, found: Slopes) -> bool:
-    """Return whether slopes agree to the tolerance of predictions."""
-    return agrees(claimed, found, CLOSE) is True

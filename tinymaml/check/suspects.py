@@ -28,7 +28,7 @@ FEW = 4
 # Predictions that were computed from measured slopes agree to this, if the cause is right.
 CLOSE = 1e-4
 # At most so many wrong entries are listed, and so many spans of entries are compared.
-LISTED, COMPARED = 6, 120
+LISTED, COMPARED = 4, 60
 
 
 class Suspect(NamedTuple):
@@ -56,6 +56,10 @@ class ArrayError(NamedTuple):
     error: float
     factor: float
     rest: float
+
+    def __str__(self) -> str:
+        figures = f"{self.factor:.4g} times the measured slopes, off by {self.error:.1e}"
+        return f"{self.name}: {figures}"
 
 
 class Evidence(NamedTuple):
@@ -135,7 +139,7 @@ def of_scale(evidence: Evidence) -> Iterator[Suspect]:
     norm = float(np.linalg.norm(evidence.gradient))
     if factor < 0:
         yield Suspect("sign", f"{figures}: the sign is wrong", rest)
-    elif factor < 1 and any(abs(norm / n - 1) < 1e-6 for n in (0.1, 0.5, 1, 2, 5, 10)):
+    elif any(abs(norm / n - 1) < 1e-6 for n in (0.1, 0.5, 1, 2, 5, 10)):
         yield Suspect("clipped", f"{figures}, and its norm is {norm:.6g}: clipped?", rest)
     else:
         why = (
@@ -154,15 +158,18 @@ def of_arrays(evidence: Evidence, compared: list[ArrayError]) -> Iterator[Suspec
         shown = ", ".join(f"`{name}`" for name in missing[:LISTED])
         text = f"no gradient arrived at {shown}: detached or created anew?"
         yield Suspect("detached", text, float(len(missing)))
-    if not wrong or len(wrong) == len(compared):
+    scaled = wrong and all(one.rest < CLOSE for one in wrong)
+    if not wrong or (len(wrong) == len(compared) and not scaled):
         return
+    some = len(wrong) < len(compared)
     only = f"only {names} of {len(compared)} arrays differ" + "s" * (len(wrong) == 1)
     only = only if len(wrong) > 1 else f"only {names} differs"
+    only = only if some else "every array differs"
     worst = max(one.error for one in wrong)
     if all(one.factor == 0 for one in wrong):
         text = f"{only}, where the claimed gradient is 0: detached or created anew?"
         yield Suspect("detached", text, worst)
-    elif all(one.rest < CLOSE for one in wrong):
+    elif scaled:
         factors = ", ".join(f"{one.factor:.4g}" for one in wrong[:LISTED])
         text = f"{only}, by the factor {factors}: scaled or clipped array by array?"
         yield Suspect("array scale", text, max(one.rest for one in wrong))
@@ -243,6 +250,9 @@ def of_terms(evidence: Evidence) -> Iterator[Suspect]:
             f"all its entries are {sizes.mean():.3g} or -{sizes.mean():.3g}: the signs, as"
         )
         yield Suspect("signs", f"{text} in Adam's first step", float(np.ptp(sizes)))
+    elif (most := np.count_nonzero(sizes > sizes.max(initial=0) * (1 - 1e-9))) > 2:
+        text = f"{most} entries are exactly {sizes.max():.4g} in size: clipped one by one?"
+        yield Suspect("clipped", text, float(most))
 
 
 def of_direction(evidence: Evidence) -> Iterator[Suspect]:

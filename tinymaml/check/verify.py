@@ -51,11 +51,9 @@ class Report(NamedTuple):
             text = str(self.verdict).partition(": ")[2]
             lines = [f"{self.kind}, P = {self.size}: {text}"]
         lines += [f"  {number}. {one.text}" for number, one in enumerate(self.suspects, 1)]
-        lines += [
-            f"  {one.name}: {one.factor:.4g} times the measured slopes, off by {one.error:.1e}"
-            for one in self.arrays
-            if one.right is False
-        ]
+        wrong = [one for one in self.arrays if one.right is False]
+        if len(wrong) < len(self.arrays):
+            lines += [f"  {one}" for one in wrong]
         if self.kinks and self.verdict is not None:
             lines.append(f"  not smooth along {100 * self.kinks:.0f} % of the directions")
         return "\n".join(lines)
@@ -195,7 +193,7 @@ def _causes(
         *suspects.of_scale(evidence),
         *suspects.of_order(evidence, compared),
     ]
-    if not causes and meant and meant.query:
+    if not causes and meant:
         causes += loop.of_gradient(evidence, meant)
     if verdict.kind == "first-order" and not any(x.cause == "first-order" for x in causes):
         text = (
