@@ -5,6 +5,7 @@ A bug is written once. A backend lends `grad`, `stop` and array functions to it.
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,7 +113,7 @@ def net(xp, p, x):
 
 def meta(
     backend, p, data, *, steps=STEPS, alpha=ALPHA, cut=(), inner="support", frozen=(),
-    adapted=(*SHAPES,), stopped=(), anew=(), momentum=0.0, decay=0.0, summed=False,
+    adapted=(*SHAPES,), stopped=(), momentum=0.0, decay=0.0, summed=False,
     outer_stop=(), skewed=False, clip=0.0, theta_stop=(), also_support=False, result="query",
 ):  # fmt: skip
     """Return the meta-loss of a loop; each argument is a place for a bug."""
@@ -126,10 +127,7 @@ def meta(
         error = (net(xp, p, x) - y) ** 2
         return xp.sum(error) if summed and which == "support" else xp.mean(error)
 
-    p = {
-        k: stop(w) if k in stopped else 0 * stop(w) if k in anew else w
-        for k, w in p.items()
-    }
+    p = {k: stop(w) + 0 * w if k in stopped else w for k, w in p.items()}
     start, velocity = p, {k: 0.0 for k in p}
     for k in range(steps):
         g = backend.grad(lambda at: loss(at, inner, frozen), p)
@@ -148,51 +146,60 @@ def meta(
     return last + loss(start, "support") if also_support else last
 
 
-def problem(backend: Backend, bug: Bug, seed: int, reference: bool = True):
-    """Return (arguments, options) for `verify` of a program with a bug."""
+@cache
+def functions(backend: Backend, number: int | None) -> tuple[Callable, ...]:
+    """Return (right loss, wrong loss, its gradient, inner step, query loss) of a bug."""
+    changes = {} if number is None else BUGS[number].changes
+
+    def wrong(p, data):
+        return meta(backend, p, data, **changes)
+
+    def support(p, data):
+        return backend.xp.mean((net(backend.xp, p, data[0]) - data[1]) ** 2)
+
+    def step(p, data):
+        g = backend.grad(lambda at: support(at, data), p)
+        return {k: w - ALPHA * g[k] for k, w in p.items()}
+
+    every = (
+        lambda p, data: meta(backend, p, data),
+        wrong,
+        lambda p, data: backend.grad(lambda at: wrong(at, data), p),
+        step,
+        lambda p, data: support(p, data[2:]),
+    )
+    return tuple(map(backend.compiled, every))
+
+
+def problem(backend: Backend, bug: Bug, seed: int) -> tuple[tuple, dict]:
+    """Return arguments and options for `verify` of a program with a bug."""
     rng = np.random.default_rng(seed)
-    values = {k: 0.6 * rng.standard_normal(shape) for k, shape in SHAPES.items()}
-    theta = {k: backend.array(w) for k, w in values.items()}
+    theta = {
+        k: backend.array(0.6 * rng.standard_normal(shape)) for k, shape in SHAPES.items()
+    }
     x = rng.uniform(-2, 2, (2, POINTS, 1))
     y = np.sin(2 * x + rng.uniform(0, 3))
-    fixed = [x[0], y[0], x[1], y[1]]
-    stop = backend.stop
-    data = [stop(backend.array(one)) for one in fixed]
-    right = backend.compiled(lambda p, d: meta(backend, p, d))
-    wrong = backend.compiled(lambda p, d: meta(backend, p, d, **bug.changes))
-    slopes = backend.compiled(
-        lambda p, d: backend.grad(lambda at: meta(backend, at, d, **bug.changes), p)
-    )
+    data = [backend.stop(backend.array(one)) for one in (x[0], y[0], x[1], y[1])]
+    number = BUGS.index(bug) if bug in BUGS else None
+    right, wrong, slopes, step, query = functions(backend, number)
 
     def meta_loss(p):
         return (wrong if bug.both else right)(p, data)
 
     def meta_gradient(p):
-        g = slopes(p, data)
-        g = {k: np.array(backend.stop(d)) for k, d in g.items()}
+        g = {k: np.array(backend.stop(d)) for k, d in slopes(p, data).items()}
         at = {k: np.array(backend.stop(w)) for k, w in p.items()}
         return bug.after(g, at) if bug.after else g
 
-    def query(p, d):
-        return backend.xp.mean((net(backend.xp, p, d[2]) - d[3]) ** 2)
-
-    def step(p, d):
-        def support(at):
-            return backend.xp.mean((net(backend.xp, at, d[0]) - d[1]) ** 2)
-
-        g = backend.grad(support, p)
-        return {k: w - ALPHA * g[k] for k, w in p.items()}
-
-    step, query = backend.compiled(step), backend.compiled(query)
+    if bug.wrap:
+        meta_loss, meta_gradient = bug.wrap(meta_loss, meta_gradient, seed)
     options = {
         "inner_step": lambda p: step(p, data),
         "query_loss": lambda p: query(p, data),
         "steps": STEPS,
         "alpha": ALPHA,
     }
-    if bug.wrap:
-        meta_loss, meta_gradient = bug.wrap(meta_loss, meta_gradient, seed)
-    return (meta_loss, meta_gradient, theta), options if reference else {}
+    return (meta_loss, meta_gradient, theta), options
 
 
 # ----- Bugs after the gradient -----

@@ -17,9 +17,9 @@ Scalar = Callable[[Array], float]
 
 # Steps of central differences, relative to the size of the point. The error is the step's
 # square plus rounding over the step, so 1e-5 is about the best; larger and smaller steps
-# help where the function is flat, bent or rough.
-STEPS = 10.0 ** -(np.arange(4, 22) / 2)
-LARGER = 10.0 ** (np.arange(-4, 17) / 2)
+# help where the function is flat, bent or rough. The search goes down from FIRST.
+STEPS = 10.0 ** (np.arange(-21, 17) / 2)
+FIRST = 1e-2
 # Relative changes of a point that are tried in turn, until one changes the function.
 NUDGES = 10.0 ** -(np.arange(32, 1, -1) / 2)
 NUDGED = 3  # how often, each time with other signs
@@ -28,10 +28,14 @@ NUMERIC = 1e-6
 # Slopes that cannot be measured well contradict a claim that is off by so many bounds, if so
 # large a share of them does.
 CLEARLY, MOST = 20, 0.7
+# A slope is known at all when its bound is below this share of the slopes' size.
+KNOWN = 0.1
 # For the rate of a remainder: the first step without and with the second term, relative to
 # the size of the point, the number of halvings, and how many in a row must agree.
 FIRST_STEP, SECOND_STEP, HALVINGS, AGREEING = 1e-3, 1e-1, 12, 3
 SLACK = 0.1
+# Along other directions, the best step is smaller than so many times that of the first.
+NEARBY = 11
 # What rounding does to an extrapolated bend, in noise over the step.
 BENDS = 8
 # Smaller remainders, relative to the function's noise, are rounding errors.
@@ -39,10 +43,11 @@ ROUNDINGS = 30
 
 
 class Slope(NamedTuple):
-    """A directional derivative, and a bound on its error."""
+    """A directional derivative, a bound on its error, and the step that gave it."""
 
     value: Array
     doubt: float
+    step: float = np.inf
 
 
 def directions(
@@ -93,11 +98,13 @@ def slope(
     at: Array,
     direction: Array,
     noise: float | None = None,
+    start: float = np.inf,
 ) -> Slope:
     """Return d function(at + t direction) / dt at t = 0, by central differences.
 
     function: -> a scalar or an array
     noise: of the function's values; measured by `rounding` when it is not given
+    start: the largest step; larger ones are tried only if it was too small
     The slope is that of the middle of the three neighbouring steps with the least bound:
     how far the three differ, plus what rounding can do to the middle one. It does not depend
     on any claimed derivative.
@@ -125,15 +132,19 @@ def slope(
             kink = max(0.0, kink / 2 - BENDS * noise / min(before, step))
             doubt = float(spread + noise / before + kink)
             if doubt < best.doubt:
-                best = Slope(b, doubt)
+                best = Slope(b, doubt, before)
             elif not smaller or noise / step > best.doubt:
                 break
         return best
 
+    steps = STEPS * size(at)
+    below = steps[steps <= min(start, FIRST * size(at))][::-1]
+    below = below if len(below) > 2 else steps[2::-1]
     with np.errstate(all="ignore"):  # far from the point, values may be infinite
-        best = walk(STEPS * size(at), Slope(np.array(np.nan), np.inf), True)
-        coarse = noise / (STEPS[3] * size(at))
-        return walk(LARGER * size(at), best, False) if best.doubt > coarse else best
+        best = walk(below, Slope(np.array(np.nan), np.inf), True)
+        if best.step < below[1]:
+            return best
+        return walk(steps[steps >= below[1]], best, False)
 
 
 def gradient(function: Callable[[Array], Array], at: Array, step: float = 1e-3) -> Array:
@@ -205,7 +216,10 @@ def slopes(
 ) -> Slopes:
     """Return the slopes of a function along directions, by central differences."""
     noise = rounding(value, at) if noise is None else noise
-    found = [slope(value, at, way, noise) for way in ways]
+    found: list[Slope] = []
+    for way in ways:  # the best step of the first is near that of the others
+        start = found[0].step * NEARBY if found else np.inf
+        found.append(slope(value, at, way, noise, start))
     return Slopes(
         np.array([float(one.value) for one in found]),
         np.array([one.doubt for one in found]),

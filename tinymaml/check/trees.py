@@ -158,9 +158,9 @@ def _filled(tree: Any, parts: Iterator[Array]) -> Any:
 def _like(leaf: Any, values: Array) -> Any:
     if hasattr(leaf, "new_tensor"):  # PyTorch
         return leaf.detach().new_tensor(values).requires_grad_(leaf.requires_grad)
-    if hasattr(getattr(leaf, "at", None), "__getitem__"):  # JAX
-        return leaf.at[...].set(values.astype(leaf.dtype))
-    return values.copy() if isinstance(leaf, np.ndarray) else float(values)
+    if isinstance(leaf, np.ndarray) or not hasattr(leaf, "__array_namespace__"):
+        return values.copy() if isinstance(leaf, np.ndarray) else float(values)
+    return leaf.__array_namespace__().asarray(values.astype(leaf.dtype))  # JAX
 
 
 def _listed(names: list[str]) -> str:
