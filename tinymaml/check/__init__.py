@@ -2,6 +2,7 @@
 
 from tinymaml.check.classify import classify
 from tinymaml.check.mixing import mixing
+from tinymaml.check.verify import verify
 
 
-__all__ = ["classify", "mixing"]
+__all__ = ["classify", "mixing", "verify"]
