@@ -208,7 +208,7 @@ def test_free_regressors_do_not_touch_each_other():
 
 
 def test_a_regressor_has_many_points_of_one_curve():
-    """Rejects a curve drawn anew, K points only, and one curve for all."""
+    """Rejects a curve drawn anew, points of the shots only, and one curve for all."""
     config = of("averaged", points=100)
     tasks = own_tasks(config)
     assert tasks.x_support.shape == tasks.x_query.shape == (7, 100, 1)
@@ -220,7 +220,7 @@ def test_a_regressor_has_many_points_of_one_curve():
         unseen = np.concatenate([np.sin(x_query), np.cos(x_query)], axis=1)
         np.testing.assert_allclose(unseen @ a_b, y_query, atol=1e-10)
     assert len(np.unique(np.round(waves_of, 6), axis=0)) == 7
-    for split in ("train", "test"):  # K points, whatever the regressors had
+    for split in ("train", "test"):  # as many points as shots, whatever the regressors had
         tasks = drawn(problem(config), 0, split, 0, range(1))
         assert tasks.x_support.shape == (1, 10, 1)
 

@@ -640,7 +640,8 @@ def test_a_baseline_is_one_command(tmp_path, monkeypatch, algorithm):
     saved = json.loads(Path("run/evaluation.json").read_text())
     line = f"step size {saved['alpha']:g}, the best of 18 on 20 validation tasks"
     assert saved["algorithm"] == algorithm
-    rest = told.out[told.out.index("step size") :].splitlines()
+    *rest, path = told.out[told.out.index("step size") :].splitlines()
+    assert path == "run/evaluation.json"
     assert rest[0] == line
     fits = "0 of 5 regressors have an MSE below 0.02 on their own curve"
     told = [line for line in rest[1:] if not line.startswith("no clear improvement")]
@@ -662,7 +663,8 @@ def test_a_training_that_did_not_help_says_so(tmp_path, monkeypatch):
         options = ["--beta", beta, "--seed", 1, "--iterations", 1000, "--test-tasks", 100]
         told = here("train", "sine", "--algorithm", "pretrained", *options, "--out", beta)
         assert told.code == 0, told
-        [*_, last] = told.out.splitlines()
+        [*_, last, path] = told.out.splitlines()
+        assert path == f"{beta}/evaluation.json"
         remarks = json.loads(Path(f"{beta}/evaluation.json").read_text())["remarks"]
         assert last.startswith("no clear improvement: on 100 validation tasks") != learned
         assert remarks[-1] == last
@@ -676,7 +678,7 @@ def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
     options = ["--hidden", "8", "--test-tasks", "4", "--validation-tasks", "4"]
     told = here("train", "sine", "--algorithm", "random", *options, "--out", "run")
     assert told.code == 0, told
-    assert "step size" in told.out.splitlines()[-1]
+    assert "step size" in told.out.splitlines()[-2]  # the last line is a path
     assert runs.read_config(Path("run")).iterations == 0
     assert runs.read_metrics(Path("run")) == []
     told = here("train", "--resume", "run", "--iterations", "5")

@@ -1,9 +1,11 @@
 """What a terminal of any width shows: lines that fit, one line of progress, no flood."""
 
 import os
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from hypothesis import strategies as some
 from folders import folder
 from processes import here
 from terminals import left, on_terminal, states, terminal
-from tinymaml.cli import terminal as module
-from tinymaml.cli.terminal import Progress, Watched, columns, fitted, progress
+from tinymaml.cli import main
+from tinymaml.cli.terminal import STAGES, Progress, Watched, columns, fitted, progress
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.harness import evaluation
 from tinymaml.speed.workers import Here, gather
@@ -195,18 +197,15 @@ def test_the_width_is_that_of_the_stream(monkeypatch):
 
 def test_progress_fits_when_stdout_is_a_file():
     """Rejects a bar as wide as a terminal that only stderr is not."""
-    with terminal(40) as (stream, text), redirect_stderr(stream):
-        with redirect_stdout(StringIO()) as out:
-            with pytest.raises(SystemExit):
-                module_run("evaluate", "one", "other")
+    with (
+        terminal(40) as (stream, text),
+        redirect_stderr(stream),
+        redirect_stdout(StringIO()) as out,
+        pytest.raises(SystemExit),
+    ):
+        main.run(["evaluate", "one", "other"])
     assert max(map(len, states(text[0]))) <= 40
     assert max(map(len, out.getvalue().splitlines())) > 80
-
-
-def module_run(*arguments):
-    from tinymaml.cli import main
-
-    main.run([*arguments])
 
 
 class Clock:
@@ -240,7 +239,7 @@ def test_without_a_terminal_a_line_comes_now_and_then():
     assert 10 < len(hour) < 30
     assert len(lines_of(36000, 60)) > 50  # never more than ten minutes of silence
     seen = [int(line.split()[1]) for line in lines_of(36000, 60)]
-    assert max(b - a for a, b in zip(seen, seen[1:], strict=False)) <= 10
+    assert max(b - a for a, b in pairwise(seen)) <= 10
 
 
 def test_on_a_terminal_a_line_is_drawn_ten_times_a_second():
@@ -275,13 +274,35 @@ def test_the_time_left_is_that_of_the_pass():
 
 def test_a_failure_leaves_no_rest_of_the_line():
     """Rejects an error message behind a bar."""
+
+    def fail():
+        with progress("evaluation", quiet=False) as show:
+            show(1, 2, "")
+            raise ZeroDivisionError
+
     with terminal(80) as (stream, text), redirect_stderr(stream):
         with pytest.raises(ZeroDivisionError):
-            with progress("evaluation", quiet=False) as show:
-                show(1, 2, "")
-                raise ZeroDivisionError
+            fail()
         stream.write("Error: it failed")
     assert left(text[0]) == ["Error: it failed"]
+
+
+def test_a_line_on_stderr_stands_above_the_progress():
+    """Rejects a warning behind a bar, and a bar that does not come back after it."""
+    with terminal(80) as (stream, text), redirect_stderr(stream):
+        with progress("evaluation", quiet=False, stays=True) as show:
+            show(1, 2, "")
+            print("a file is damaged", file=sys.stderr)
+            show(2, 2, "")
+    first, second, rest = left(text[0])
+    assert (first, rest) == ("a file is damaged", "")
+    assert second.endswith("100%  2/2  in 0:00:00")
+    file = StringIO()
+    with redirect_stderr(file), progress("evaluation", quiet=False) as show:
+        show(1, 2, "")
+        print("a file is damaged", file=sys.stderr)
+        show(2, 2, "")
+    assert file.getvalue() == "a file is damaged\n"
 
 
 def test_chunks_are_counted_with_their_stage():
@@ -291,7 +312,7 @@ def test_chunks_are_counted_with_their_stage():
     function = partial(evaluation.chunk_scores)
     assert gather(pool, divmod, (7,), [2, 3, 4]) == [(3, 1), (2, 1), (1, 3)]
     assert seen == [(1, 3, ""), (2, 3, ""), (3, 3, "")]
-    assert module.STAGES[function.func] == "scores"
+    assert STAGES[function.func] == "scores"
     assert pool.submit(abs, -3).result() == 3
 
 

@@ -61,7 +61,7 @@ def test_points_lie_on_the_curve_of_their_task(seed, tasks, shots, queries):
 
 @given(SEEDS, TASKS, st.integers(1, 20), st.integers(1, 20))
 def test_curves_do_not_depend_on_the_number_of_points(seed, tasks, shots, queries):
-    """Rejects curves and points in one stream: K = 5, 10 and 20 would then be evaluated
+    """Rejects curves and points in one stream: 5, 10 and 20 shots would be evaluated
     on different curves."""
     curves = sine.draw_curves(streams_of(seed), tasks)
     episode = sine.sample(streams_of(seed), tasks, shots, queries, "float64")

@@ -45,7 +45,9 @@ def test_other_tasks_are_not_compared():
     *_, last = comparison.blocks([MAML, five, ANIL])
     assert last.startswith("not compared, on other tasks: sine --shots 5, 70 iterations")
     val = result_of(Sine(algorithm="anil"), THREE, split="val")
-    for others in ([five], [val], [five, val], [result_of(PointNav(), THREE)]):
+    more = result_of(Sine(algorithm="anil"), THREE, sha256="more test tasks")
+    walks = result_of(PointNav(), THREE)
+    for others in ([five], [val], [five, val], [more], [walks]):
         (line,) = comparison.blocks([MAML, *others])
         assert line == "no comparison: the tasks of these runs differ"
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tinymaml.algorithms import ALGORITHMS
-from tinymaml.cli.options import JSON, asked
+from tinymaml.cli.options import JSON, Folder, asked
 from tinymaml.cli.terminal import columns
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
@@ -30,9 +30,9 @@ COLUMNS = ("algorithm", "meta-learns", "adapts", "relative cost", "source")
     "list", params=[asked("--presets published", None, "list published settings"), JSON]
 )
 @click.argument("name", required=False, type=click.Choice([RUNS, *MODULES, *ALGORITHMS]))
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=Folder())
 def list_command(
-    name: str | None, folder: Path | None, published: bool, as_json: bool
+    name: str | None, folder: str | None, published: bool, as_json: bool
 ) -> None:
     """List the experiments and the algorithms, the options of one of them, or runs.
 
@@ -47,11 +47,11 @@ def list_command(
     """
     width = columns(sys.stdout)
     if folder is not None and name != RUNS:
-        raise UsageError(f"unexpected argument {str(folder)!r}; try: tinymaml list runs")
+        raise UsageError(f"unexpected argument {folder!r}; try: tinymaml list runs")
     if name == RUNS:
         if published:
             raise UsageError("--presets are of experiments, not of runs")
-        found = overview.read(Path(RUNS) if folder is None else folder)
+        found = overview.read(Path(folder or RUNS))
         click.echo(overview.as_json(found) if as_json else overview.as_text(found, width))
     elif published:
         chosen = [n for n in KINDS if presets.of(n) and name in (None, n)]

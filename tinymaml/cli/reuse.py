@@ -72,6 +72,7 @@ def reuse_command(
     for name in run:
         paths = runs.members(checkpoints.locate(name))
         names |= {name if len(paths) == 1 else str(path): path for path in paths}
+    folder = out.parent if out else place_of(run)  # raises before the work
     configs, opened = runs.read_configs([*names.values()], given["data"]), {}
     for (name, path), config in zip(names.items(), configs, strict=True):
         reuse.check(config)
@@ -95,10 +96,8 @@ def reuse_command(
         click.echo(f"no picture: {error}", err=True)
     else:
         if out is None:
-            folder = place_of(run)
             folder.mkdir(parents=True, exist_ok=True)
-            out = folder / "reuse.png"
-        click.echo(figures.save(drawn, out), err=as_json)
+        click.echo(figures.save(drawn, out or folder / "reuse.png"), err=as_json)
 
 
 def place_of(run: tuple[str, ...]) -> Path:

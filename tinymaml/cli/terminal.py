@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from datetime import timedelta
 from functools import partial
-from typing import TextIO
+from typing import Any, TextIO
 
 from tinymaml.harness.evaluation import chunk_alone, chunk_digests, chunk_scores
 
@@ -59,7 +59,8 @@ def progress(label: str, quiet: bool, stays: bool = False) -> Iterator[Show]:
         return
     shown = Progress(label, sys.stderr)
     try:
-        yield shown.show
+        with redirect_stderr(Above(shown)):
+            yield shown.show
     finally:
         shown.close(stays)
 
@@ -102,18 +103,36 @@ class Progress:
             parts = ", ".join(filter(None, [count, left, figure]))
             print(f"{self.label}: {parts}", file=self.stream, flush=True)
 
-    def close(self, stays: bool) -> None:
+    def close(self, stays: bool = False) -> None:
         """End the line on a terminal; remove it unless it stays."""
         if self.drawn and stays:
             print(file=self.stream, flush=True)
         elif self.drawn:
             self._draw("", columns(self.stream) or 1)
+        self.drawn = False
 
     def _draw(self, text: str, width: int) -> None:
         # The last column stays free: many terminals begin a new line after it.
         self.stream.write(f"\r{text:<{width - 1}}" + "\r" * (not text))
         self.stream.flush()
         self.drawn = True
+
+
+class Above:
+    """A stream whose lines stand above the line of progress, which is drawn again later."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.shown = shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.shown.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text where the line of progress was."""
+        if self.shown.drawn:
+            self.shown.close()
+            self.shown.due = 0
+        return self.shown.stream.write(text)
 
 
 def _time(done: int, total: int | None, first: int, seconds: float) -> str:

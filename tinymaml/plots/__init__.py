@@ -47,6 +47,7 @@ def draw(
     """
     found = groups.read(folders, data)
     figures.new_figure(1, 1)  # reports a missing matplotlib before anything is computed
+    into = into or place(folders)
     judged = [[groups.judged(run, fallback) for run in group.runs] for group in found]
     every = [run for group in found for run in group.runs]
     tested = [one for some in judged for one in some]
@@ -54,7 +55,7 @@ def draw(
     for run in lacking:
         asked = f"tinymaml evaluate {run.path}"
         print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)
-    into, files = into or place(folders), []
+    files = []
     note("curve.png")
     learned = curves.learning(found)
     if learned or not lacking:

@@ -74,7 +74,7 @@ def overview(path: Path) -> Overview:
     else:
         done = iteration is not None and iteration >= config.iterations
         state = FINISHED if done else INTERRUPTED
-    return Overview(path, state, config, iteration, tables.saved(path), "")
+    return Overview(path, state, config, iteration, tables.saved(path, config), "")
 
 
 def as_text(found: Sequence[Overview], width: int | None = None) -> str:
