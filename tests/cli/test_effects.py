@@ -107,7 +107,9 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize(("line", "function", "place", "argument", "value"), ROWS)
+@pytest.mark.parametrize(
+    ("line", "function", "place", "argument", "value"), ROWS, ids=[x for x, *_ in ROWS]
+)
 def test_an_option_arrives(
     monkeypatch, tmp_path, glyphs, line, function, place, argument, value
 ):
