@@ -87,12 +87,8 @@ class Case(NamedTuple):
     method: Algorithm
     problem: Problem
     w: Array
+    task: Task
     episodes: Episode
-
-    @property
-    def task(self) -> Task:
-        """The tasks of the episodes."""
-        return self.problem.task(self.episodes)
 
     @property
     def args(self) -> tuple[Array, Task, Problem]:
@@ -119,7 +115,7 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     w[:, :size] += noise[:, :size]
     rest = w[:, size:]
     rest += noise[:, size:] * np.where(rest == 0, 1, rest)
-    return Case(method, problem, w, episodes)
+    return Case(method, problem, w, problem.task(episodes), episodes)
 
 
 Collect = Callable[[Iterable[Row]], list[Row]]
@@ -218,7 +214,7 @@ def _hvp_rows(case: Case) -> list[Row]:
 def _mixing_row(case: Case) -> Row:
     def gradients(some: slice) -> Array:
         episodes = Episode(*(array[some] for array in case.episodes))
-        return case._replace(w=case.w[some], episodes=episodes).gradient
+        return case._replace(w=case.w[some], task=case.problem.task(episodes)).gradient
 
     figure = mixing(gradients, len(case.w))
     return Row("a task beside another, against it alone", figure, 0, ROUNDING)
