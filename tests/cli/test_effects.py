@@ -11,7 +11,7 @@ from processes import here
 from tinymaml import algorithms, plots
 from tinymaml.algorithms.algorithm import FEW_SHOT
 from tinymaml.check import chain, policy_gradients
-from tinymaml.cli import main, train
+from tinymaml.cli import main, terminal
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.glyphs import Glyphs
@@ -56,7 +56,7 @@ DRAW = plots.draw, "tinymaml.plots.draw"
 SAVE = figures.save, "tinymaml.plots.figures.save"
 NEW = plan.new_runs, "tinymaml.harness.plan.new_runs"
 RESUMED = plan.resumed_runs, "tinymaml.harness.plan.resumed_runs"
-BAR = train.progress_bar, "tinymaml.cli.train.progress_bar"
+BAR = terminal.progress, "tinymaml.cli.train.progress"
 CHAIN = chain.verify, "tinymaml.check.chain.verify"
 POLICIES = policy_gradients.verify, "tinymaml.check.policy_gradients.verify"
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from tinymaml.experiments.glyphs import Glyphs
-from tinymaml.harness.evaluation import interval
 from tinymaml.harness.reuse import Reuse
 from tinymaml.report import reuse
+from tinymaml.summary import interval
 
 
 FIGURES = [
