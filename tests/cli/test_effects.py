@@ -9,7 +9,7 @@ import pytest
 from cases import others
 from processes import here
 from tinymaml import algorithms, plots
-from tinymaml.algorithms.algorithm import FEW_SHOT
+from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.cli import main, terminal
 from tinymaml.errors import UsageError
@@ -50,7 +50,7 @@ def glyphs(tmp_path_factory):
 
 JUDGE = results.judge, "tinymaml.harness.results.judge"
 LOAD = checkpoints.load, "tinymaml.harness.checkpoints.load"
-READ = runs.read_config, "tinymaml.harness.runs.read_config"
+READ = runs.read_configs, "tinymaml.harness.runs.read_configs"
 ANALYSE = reuse.analyse, "tinymaml.harness.reuse.analyse"
 DRAW = plots.draw, "tinymaml.plots.draw"
 SAVE = figures.save, "tinymaml.plots.figures.save"
@@ -89,6 +89,7 @@ ROWS = [
     *(("plot RUN --data d.npz", *DRAW, "data", "d.npz"),),
     *(("plot RUN --fallback", *DRAW, "fallback", True),),
     *(("plot RUN --task 9", *DRAW, "task", 9),),
+    *(("plot RUN --out new", *DRAW, "into", "new"),),
     *(("chain --out a.png", *SAVE, "path", "a.png"),),
     *(("train sine --workers 3 --out new", *engine("train"), "workers", 3),),
     *(("train sine --out new", *NEW, "out", "new"),),
@@ -101,6 +102,7 @@ ROWS = [
 # Options whose effect is a text: see the tests of that text.
 TEXTS = {
     *(("evaluate", x) for x in ("as_json", "as_markdown", "quiet")),
+    *((x, "quiet") for x in ("plot", "reuse", "check", "check sine", "check pointnav")),
     *(("list", x) for x in ("published", "as_json")),
     *(("train sine", "config_file"), ("reuse", "as_json")),
     *((name, "as_json") for name in ("check", "check sine", "check pointnav")),
@@ -192,6 +194,7 @@ FEW_SHOT_PAIRS = [(kind, name) for kind, name in PAIRS if kind.setting == FEW_SH
 def test_what_is_typed_is_checked(monkeypatch, kind, algorithm):
     """Rejects an option of `check` with which another gradient is verified."""
     monkeypatch.setattr("tinymaml.cli.check.stand_in", lambda config: config)
+    monkeypatch.setattr(Algorithm, "size", lambda method, problem: 0)
     reached(monkeypatch, *CHAIN)
     for option, changed, words in typed(kind, algorithm):
         if not option.role.checked or option.name == "tasks":
