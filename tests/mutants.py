@@ -3210,8 +3210,8 @@ MUTATIONS = [
     Mutation(
         "the first of several seeds alone",
         "cli/reuse.py",
-        "for path in paths:",
-        "for path in paths[:1]:",
+        "for path in paths}",
+        "for path in paths[:1]}",
         "cli/test_reuse.py::test_seeds_are_analysed_one_by_one",
     ),
     # ----- records of algorithms, old and own -----

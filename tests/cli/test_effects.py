@@ -56,7 +56,6 @@ DRAW = plots.draw, "tinymaml.plots.draw"
 SAVE = figures.save, "tinymaml.plots.figures.save"
 NEW = plan.new_runs, "tinymaml.harness.plan.new_runs"
 RESUMED = plan.resumed_runs, "tinymaml.harness.plan.resumed_runs"
-BAR = terminal.progress, "tinymaml.cli.train.progress"
 CHAIN = chain.verify, "tinymaml.check.chain.verify"
 POLICIES = policy_gradients.verify, "tinymaml.check.policy_gradients.verify"
 
@@ -64,6 +63,11 @@ POLICIES = policy_gradients.verify, "tinymaml.check.policy_gradients.verify"
 def engine(command):
     """The function that starts workers, as a command has it."""
     return workers.engine, f"tinymaml.cli.{command}.engine"
+
+
+def bar(command):
+    """The function that shows progress, as a command has it."""
+    return terminal.progress, f"tinymaml.cli.{command}.progress"
 
 
 # A command line, the function that must be called, its argument, and what that must be.
@@ -95,14 +99,17 @@ ROWS = [
     *(("train sine --out new", *NEW, "out", "new"),),
     *(("train sine --seeds 3", *NEW, "seeds", 3),),
     *(("train --resume RUN", *RESUMED, "folder", "RUN"),),
-    *(("train sine --out new --quiet", *BAR, "quiet", True),),
+    *(("train sine --out new --quiet", *bar("train"), "quiet", True),),
+    *(("plot RUN --quiet", *bar("main"), "quiet", True),),
+    *((f"{x} RUN --quiet", *bar(x), "quiet", True) for x in ("evaluate", "reuse")),
+    *((f"check {x}--quiet", *bar("check"), "quiet", True) for x in ("", "sine ")),
+    *(("check pointnav --quiet", *bar("check"), "quiet", True),),
     *(("check sine --tasks 7", *CHAIN, "tasks", 7),),
     *(("check pointnav --seed 7", *POLICIES, "seed", 7),),
 ]
 # Options whose effect is a text: see the tests of that text.
 TEXTS = {
-    *(("evaluate", x) for x in ("as_json", "as_markdown", "quiet")),
-    *((x, "quiet") for x in ("plot", "reuse", "check", "check sine", "check pointnav")),
+    *(("evaluate", x) for x in ("as_json", "as_markdown")),
     *(("list", x) for x in ("published", "as_json")),
     *(("train sine", "config_file"), ("reuse", "as_json")),
     *((name, "as_json") for name in ("check", "check sine", "check pointnav")),

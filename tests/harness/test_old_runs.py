@@ -55,9 +55,11 @@ def told(run):
 
 
 def without_widths(numbers):
-    """Leave out intervals: old runs have the normal distribution's, not Student's."""
+    """Leave out intervals, which old runs have from the normal distribution, not Student's,
+    and numbers of lost tasks, which they do not have."""
     if isinstance(numbers, dict):
-        kept = {k: x for k, x in numbers.items() if not k.startswith("half_width")}
+        left = ("half_width", "not_finite")
+        kept = {k: x for k, x in numbers.items() if not k.startswith(left)}
         return {name: without_widths(x) for name, x in kept.items()}
     return numbers
 

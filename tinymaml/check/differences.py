@@ -225,6 +225,7 @@ class Slopes(NamedTuple):
     doubts: Array
 
 
+@quiet
 def slopes(
     value: Scalar, at: Array, ways: list[Array], noise: float | None = None
 ) -> Slopes:
@@ -263,6 +264,7 @@ def relative_error(claimed: Array, measured: Slopes, tolerance: float = NUMERIC)
     return gap(claimed[sure], Slopes(measured.values[sure], measured.doubts[sure]))
 
 
+@quiet
 def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
     """Return whether claimed slopes (n,) are right, None where that cannot be measured.
 
@@ -281,6 +283,7 @@ def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
     return False if np.mean(far) > MOST else None
 
 
+@quiet
 def gap(claimed: Array, measured: Slopes) -> float:
     """Return the size of claimed - measured slopes relative to the measured, all of them."""
     known = np.isfinite(measured.doubts)
