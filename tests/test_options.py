@@ -352,6 +352,15 @@ BAD_FILES = {
     "range": ("beta = 0", "beta: 0 is not above 0"),
     "long": ("seed = " + "9" * 400, "seed: 9* is above"),
     "longer": ("seed = " + "9" * 5000, "digits"),
+    "hexadecimal": ("seed = 0x" + "f" * 5000, "a number of too many digits is above"),
+    "hexadecimal-text": ("dtype = 0x" + "f" * 5000, "of too many digits is not text"),
+    "hexadecimal-flag": ("quiet = 0x" + "f" * 5000, "of too many digits is not true"),
+    "hexadecimal-list": ("hidden = 0x" + "f" * 5000, "of too many digits is not a list"),
+    "hexadecimal-table": ("alpha.x = 0x" + "f" * 5000, "digits is not a number"),
+    "no-widths": ("hidden = []", "hidden: the list is empty"),
+    "no-folder": ('out = ""', "out: must not be empty"),
+    "no-run": ('resume = ""', "resume: must not be empty"),
+    "long-text": ('algorithm = "' + "x" * 5000 + '"', r"\.\.\.x* *.* is not one of"),
     "choice": ('algorithm = "MAML"', "algorithm: "),
     "choice-list": ('algorithm = ["maml"]', "algorithm: "),
     "choice-number": ("dtype = 32", "dtype: "),
@@ -371,3 +380,5 @@ def test_bad_files(tmp_path, kind):
     with pytest.raises(UsageError, match=message) as told:
         read(tmp_path, text)
     assert "c.toml" in str(told.value)
+    assert "set_int_max_str_digits" not in str(told.value)
+    assert len(str(told.value)) < 600

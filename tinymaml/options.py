@@ -18,6 +18,7 @@ from tinymaml.errors import UsageError
 
 # The largest number of anything: far above any use, it catches a slip of the finger.
 MOST = 10**6
+QUOTED = 100  # characters of a text that a message repeats
 # Ranges that many options have.
 COUNT = {"least": 1, "most": MOST}
 SAMPLE = {"least": 2, "most": MOST}  # with an interval
@@ -40,6 +41,7 @@ class Role(NamedTuple):
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
     task: it defines a task; labels and titles name it first
+    world: scores with different values of it cannot be compared
     figures: the published figures that it is compared with: EVERY, OWN or NONE
     """
 
@@ -48,11 +50,13 @@ class Role(NamedTuple):
     fixed: bool
     compared: bool
     task: bool = False
+    world: bool = False
     figures: str = NONE
 
 
-TASK = Role(True, True, True, True, task=True, figures=OWN)  # ways and shots
+TASK = Role(True, True, True, True, task=True, world=True, figures=OWN)  # ways, shots
 PROBLEM = Role(True, True, True, True, figures=OWN)  # the losses, the world
+WORLD = PROBLEM._replace(world=True)  # what a policy acts in, and its rewards
 DATA = NET = PROBLEM._replace(figures=EVERY)
 TRAINING = Role(False, True, True, True, figures=OWN)  # the outer loop
 LENGTH = Role(False, False, False, True, figures=OWN)  # how long a run is
@@ -67,7 +71,7 @@ class Values(NamedTuple):
     """The values that an option can have.
 
     kind: int, float, bool, str, or tuple for a list of integers
-    least, most: the ends of the range; above: an end that is excluded
+    least, most: the ends of the range, of a text's length; above: an end that is excluded
     choices: the texts that are allowed; empty: any text
     others: a pattern of texts that are allowed besides
     """
@@ -100,7 +104,7 @@ class Values(NamedTuple):
                 raise ValueError(text)
             value = self.kind(text)
         except ValueError as error:
-            raise ValueError(f"{text!r} is not {NUMBER[self.kind]}") from error
+            raise ValueError(f"{quoted(text)} is not {NUMBER[self.kind]}") from error
         return self.checked(value)
 
     def checked(self, value: Any) -> Any:
@@ -109,11 +113,13 @@ class Values(NamedTuple):
             return value
         if self.kind is tuple:
             if not isinstance(value, tuple | list):
-                raise ValueError(f"{value!r} is not a list of integers")
+                raise ValueError(f"{quoted(value)} is not a list of integers")
+            if not value:
+                raise ValueError("the list is empty")
             return tuple(self._replace(kind=int).checked(item) for item in value)
         if self.kind is bool:
             if not isinstance(value, bool):
-                raise ValueError(f"{value!r} is not true or false")
+                raise ValueError(f"{quoted(value)} is not true or false")
             return value
         return self._text(value) if self.kind is str else self._number(value)
 
@@ -123,20 +129,22 @@ class Values(NamedTuple):
 
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not text")
+            raise ValueError(f"{quoted(value)} is not text")
         if not value.isprintable():
-            raise ValueError(f"{value!r} has a character that cannot be printed")
+            raise ValueError(f"{quoted(value)} has a character that cannot be printed")
         if self.choices and value not in self.choices:
-            raise ValueError(f"{value!r} is not one of {', '.join(self.choices)}")
+            raise ValueError(f"{quoted(value)} is not one of {', '.join(self.choices)}")
+        if self.least is not None and len(value) < self.least:
+            raise ValueError("must not be empty")
         return value
 
     def _number(self, value: Any) -> float:
         taken = numbers.Integral if self.kind is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, taken):
-            raise ValueError(f"{value!r} is not {NUMBER[self.kind]}")
+            raise ValueError(f"{quoted(value)} is not {NUMBER[self.kind]}")
         if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
-        given = str(value).removesuffix(".0")  # -1 and -1.0 are refused in the same words
+        given = quoted(value).removesuffix(".0")  # -1 and -1.0 have the same message
         if self.least is not None and value < self.least:
             raise ValueError(f"{given} is below {self.least}")
         if self.above is not None and value <= self.above:
@@ -214,6 +222,17 @@ def unknown(name: str, names: Iterable[str]) -> str:
 def flag(name: str) -> str:
     """Return an option's name as on the command line."""
     return "--" + name.replace("_", "-")
+
+
+def quoted(value: Any) -> str:
+    """Return a value as a message repeats it; of a long text both ends."""
+    try:
+        text = str(value) if isinstance(value, numbers.Number) else repr(value)
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        return "a number of too many digits"
+    if isinstance(value, numbers.Number) or len(text) <= QUOTED:
+        return text
+    return f"{text[: QUOTED // 2]}...{text[-QUOTED // 4 :]} ({len(text)} characters)"
 
 
 def shown(value: Any) -> str:

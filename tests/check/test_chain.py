@@ -7,6 +7,7 @@ import sys
 import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from tinymaml.algorithms import ALGORITHMS
 from tinymaml.algorithms.mamls import MAML
 from tinymaml.check import chain, classify
 from tinymaml.check.differences import (
+    Slopes,
     difference,
     relative_error,
     slope,
@@ -25,6 +27,8 @@ from tinymaml.check.differences import (
 from tinymaml.cli.check import verify
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.sine import Sine
+from tinymaml.maml import Task
+from tinymaml.report.check import as_text
 
 
 def black_box(problem):
@@ -187,7 +191,7 @@ def test_every_experiment_verifies(name):
     small, tasks = ({"filters": 2}, 1) if name != "sine" else ({"hidden": (7, 5)}, 2)
     report = verify(MODULES[name].CONFIG(inner_steps=2, **small), tasks)
     assert report.passed, str(report)
-    assert len(report.rows) == 7
+    assert len(report.rows) == 8
     assert json.loads(json.dumps(report.as_dict()))["passed"] is True
     assert {"w0", "all"} <= {layer.name for layer in report.layers}
     # There is a second-order part, and it is not all there is.
@@ -238,7 +242,7 @@ def test_a_figure_relative_to_infinity_is_none():
     """Rejects a finite error over an overflowing norm, which is 0: the best there is."""
     huge = np.full(4, 1e200)
     assert np.isnan(difference(huge + 1e180, huge))
-    assert np.isnan(relative_error(huge, 2 * huge, np.zeros(4)))
+    assert np.isnan(relative_error(huge, Slopes(2 * huge, np.zeros(4))))
     assert difference(np.ones(4), np.zeros(4)) == 2
 
 
@@ -257,7 +261,7 @@ def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     report = verify(Sine(inner_steps=2), 1)
     failed = [row.check.split()[0] for row in report.rows if not row.passed]
     assert failed == ["autodiff", "the", "central", "rate", "rate"]
-    assert "WRONG" in str(report)
+    assert "WRONG" in as_text(report)
     assert (report.passed, report.as_dict()["passed"]) == (False, False)
 
 
@@ -276,6 +280,31 @@ def test_a_wrong_rule_fails_differences_alone(monkeypatch):
     assert not {row.check: row for row in report.rows}[
         f"central differences, {chain.DIRECTIONS} directions"
     ].passed
+
+
+def averaged(w, task, problem):
+    """The meta-gradient of losses that are means over the tasks."""
+    mean = [lambda at, f=f: lambda x: f(at)(x) / len(w) for f in (task.support, task.query)]
+    return maml.meta_gradient(w, Task(*mean), problem.alpha, problem.options.inner_steps)
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_mean_over_tasks_fails_its_own_row(tasks, monkeypatch):
+    """Rejects a verifier that a mean over tasks passes: its gradient is the derivative of
+    its objective, and is too small; also where one task is asked for."""
+
+    def objective(w, task, problem):
+        theta = w
+        for _ in range(problem.options.inner_steps):
+            g = grad(lambda x: task.support(x)(x) / len(w))(theta)
+            theta = theta - problem.alpha * g
+        return task.query(theta)(theta) / len(w)
+
+    mean = MAML._replace(gradient=averaged, objective=objective, twin=None)
+    monkeypatch.setitem(ALGORITHMS, "maml", mean)
+    report = verify(Sine(hidden=(7, 5), inner_steps=2), tasks)
+    failed = [row.check for row in report.rows if not row.passed]
+    assert failed == ["a task beside another, against it alone"]
 
 
 def test_second_order_part_vanishes_with_alpha():

@@ -134,30 +134,53 @@ TYPED = {
     "out-in-proc": ([*SINE, "--out", "/proc/1/run"], 1, "/proc/1/run"),
     "out-newline": ([*SINE, "--out", "a\nb"], 2, r"'a\nb'"),
     "out-bytes": ([*SINE, "--out", BAD_BYTES], 2, r"'\udcff\udcfe'"),
-    "out-long": ([*SINE, "--out", "x" * 5000], 1, "File name too long"),
+    "out-long": ([*SINE, "--out", "x" * 5000], 2, "File name too long"),
+    "resume-long": ([*SINE, "--resume", "x" * 5000], 2, "File name too long"),
+    "evaluate-long": (["evaluate", "x" * 5000], 2, "File name too long"),
+    "export-long": (["export", "run", "x" * 5000], 2, "File name too long"),
+    "plot-long": (["plot", "x" * 5000], 2, "File name too long"),
+    "data-long": (["train", "omniglot", "--data", "x" * 5000], 2, "File name too long"),
+    "choice-long": ([*SINE, "--dtype", "x" * 5000], 2, "is not one of float32"),
+    "command-long": (["x" * 5000], 2, "No such command"),
+    "number-long": ([*SINE, "--tasks", "9" * 4000], 2, "is above 1000000"),
     "out-and-resume": ([*SINE, "--out", "a", "--resume", "run"], 2, "exclude each other"),
     "resume-nothing": ([*SINE, "--resume", "no"], 1, "no run in 'no'"),
     "resume-nothing-short": (["train", "--resume", "no"], 1, "no run in 'no'"),
     "resume-folder": (["train", "--resume", "folder"], 1, "no run in 'folder'"),
     "resume-file": (["train", "--resume", "file"], 1, "file/config.json"),
-    "resume-empty": (["train", "--resume", ""], 1, "no run"),
+    "resume-empty": ([*SINE, "--resume", ""], 2, "--resume: must not be empty"),
+    "resume-empty-short": (["train", "--resume", ""], 2, "--resume: must not be empty"),
     "resume-newline": ([*SINE, "--resume", "a\nb"], 2, r"'a\nb'"),
     "resume-alpha": (["train", "--resume", "run", "--alpha", ".5"], 2, "--alpha 0.5"),
     "resume-seed": ([*SINE, "--resume", "run", "--seed", "7"], 2, "begun with 0"),
     "resume-as-other": ([*GLYPHS, "--resume", "run"], 2, "a run of sine, not glyphs"),
     "resume-torn-config": (["train", "--resume", "torn"], 1, "is damaged"),
     "resume-odd-config": (["train", "--resume", "odd"], 1, "'much' is not a number"),
-    "resume-model": (["train", "--resume", "other"], 1, "theta is float32"),
+    "resume-changed-config": (
+        ["train", "--resume", "other"],
+        1,
+        "'other/config.json' is damaged: its sha256 is not that of its content;"
+        " checkpoint.npz has --hidden 8, not 9",
+    ),
     "checkpoint-html": (["evaluate", "html"], 1, "not a tinymaml checkpoint"),
     "checkpoint-torn": (["evaluate", "short"], 1, "is damaged"),
     "no-data": (["train", "omniglot"], 1, "--data"),
-    "data-missing": (["train", "omniglot", "--data", "no"], 1, "data_scripts/omniglot.py"),
+    "data-missing": (["train", "omniglot", "--data", "no"], 1, "tinymaml prepare omniglot"),
     "data-not-ours": (["train", "omniglot", "--data", "file"], 1, "'file'"),
     "no-photographs": (["train", "miniimagenet"], 1, "--data"),
     "photographs-not-ours": (["train", "miniimagenet", "--data", "file"], 1, "'file'"),
     "data-newline": (["train", "omniglot", "--data", "a\nb"], 2, r"'a\nb'"),
     "ways-too-many": ([*GLYPHS, "--ways", "2000"], 2, "2000 ways asked for"),
     "shots-too-many": ([*GLYPHS, "--shots", "15", "--queries", "6"], 2, "15 shots and 6"),
+    "evaluate-empty": (["evaluate", ""], 2, "RUN must not be empty"),
+    "evaluate-data-empty": (["evaluate", "run", "--data", ""], 2, "--data: must not be"),
+    "export-empty": (["export", "run", ""], 2, "FOLDER must not be empty"),
+    "export-of-empty": (["export", "", "new-folder"], 2, "RUN must not be empty"),
+    "plot-empty": (["plot", ""], 2, "RUN must not be empty"),
+    "reuse-empty": (["reuse", "run", ""], 2, "RUN must not be empty"),
+    "dask-host": ([*SINE, "--workers", "dask:127.0.0.1"], 2, "write dask:tcp://HOST:PORT"),
+    "dask-http": ([*SINE, "--workers", "dask:http://h:1"], 2, "dask:http://h:1: write"),
+    "dask-bracket": (["evaluate", "run", "--workers", "dask:tcp://["], 2, "dask:tcp://["),
     "evaluate-nothing": (["evaluate", "no"], 1, "no run in 'no'"),
     "evaluate-no-run": (["evaluate"], 2, "Missing argument 'RUN"),
     "evaluate-no-tasks": (["evaluate", "run", "--tasks", "0"], 2, "0 is below 2"),
@@ -196,6 +219,12 @@ TYPED = {
         2,
         "--order first is the gradient of no function",
     ),
+    "check-huge": (
+        ["check", "sine", "--hidden", "10000,10000"],
+        2,
+        "the model has 100040001 parameters, more than 10000000",
+    ),
+    "check-huge-net": (["check", "omniglot", "--filters", "4096"], 2, "parameters, more"),
     "check-steps": (["check", "sine", "--steps", "-1"], 2, "-1 is below 0"),
     "list-case": (["list", "bogus"], 2, "'bogus' is not one of"),
 }
@@ -246,7 +275,9 @@ def world(tmp_path_factory) -> Path:
 def judge(told: Told, code: int, words: str) -> None:
     assert told.code == code, told
     assert told.out == ""
-    assert words in one_error(told)
+    line = one_error(told)
+    assert words in line
+    assert len(line) < 700
 
 
 def unlocked(folder: Path) -> dict[str, bytes]:

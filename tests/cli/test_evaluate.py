@@ -112,7 +112,7 @@ def test_runs_of_several_seeds_are_told_together(world):
 
 
 def test_other_shots_do_not_hide_those_of_the_training():
-    """Rejects a title and options with K = 5 of a run that was trained with ten."""
+    """Rejects a title and options with 5 shots of a run that was trained with ten."""
     [line, *_] = told("other", "--shots", "5").splitlines()
     assert "--shots" not in line
     assert as_json("other", "--shots", "5")["options"]["shots"] == 10
@@ -127,12 +127,28 @@ def test_a_run_does_not_count_twice():
 
 
 def test_runs_with_other_options_are_told_apart():
-    """Rejects one mean over runs that were trained differently."""
+    """Rejects one mean over runs that were trained differently, and runs on the same tasks
+    that are not compared, or runs on different ones that are."""
     found = as_json("both", "other")
     assert [one["seeds"] for one in found] == [[4, 5], [0]]
     assert [one["alpha"] for one in found] == [0.01, 0.1]
     text = told("both", "other")
-    assert len(text.split("\n\n")) == 2
+    *tables, compared = text.split("\n\n")
+    assert len(tables) == 2
+    title, head, *rows = compared.splitlines()
+    assert title.startswith("Sine, 10 shots: MSE on the same 4 test tasks")
+    assert head.split("   ")[0] == "run"
+    assert [row.partition("   ")[0] for row in rows] == [
+        "MAML, 2 inner steps, alpha 0.01, beta 0.05, 2 seeds",
+        "MAML, 2 inner steps, alpha 0.1, beta 0.001",
+    ]
+    assert rows[1].split()[-3:] == tables[1].splitlines()[3].split()[-3:]
+    in_markdown = told("both", "other", "--markdown")
+    assert f"{title}\n\n| run " in in_markdown
+    assert told("both", "glyphs").endswith(
+        "\nno comparison: the tasks of these runs differ\n"
+    )
+    assert "compar" not in told("other", "--shots", "5,10")
 
 
 # ----- Several numbers of shots -----
@@ -148,7 +164,7 @@ def test_shots_change_the_tasks_and_nothing_else(world):
     assert len({one["tasks_sha256"] for one in found}) == 3
     assert found[1] == as_json("other")
     text = told("other", "--shots", "5,20")
-    assert text.splitlines()[1].count("MSE of K =") == 2
+    assert text.splitlines()[1].count("MSE with") == 2
     assert "MAML" in text  # the paper's 5-shot figures stand beside ours
     assert "Finn et al. 2017, table 2" in told("other", "--shots", "5", "--markdown")
 
@@ -199,6 +215,44 @@ def test_evaluating_changes_no_run(world, tmp_path):
     here("export", tmp_path / "run", tmp_path / "given")
     assert {k: v for k, v in tree(tmp_path).items() if "given" not in k} == before
     assert digests(tmp_path / "run") == digests(world / "other")
+
+
+@pytest.mark.parametrize("name", ["kept:omniglot-5w1s", "kept:omniglot-20w1s"])
+def test_a_kept_theta_is_exported_without_its_data(tmp_path, name):
+    """Rejects a data file asked for where no task is drawn."""
+    told_folder = here("export", name, tmp_path / "given")
+    assert (told_folder.code, told_folder.err) == (0, ""), told_folder
+    config = runs.read_config(tmp_path / "given")
+    theta = checkpoints.load(tmp_path / "given", config).theta
+    kept = checkpoints.locate(name)
+    assert theta.tobytes() == checkpoints.load(kept, runs.read_config(kept)).theta.tobytes()
+
+
+def test_an_export_checks_the_folder_under_its_lock(world, tmp_path, monkeypatch):
+    """Rejects two exports into one folder, of which the second writes over the first."""
+    locked = runs.locked
+
+    def later(path):
+        shutil.copy(world / "other" / runs.CONFIG, path)  # another export was faster
+        return locked(path)
+
+    monkeypatch.setattr(runs, "locked", later)
+    refused = here("export", "both/seed-5", tmp_path)
+    assert (refused.code, refused.out) == (1, "")
+    assert "already holds a run" in one_error(refused)
+    assert {*tree(tmp_path)} == {runs.CONFIG}
+
+
+def test_data_are_for_the_runs_that_have_some(world):
+    """Rejects --data refused because one of the runs has no data file."""
+    for names in (("other",), ("other", "glyphs")):
+        refused = here("evaluate", *names, "--data", "x.npz")
+        assert refused.code == 2
+        assert "--data: a run of sine has no data file" in one_error(refused)
+    found = runs.read_configs(
+        [world / "other", checkpoints.locate("kept:omniglot-5w1s")], "x"
+    )
+    assert [config.values().get("data") for config in found] == [None, "x"]
 
 
 @pytest.mark.data

@@ -8,7 +8,6 @@ from PIL import Image, ImageFilter
 
 from tinymaml.data import glyphs
 from tinymaml.experiments import glyphs as experiment
-from tinymaml.experiments import images
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +86,10 @@ def test_every_class_is_nearer_to_itself_than_to_others(drawn):
 
 def test_splits_are_disjoint(monkeypatch):
     """Rejects splits that share a class, leave one out, or reach beyond the data."""
-    monkeypatch.setattr(images, "build", lambda *args, **_: args)
     monkeypatch.setattr(
         glyphs, "draw_classes", lambda seed, classes: np.empty((classes, 20, 28, 28))
     )
-    _, drawings, splits = experiment.setup(experiment.CONFIG())
+    drawings, splits = experiment.draw()
     assert {name: len(rows) for name, rows in splits.items()} == experiment.CLASSES
     rows = np.concatenate([*splits.values()])
     assert sorted(rows.tolist()) == list(range(len(drawings)))
@@ -105,3 +103,10 @@ def test_drawing_is_quick():
     begin = time.process_time()
     glyphs.draw_classes(1, 10)
     assert (time.process_time() - begin) / 200 < 3e-3
+
+
+@pytest.mark.parametrize("sizes", [(0, 20), (3, 0), (-1, 20)])
+def test_no_glyphs_are_refused(sizes):
+    """Rejects an empty data set."""
+    with pytest.raises(ValueError, match="no glyphs"):
+        glyphs.draw_classes(0, *sizes)

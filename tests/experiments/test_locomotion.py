@@ -299,6 +299,20 @@ def test_another_mujoco_is_noted(tmp_path, monkeypatch):
     assert notes == [[f"note: {was}: the simulations differ"]] * 2
     versions = json.loads((tmp_path / "run" / runs.CONFIG).read_text())["versions"]
     assert versions["mujoco"] == "3.17.0"
+    for command in (("evaluate", "run", "--tasks", "2"), ("plot", "run")):
+        assert f"note: {was}: the simulations differ" in here(*command).err, command
+    assert here("export", "run", "given").code == 0
+    assert f"note: {was}" in here("evaluate", "given", "--tasks", "2").err
+
+
+def test_without_mujoco_a_theta_is_exported(tmp_path, straight, without_mujoco):
+    """Rejects a simulator, and its version, asked for where nothing is simulated."""
+    run = straight[SMALL.task]
+    done = here("export", run, "given")
+    assert (done.code, done.err) == (0, ""), done
+    theta = checkpoints.load(tmp_path / "given", SMALL).theta
+    assert theta.tobytes() == checkpoints.load(run, SMALL).theta.tobytes()
+    assert "mujoco" in one_error(here("evaluate", "given"))
 
 
 @pytest.mark.parametrize(

@@ -490,3 +490,61 @@ def test_missing_best_thetas_are_missed(tmp_path):
         (path / name).unlink(missing_ok=True)
     with pytest.raises(WorldError, match=r"best.npz' is missing, of iteration"):
         checkpoints.load(path, VALIDATED)
+
+
+# ----- Files of another run -----
+
+
+OTHER = VALIDATED.with_changes({"seed": 5, "alpha": 0.02})
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A run of equal size with other options."""
+    path = tmp_path_factory.mktemp("other")
+    train(path, OTHER)
+    return path
+
+
+@pytest.mark.parametrize("name", [runs.CHECKPOINT, runs.BEST])
+def test_a_file_of_another_run_is_refused(run, straight, other, name):
+    """Rejects theta of seed 5 with the options of seed 1, and an error that does not name
+    what differs."""
+    shutil.copy(other / name, run / name)
+    line = one_error(evaluated(run))
+    assert f"{str(run / name)!r} is of another run: --seed 5, not 1; --alpha 0.02" in line
+    told = here("train", "--resume", run, "--no-test")
+    assert told.code == 0, told
+    assert "is of another run" in told.err
+    assert f"using {str(run / runs.PREVIOUS)!r} of iteration 16" in told.err
+    for file in (runs.CHECKPOINT, runs.BEST, runs.METRICS):
+        assert (run / file).read_bytes() == (straight / file).read_bytes()
+
+
+def test_a_theta_of_another_run_is_refused(straight, other, tmp_path):
+    """Rejects an exported theta beside the options of another."""
+    for config, path, name in ((VALIDATED, straight, "a"), (OTHER, other, "b")):
+        (tmp_path / name).mkdir()
+        checkpoints.export(tmp_path / name, config, checkpoints.load(path, config))
+    shutil.copy(tmp_path / "b" / runs.THETA, tmp_path / "a")
+    assert "is of another run: --seed 5, not 1" in one_error(evaluated(tmp_path / "a"))
+
+
+def test_options_that_may_change_do_not_make_another_run(run):
+    """Rejects a run that cannot be tested with more tasks, or after its data moved."""
+    longer = {"iterations": 30, "test_tasks": 9, "test_steps": 1, "replay": False}
+    assert checkpoints.load(run, VALIDATED.with_changes(longer)).iteration == 18
+
+
+def test_files_of_an_older_program_are_read(run):
+    """Rejects checkpoints without options, and best thetas that a resume finds again and
+    takes for others: the best before is then lost."""
+    for name in (runs.CHECKPOINT, runs.PREVIOUS, runs.BEST, runs.PREVIOUS_BEST):
+        (run / name).write_bytes(changed(run / name, options=None))
+    before = {name: (run / name).read_bytes() for name in (runs.BEST, runs.PREVIOUS_BEST)}
+    (run / runs.PREVIOUS).replace(run / runs.CHECKPOINT)
+    (run / runs.BEST).replace(run / "later.npz")
+    (run / runs.PREVIOUS_BEST).replace(run / runs.BEST)
+    train(run, VALIDATED.with_changes({"iterations": 17}))
+    assert (run / runs.BEST).read_bytes() == before[runs.PREVIOUS_BEST]
+    assert not (run / runs.PREVIOUS_BEST).exists()

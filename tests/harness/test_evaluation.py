@@ -19,6 +19,7 @@ from tinymaml.harness import evaluation, loop, runs
 from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint
 from tinymaml.rl.pointnav import PointNav as World
 from tinymaml.speed.workers import Here
+from trainings import state_of
 
 
 CONFIG = Sine(hidden=(8,), shots=5, queries=3, alpha=0.05, dtype="float64")
@@ -232,7 +233,7 @@ def test_evaluation_does_not_change_the_training(tmp_path):
         folder = tmp_path / str(every)
         folder.mkdir()
         loop.train(folder, config, Here(), lambda *_: None)
-        told.append((folder / runs.CHECKPOINT).read_bytes())
+        told.append(state_of(folder))
         validated = ["validation" in r for r in runs.read_metrics(folder)]
         assert validated == ([False, True] * 3 if every else [False] * 6)
     assert told[0] == told[1]

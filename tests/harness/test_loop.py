@@ -17,7 +17,7 @@ from tinymaml.harness import checkpoints, loop, runs, step
 from tinymaml.harness.evaluation import evaluate
 from tinymaml.speed.workers import Here, engine, spans
 from tinymaml.summary import interval
-from trainings import COUNT, SMALL, results, train
+from trainings import COUNT, SMALL, VALIDATED, results, state_of, train
 
 
 def at(iteration: int, *numbers: int):
@@ -29,14 +29,6 @@ def at(iteration: int, *numbers: int):
                 os.kill(os.getpid(), number)
 
     return send
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """Ctrl-C interrupts, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +125,13 @@ def test_spans_cover_every_task_once(total, size):
 # ----- Validation and evaluation leave the run alone -----
 
 
-def test_evaluation_changes_nothing(tmp_path, straight):
+def test_evaluation_changes_nothing(tmp_path):
     """Rejects a validation that adapts theta in place or draws from the tasks' streams, and
     a standard error for half its interval."""
     config = SMALL.with_changes({"validate_every": 5, "validation_tasks": 3})
     theta = train(tmp_path, config).theta
-    assert (tmp_path / runs.CHECKPOINT).read_bytes() == straight[0]
+    train(tmp_path / "plain")
+    assert state_of(tmp_path) == state_of(tmp_path / "plain")
     records = runs.read_metrics(tmp_path)
     assert [r["iteration"] for r in records if "validation" in r] == [5, 10, 15, 20]
     mean, half = interval(evaluate(config, theta, "val", 3, 2, Here())[-1])
@@ -313,12 +306,50 @@ def interrupt_save(monkeypatch, iteration: int) -> None:
     monkeypatch.setattr(checkpoints, "save", interrupted)
 
 
+def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """Rejects a checkpoint that is saved before the metrics of its iterations or before its
+    best theta: after a crash of the machine they would be missing."""
+    calls, sync = [], runs.Metrics.sync
+
+    def synced(metrics):
+        sync(metrics)
+        calls.append(("metrics", len(runs.read_metrics(tmp_path))))
+
+    monkeypatch.setattr(runs.Metrics, "sync", synced)
+    for name in ("save_best", "save"):
+        function = getattr(checkpoints, name)
+
+        def saved(path, config, what, name=name, function=function):
+            function(path, config, what)
+            calls.append((name, what.iteration))
+
+        monkeypatch.setattr(checkpoints, name, saved)
+    train(tmp_path, VALIDATED)
+    order = [name for name, _ in calls]
+    assert order == ["save", *("metrics", "save_best", "save") * 5]
+    counts = [count for name, count in calls[1:] if name != "save_best"]
+    assert counts == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20]
+
+
 def test_progress_sees_every_iteration(tmp_path):
     """Rejects telling only the iterations that are saved."""
     seen = []
     train(tmp_path, progress=lambda *told: seen.append(told))
     lines = (tmp_path / runs.METRICS).read_text().splitlines()
     assert seen == [(r["iteration"], r) for r in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+def test_validation_adapts(inner_steps):
+    """Rejects validation before the first step where training has none, with test steps,
+    on test tasks, and its first step's score."""
+    config = SMALL.with_changes({"inner_steps": inner_steps, "validate_every": 1})
+    state = loop.initial_state(config)._replace(iteration=1)
+    steps = max(inner_steps, 1)
+    scores = evaluate(config, state.theta, "val", config.validation_tasks, steps, Here())
+    mean, half = interval(scores[-1])
+    expected = {"validation": mean, "validation_half_width_95": half}
+    assert loop.validate(config, state, Here()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_update_is_the_average_over_tasks():
@@ -445,3 +476,37 @@ def test_a_state_of_another_dtype_is_an_error(tmp_path, monkeypatch, part):
     with pytest.raises(WorldError, match=f"{part} became float64 while theta is float32"):
         train(tmp_path)
     assert checkpoints.load(tmp_path, SMALL).iteration == 0
+
+
+# ----- A lock that is lost, metrics that are damaged -----
+
+
+def test_a_run_whose_lock_was_deleted_is_not_written(tmp_path):
+    """Rejects two processes that write one run: the lines of one are lost without a word,
+    or its checkpoint is of iterations that the metrics do not have."""
+    tmp_path.mkdir(exist_ok=True)
+
+    def deleted(iteration, record):
+        if iteration == 7:  # and another process takes over
+            (tmp_path / runs.LOCK).unlink()
+            with runs.locked(tmp_path):
+                train(tmp_path, SMALL.with_changes({"iterations": 12}))
+
+    with runs.locked(tmp_path) as check, pytest.raises(WorldError, match="was deleted"):
+        loop.train(tmp_path, SMALL, Here(), deleted, check)
+    assert checkpoints.load(tmp_path, SMALL).iteration == 12
+    faults = []
+    found = [r["iteration"] for r in runs.read_metrics(tmp_path, faults)]
+    assert (found, faults) == ([*range(1, 13)], [])
+
+
+def test_a_resume_reports_damaged_metrics(tmp_path, capsys):
+    """Rejects later lines that are dropped, or silence about what was left out."""
+    train(tmp_path, SMALL.with_changes({"iterations": 7}))
+    file = tmp_path / runs.METRICS
+    file.write_bytes(file.read_bytes().replace(b'"iteration": 3', b'"ite2ation": 3'))
+    train(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"line 3 of {str(file)!r} is damaged: left out"]
+    found = [record["iteration"] for record in runs.read_metrics(tmp_path)]
+    assert found == [1, 2, *range(4, 21)]

@@ -94,6 +94,6 @@ def test_they_are_drawn(folder):
     found = golden.run([["plot", *names] for names in PICTURES], folder)
     for (names, files), report in zip(PICTURES.items(), found["reports"], strict=True):
         assert report["code"] == 0, report["err"]
-        first = names[0]
-        assert report["out"].splitlines() == [f"{first}/{file}" for file in files]
-        assert all((folder / first / file).stat().st_size for file in files)
+        place = "+".join(names)
+        assert report["out"].splitlines() == [f"{place}/{file}" for file in files]
+        assert all((folder / place / file).stat().st_size for file in files)

@@ -1,13 +1,16 @@
 """Results: what is pooled over runs, and the intervals over tasks and over seeds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tinymaml.errors import UsageError
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import evaluation, loop
+from tinymaml.harness import evaluation, loop, results
 from tinymaml.harness.checkpoints import Kept, size
 from tinymaml.harness.evaluation import evaluate, fingerprint
 from tinymaml.harness.results import (
@@ -212,7 +215,41 @@ def test_results_of_other_tasks_are_not_pooled():
         pooled([result(0), result(1, sha256="b")])
 
 
+@pytest.mark.parametrize(
+    ("changes", "together"),
+    [
+        *(({"data": "b.npz"}, True), ({"replay": False}, True), ({"test": False}, True)),
+        *(({"tasks": 3}, False), ({"chunk": 5}, False), ({"iterations": 9}, False)),
+        *(({"checkpoint_every": 9}, False), ({"test_tasks": 9}, False)),
+    ],
+)
+def test_runs_of_one_kind_differ_in_their_seeds(changes, together):
+    """Rejects runs that are told apart by where their data are or by what changes no bit,
+    and one mean over runs that were trained or are tested differently."""
+    one = Omniglot(data="a.npz")
+    other = one.with_changes({"seed": 1, **changes})
+    found = results.alike([(Path("a"), one), (Path("b"), other)])
+    assert found == ([[0, 1]] if together else [[0], [1]])
+
+
 # ----- One run -----
+
+
+@pytest.mark.parametrize(
+    ("asked", "final"),
+    [
+        *(({}, True), ({"split": "val"}, False), ({"tasks": 5}, False)),
+        *(({"steps": 1}, False), ({"shots": 5}, False), ({"shots": 10}, True)),
+    ],
+)
+def test_only_the_run_s_own_evaluation_is_final(asked, final):
+    """Rejects an evaluation.json of other tasks, steps or shots than the run's own."""
+    config = Sine(hidden=(3,), test_tasks=6, test_steps=2)
+    how = {"split": "test", "tasks": 6, "steps": 2, "alone_steps": ()} | asked
+    kept = Kept(0, loop.initial_state(config).theta, 0.25)
+    found = judge(config, kept, engine=Here(), **how)
+    assert results.is_final(found) == final
+    assert not results.is_final(pooled([found, found]))
 
 
 def test_judge_tells_what_was_asked(monkeypatch):

@@ -1,5 +1,6 @@
 """The run folder: whole files whatever happens, and none but ours believed."""
 
+import fcntl
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 import processes
 from processes import tree, wait_for
+from tinymaml.cli.main import one_line
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import check_resumable
 from tinymaml.experiments.glyphs import Glyphs
@@ -151,6 +153,30 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
     assert tree(tmp_path) == before
 
 
+def test_a_file_is_on_the_disk_before_it_moves_and_its_place_after(tmp_path, monkeypatch):
+    """Rejects a move of what is not on the disk yet, the old file moved away before, and
+    a folder that is not synced: a crash of the machine would undo the move."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor):
+        calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def moved(source, target):
+        calls.append(("move", source.name, target.name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", moved)
+    new, old = f"{runs.TEMPORARY}a.npz", tmp_path / "b.npz"
+    for data in (b"one", b"two"):
+        runs.write(tmp_path / "a.npz", data, previous=old)
+    begins, ends = ("sync", new), [("move", new, "a.npz"), ("sync", tmp_path.name)]
+    assert calls == [begins, *ends, begins, ("move", "a.npz", "b.npz"), *ends]
+    assert ((tmp_path / "a.npz").read_bytes(), old.read_bytes()) == (b"two", b"one")
+
+
 def test_killed_between_the_two_moves(tmp_path, monkeypatch):
     """Rejects giving up when only the previous checkpoint is there."""
     for iteration in (1, 2):
@@ -205,12 +231,37 @@ def test_killed_while_saving(tmp_path):
                 read_state(tmp_path / name, CONFIG)
 
 
+def test_a_full_disk_is_reported_with_the_file(tmp_path, monkeypatch):
+    """Rejects "No space left on device" without a name: which device?"""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    metrics = runs.Metrics(tmp_path, 0)
+    monkeypatch.setattr(os, "fsync", full)
+    for write, name in (
+        (lambda: runs.write(tmp_path / "x.json", b"1"), "x.json"),
+        (lambda: save(tmp_path, CONFIG, state()), runs.CHECKPOINT),
+        (metrics.sync, runs.METRICS),
+    ):
+        with pytest.raises(OSError, match="No space left") as told:
+            write()
+        assert one_line(told.value) == f"{str(tmp_path / name)!r}: No space left on device"
+    metrics.file.close()
+    metrics.file = open("/dev/full", "w")  # noqa: SIM115
+    metrics.add({"iteration": 1, "loss": 0.5})
+    with pytest.raises(OSError, match="No space left") as told, metrics:
+        pass  # closing writes what is left
+    assert told.value.filename == str(tmp_path / runs.METRICS)
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path):
     """Rejects temporary files that pile up."""
     (tmp_path / f"{runs.TEMPORARY}checkpoint.npz").write_bytes(b"half")
     (tmp_path / "mine.txt").write_bytes(b"kept")
     with runs.locked(tmp_path):
         assert {*tree(tmp_path)} == {"mine.txt", runs.LOCK}
+    assert {*tree(tmp_path)} == {"mine.txt"}
 
 
 # ----- Damage -----
@@ -266,6 +317,11 @@ NOT_OURS = {
     "much-too-large": (npz(theta=np.ones(10**5, "float32")), "too large"),
     "nan": (npz(theta=GOOD["theta"] * np.float32("nan")), "theta is not finite"),
     "infinite-moment": (npz(v=GOOD["v"] * np.float32("inf")), "v is not finite"),
+    "no-array": (zipped(0, theta=b"NUMPY" + bytes(150)), "is damaged: theta is no array"),
+    "no-scalar": (zipped(0, iteration=b"3"), "is damaged: iteration is no array"),
+    "options-no-json": (npz(options=np.bytes_(b'{"seed"')), "its options are no JSON"),
+    "options-a-list": (npz(options=np.bytes_(b"[1]")), "its options are no JSON"),
+    "options-of-numbers": (npz(options=np.arange(3)), "its options are no JSON"),
     "missing": (npz(m=None), "too many arrays: m$"),
     "extra": (npz(w0=np.ones(2)), "too many arrays: w0$"),
     "mis-shaped": (npz(theta=np.ones(8, "float32")), r"theta is float32 \(8,\)"),
@@ -349,6 +405,31 @@ def test_a_torn_last_line_is_left_out(tmp_path, last):
     assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
 
 
+def test_metrics_are_not_lost_when_they_are_cut(tmp_path, monkeypatch):
+    """Rejects writing in place: a process that is killed meanwhile leaves none."""
+    lines = "".join(f'{{"iteration": {i}, "loss": 0.5}}\n' for i in (1, 2, 3))
+    (tmp_path / runs.METRICS).write_text(lines)
+
+    def killed(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(InterruptedError):
+        runs.Metrics(tmp_path, 2)
+    assert (tmp_path / runs.METRICS).read_text() == lines
+
+
+def test_metrics_are_on_the_disk_after_a_sync(tmp_path, monkeypatch):
+    """Rejects lines that wait in this process, and a sync of another file."""
+    synced, fsync = [], os.fsync
+    with runs.Metrics(tmp_path, 0) as metrics:
+        monkeypatch.setattr(os, "fsync", lambda x: (synced.append(x), fsync(x)))
+        metrics.add({"iteration": 1, "loss": 0.5})
+        metrics.sync()
+        assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
+        assert synced == [metrics.file.fileno()]
+
+
 def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
     """Rejects doubled iterations, and metrics that a kill leaves in a buffer."""
     with runs.Metrics(tmp_path, 0) as metrics:
@@ -358,6 +439,130 @@ def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
         assert len(runs.read_metrics(tmp_path)) == 3
     with runs.Metrics(tmp_path, 2):
         assert [r["iteration"] for r in runs.read_metrics(tmp_path)] == [1, 2]
+
+
+def written(path: Path, count: int = 5, config: Sine = CONFIG) -> list[bytes]:
+    """Write the metrics of a run, and return their lines."""
+    runs.write_config(path, config, VERSIONS)
+    with runs.Metrics(path, 0, runs.begun_as(path, config)) as metrics:
+        for iteration in range(1, count + 1):
+            metrics.add({"iteration": iteration, "loss": 0.1 * iteration, "std": None})
+    return (path / runs.METRICS).read_bytes().splitlines(keepends=True)
+
+
+BAD_LINES = {
+    "no-loss": b'{"iteration": 3, "lnss": 0.5}',
+    "no-iteration": b'{"iter`tion": 3, "loss": 0.5}',
+    "texts": b'{"iteration": "a", "loss": "b"}',
+    "one-text": b'{"iteration": 3, "loss": 0.5, "kl": "x"}',
+    "truth": b'{"iteration": 3, "loss": true}',
+    "list": b'{"iteration": 3, "loss": [0.5]}',
+    "null": b'{"iteration": 3, "loss": null}',
+    "zero": b'{"iteration": 0, "loss": 0.5}',
+    "half": b'{"iteration": 2.5, "loss": 0.5}',
+    "digits-400": b'{"iteration": 3, "loss": ' + b"7" * 400 + b"}",
+    "more-digits-400": b'{"iteration": 3, "loss": 1, "validation": ' + b"7" * 400 + b"}",
+    "digits-5000": b'{"iteration": 3, "loss": ' + b"7" * 5000 + b"}",
+    "check-a-number": b'{"iteration": 3, "loss": 0.5, "check": 3}',
+    "check-of-another-line": b'{"iteration": 3, "loss": 0.5, "check": "-00000000"}',
+    "not-utf8": b'{"iteration": 3, "l\xffss": 0.5}',
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LINES)
+def test_a_damaged_line_hides_no_later_ones(tmp_path, kind):
+    """Rejects metrics that end, without a word, where a line is damaged; and a traceback,
+    in the reader or where the numbers are used."""
+    lines = written(tmp_path)
+    lines[2] = BAD_LINES[kind] + b"\n"
+    (tmp_path / runs.METRICS).write_bytes(b"".join(lines))
+    faults = []
+    found = runs.read_metrics(tmp_path, faults)
+    assert [record["iteration"] for record in found] == [1, 2, 4, 5]
+    line = f"line 3 of {str(tmp_path / runs.METRICS)!r} is damaged: left out"
+    assert faults == [line]
+    np.array([[record["loss"], record["std"]] for record in found], float)
+
+
+def test_records_without_what_is_drawn_are_left_out(tmp_path):
+    """Rejects a KeyError, in a picture, for one flipped bit in a name."""
+    lines = [b'{"iteration": %d, "loss": 1, "return_after": 2}\n' % n for n in (1, 2, 3)]
+    lines[1] = lines[1].replace(b"return_after", b"rdturn_after")
+    (tmp_path / runs.METRICS).write_bytes(b"".join(lines))
+    faults = []
+    found = runs.read_metrics(tmp_path, faults, ("return_after",))
+    assert [record["iteration"] for record in found] == [1, 3]
+    assert "line 2" in faults[0]
+
+
+def test_a_flipped_bit_of_the_metrics_is_reported(tmp_path):
+    """Rejects a number that changes unnoticed: in a curve it would be believed."""
+    whole, good = b"".join(written(tmp_path, 2)), runs.read_metrics(tmp_path)
+    for bit in random.Random(0).sample(range(8 * len(whole)), 500):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        (tmp_path / runs.METRICS).write_bytes(data)
+        faults = []
+        found = runs.read_metrics(tmp_path, faults)
+        assert faults or found == good, (bit, bytes(data))
+        assert all(record in good for record in found)
+
+
+def test_lines_that_are_missing_are_reported(tmp_path):
+    """Rejects a curve of 5 points for 8 iterations, as when two processes wrote."""
+    lines = written(tmp_path, 8)
+    (tmp_path / runs.METRICS).write_bytes(b"".join([*lines[:2], *lines[5:]]))
+    faults = []
+    assert len(runs.read_metrics(tmp_path, faults)) == 5
+    [line] = faults
+    assert "lacks lines, or has too many: line 3 is of iteration 6" in line
+    (tmp_path / runs.METRICS).write_bytes(b"".join(lines[:4]) + lines[4][:9])
+    runs.read_metrics(tmp_path, faults := [])
+    assert faults == []  # a kill leaves a torn line
+
+
+def test_damaged_lines_stay_in_the_file(tmp_path):
+    """Rejects a resume that deletes what a person could mend, or the lines behind it; and
+    one that keeps iterations that will be done again."""
+    lines = written(tmp_path)
+    lines[1] = b'{"iteration": 2, "lnss": 0.2}\n'
+    for iteration, kept in ((4, 4), (3, 3), (2, 2)):
+        (tmp_path / runs.METRICS).write_bytes(b"".join(lines))
+        with runs.Metrics(tmp_path, iteration, runs.begun_as(tmp_path, CONFIG)) as metrics:
+            metrics.add({"iteration": iteration + 1, "loss": 7.0})
+        found = (tmp_path / runs.METRICS).read_bytes().splitlines(keepends=True)
+        assert found[:-1] == lines[:kept]
+        assert runs.read_metrics(tmp_path)[-1] == {"iteration": iteration + 1, "loss": 7.0}
+
+
+def test_metrics_of_another_run_are_not_believed(tmp_path):
+    """Rejects another seed's curve, and a resume that deletes a file that was misplaced."""
+    for name, seed in (("a", 0), ("b", 1)):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, config=CONFIG.with_changes({"seed": seed}))
+    other = (tmp_path / "b" / runs.METRICS).read_bytes()
+    (tmp_path / "a" / runs.METRICS).write_bytes(other)
+    faults = []
+    assert runs.read_metrics(tmp_path / "a", faults) == []
+    assert "line 1" in faults[0]
+    assert faults[0].endswith("is of another run, and 4 more: left out")
+    for iteration in (0, 3):
+        with pytest.raises(WorldError, match=r"line 1 .* is of another run; move"):
+            runs.Metrics(tmp_path / "a", iteration)
+    assert (tmp_path / "a" / runs.METRICS).read_bytes() == other
+
+
+def test_metrics_of_an_older_program_are_read_and_go_on(tmp_path):
+    """Rejects lines without a check, or a file that has them before lines with one."""
+    (tmp_path / runs.METRICS).write_bytes(b'{"iteration": 1, "loss": 0.5}\n')
+    runs.write_config(tmp_path, CONFIG, VERSIONS)
+    with runs.Metrics(tmp_path, 1, runs.begun_as(tmp_path, CONFIG)) as metrics:
+        assert "check" in metrics.add({"iteration": 2, "loss": 0.25})
+    faults = []
+    found = runs.read_metrics(tmp_path, faults)
+    assert [record["loss"] for record in found] == [0.5, 0.25]
+    assert faults == []
 
 
 # ----- The folder, its lock and its configuration -----
@@ -383,15 +588,63 @@ def test_folders_that_will_not_do(tmp_path):
 
 
 def test_two_cannot_hold_one_run(tmp_path):
-    """Rejects a lock file that only its being there makes a lock."""
+    """Rejects a lock file that only its being there makes a lock, and temporary files of
+    the holder that are swept before the lock is held."""
     held = rf"in use by process {os.getpid()}$"
     with runs.locked(tmp_path):
+        half = tmp_path / f"{runs.TEMPORARY}checkpoint.npz"
+        half.write_bytes(b"half of what the holder writes")
         with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
             pass
+        assert half.exists()
         with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
             pass  # the one who was refused must not have let it go
+    (tmp_path / runs.LOCK).write_text("1234567890 of a process that has ended")
     with runs.locked(tmp_path):
-        pass
+        assert (tmp_path / runs.LOCK).read_text() == str(os.getpid())
+
+
+def test_a_lock_that_was_deleted_is_lost(tmp_path):
+    """Rejects two processes that both believe to hold a run, and a process that takes away
+    the lock of the one after it."""
+    with runs.locked(tmp_path) as check:
+        check()
+        (tmp_path / runs.LOCK).unlink()
+        with pytest.raises(WorldError, match="lock' was deleted"):
+            check()
+        other = runs.locked(tmp_path)
+        check_other = other.__enter__()
+        with pytest.raises(WorldError, match="lock' was deleted"):
+            check()
+    check_other()
+    other.__exit__(None, None, None)
+    assert not (tmp_path / runs.LOCK).exists()
+
+
+def test_a_lock_is_of_the_file_that_stands_there(tmp_path, monkeypatch):
+    """Rejects the lock of a file that its last holder deleted after it was opened."""
+    flock = fcntl.flock
+
+    def late(file, how):
+        flock(file, how)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / runs.LOCK).unlink()
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with runs.locked(tmp_path) as check:
+        check()
+        with pytest.raises(WorldError, match="in use"), runs.locked(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"4 2", b"9" * 50, b"-1"])
+def test_a_held_lock_may_hold_anything(tmp_path, content):
+    """Rejects a traceback for a lock whose content is no number, or not UTF-8."""
+    with runs.locked(tmp_path):
+        (tmp_path / runs.LOCK).write_bytes(content)
+        held = "in use by process unknown$"
+        with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("config", [CONFIG, Glyphs(adapt_norm=True, ways=3)])
@@ -439,6 +692,65 @@ def test_a_damaged_configuration_is_told(tmp_path, kind):
     (tmp_path / runs.CONFIG).write_text(DAMAGED[kind])
     with pytest.raises(WorldError, match=r"config\.json' is damaged"):
         runs.read_config(tmp_path)
+
+
+def test_a_flipped_bit_of_a_configuration_is_reported(tmp_path):
+    """Rejects another seed, number of iterations or file that one flipped bit makes."""
+    runs.write_config(tmp_path, CONFIG, VERSIONS)
+    file = tmp_path / runs.CONFIG
+    whole, found = file.read_bytes(), []
+    for bit in random.Random(0).sample(range(8 * len(whole)), 500):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        try:
+            found.append(runs.read_config(tmp_path))
+        except WorldError as error:
+            found.append(str(error))
+    errors = [x for x in found if isinstance(x, str)]
+    assert all(one == CONFIG for one in found if not isinstance(one, str))
+    assert all(str(file) in error and "\n" not in error for error in errors)
+    assert len(errors) > 400  # spaces between the entries do not matter
+
+
+def test_a_changed_configuration_names_what_the_checkpoint_has(tmp_path):
+    """Rejects "damaged" where the checkpoint can tell which option was changed."""
+    runs.write_config(tmp_path, CONFIG, VERSIONS)
+    save(tmp_path, CONFIG, state())
+    text = (tmp_path / runs.CONFIG).read_text()
+    for old, new, told in (
+        ('"seed": 0', '"seed": 4', "; checkpoint.npz has --seed 0, not 4$"),
+        ('"iterations": 12000', '"iterations": 92000', "its content$"),
+    ):
+        (tmp_path / runs.CONFIG).write_text(text.replace(old, new))
+        with pytest.raises(WorldError, match=rf"its sha256 is not that of {told}|{told}"):
+            runs.read_config(tmp_path)
+    for name in ("sha256", "options_sha256"):
+        lacking = json.loads(text)
+        del lacking[name]
+        (tmp_path / runs.CONFIG).write_text(json.dumps(lacking))
+        with pytest.raises(WorldError, match="its sha256 is not that of its content"):
+            runs.read_config(tmp_path)
+
+
+def test_a_configuration_of_an_older_program_has_no_hashes(tmp_path):
+    """Rejects a run that can no longer be read, and a hash that a resume replaces: then the
+    lines before it would be of another run."""
+    runs.write_config(tmp_path, CONFIG, VERSIONS)
+    told = json.loads((tmp_path / runs.CONFIG).read_text())
+    begun = told.pop("options_sha256")
+    assert told.pop("sha256")
+    (tmp_path / runs.CONFIG).write_text(json.dumps(told))
+    assert runs.read_config(tmp_path) == CONFIG
+    assert runs.begun_as(tmp_path, CONFIG) == begun
+    longer = CONFIG.with_changes({"iterations": 7, "test_tasks": 9})
+    assert runs.begun_as(tmp_path / "no", longer) == begun
+    assert runs.begun_as(tmp_path / "no", CONFIG.with_changes({"seed": 1})) != begun
+    told["options_sha256"] = "an older hash"
+    (tmp_path / runs.CONFIG).write_text(json.dumps(told))
+    runs.write_config(tmp_path, longer, VERSIONS)
+    assert runs.begun_as(tmp_path, longer) == "an older hash"
+    assert runs.read_config(tmp_path) == longer
 
 
 def test_no_configuration_is_no_run(tmp_path):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tinymaml.experiments.common import Config
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, runs
@@ -49,6 +51,12 @@ def begin(path: Path, config: Config = SMALL, pool=None) -> State:
 def results(path: Path) -> tuple[bytes, bytes]:
     """Return the last checkpoint and the metrics of a run."""
     return (path / runs.CHECKPOINT).read_bytes(), (path / runs.METRICS).read_bytes()
+
+
+def state_of(path: Path) -> dict[str, bytes]:
+    """Return the last checkpoint's arrays without the options, as bytes."""
+    with np.load(path / runs.CHECKPOINT) as file:
+        return {name: file[name].tobytes() for name in file.files if name != runs.OPTIONS}
 
 
 def results_of(path: Path, config: Config, pool=None) -> tuple[bytes, bytes]:

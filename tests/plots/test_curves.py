@@ -14,7 +14,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.plots import curves, figures, groups
-from tinymaml.plots.curves import POINTS, SPAN, smoothed, validations
+from tinymaml.plots.curves import SPAN, smoothed, validations
 from tinymaml.report.tables import Evaluation
 
 
@@ -64,7 +64,7 @@ def test_seeds_have_students_interval_of_their_means_by_hand():
     assert line.half == pytest.approx([12.7062047])
 
 
-@pytest.mark.parametrize(("length", "points"), [(1, 1), (9, 1), (57, 5), (5000, POINTS)])
+@pytest.mark.parametrize(("length", "points"), [(1, 1), (9, 1), (57, 5), (5000, 100)])
 def test_every_iteration_is_in_one_point(length, points):
     """Rejects a last, shorter span that is lost, points of too few iterations, and
     NumPy's warning where one iteration has no interval."""
@@ -94,6 +94,27 @@ def test_validations_are_drawn_with_their_own_interval():
     assert both.half == pytest.approx([1.27062047])
 
 
+def test_seeds_are_averaged_iteration_by_iteration(tmp_path, capsys):
+    """Rejects the mean of one seed's iteration 21 and another's 31, after lines that are
+    damaged or lost; and silence about them."""
+    paths = [
+        folder(tmp_path / f"{seed}", SMALL.with_changes({"seed": seed}), records(range(40)))
+        for seed in (0, 1)
+    ]
+    file = paths[1] / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    lines[4] = lines[4].replace("loss", "lnss")
+    file.write_text("".join([*lines[:20], *lines[30:]]))
+    figure = curves.learning(groups.read(paths))
+    [line] = lines_of(figure.axes[0]).values()
+    assert line[:, 0] - line[:, 1] == pytest.approx(1)
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.split(str(file))[1] for note in notes] == [
+        "' is damaged: left out",
+        "' lacks lines, or has too many: line 21 is of iteration 31",
+    ]
+
+
 def test_learning_of_one_run(tmp_path):
     """Rejects bands that are not the lines' own, a validation on the axis of the loss,
     and a torn last line that is read."""
@@ -115,7 +136,7 @@ def test_learning_of_one_run(tmp_path):
     assert left.get_ylabel() == "loss on training tasks"
     assert right.get_ylabel() == "MSE on validation tasks"
     assert left.get_ylim()[0] == 0
-    assert figure.get_suptitle() == "Sine, K = 10"
+    assert figure.get_suptitle() == "Sine, 10 shots"
     over = "bands: 95 % intervals over iterations (left), tasks (right)"
     assert legend_of(figure) == [over, name]
 
@@ -217,7 +238,7 @@ def test_steps_show_the_evaluation(tmp_path):
     assert lines["MAML, 1 inner step"].tolist() == [[0, 3], [1, 1.5], [2, 0.75]]
     assert lines["pretrained"].tolist() == [[0, 4], [1, 3.5]]
     assert bands_of(axes)[1].tolist() == [[0, 4 - HALF, 4 + HALF], [1, 3.25, 3.75]]
-    assert (axes.get_title(), axes.get_yscale()) == ("Sine, K = 10", "linear")
+    assert (axes.get_title(), axes.get_yscale()) == ("Sine, 10 shots", "linear")
     assert axes.get_ylabel() == "MSE on held-out tasks"
     assert legend_of(figure)[0] == "bands: 95 % intervals over 600 tasks"
 

@@ -14,6 +14,7 @@ from tinymaml.harness import evaluation
 from tinymaml.plots import groups, walks
 from tinymaml.plots.figures import BLACK
 from tinymaml.plots.walks import GOALS, STEPS, WALKS
+from tinymaml.rl import pointnav
 
 
 SMALL = PointNav(
@@ -57,6 +58,18 @@ def test_walks_are_the_adapted_policies(walked):
     assert len(found.paths) == len(path) == 4
 
 
+def test_a_walk_ends_at_its_goal(walked, monkeypatch):
+    """Rejects a line from the goal back to the start, where the padding is."""
+    monkeypatch.setattr(pointnav, "NEAR", 0.3)  # so that goals are reached
+    found = walks.walks(groups.Group("run", []), walked[1], TASK)
+    draws = evaluation.held_out(SMALL, "test", range(TASK, TASK + GOALS))
+    task = problem(SMALL).task(draws)
+    task.support(np.tile(walked[1].theta, (GOALS, 1)))
+    lengths = (task.path[0].weights > 0).sum(axis=-1)[:, :WALKS]
+    assert [[len(walk) for walk in some] for some in found.paths[0]] == lengths.tolist()
+    assert lengths.min() < SMALL.horizon
+
+
 def test_a_row_a_run_a_column_a_goal(walked):
     """Rejects rows of one policy, goals of another panel, and steps that only their colour
     tells apart."""
@@ -68,6 +81,7 @@ def test_a_row_a_run_a_column_a_goal(walked):
     ]
     for row, run in zip(rows, found, strict=True):
         for goal, axes in enumerate(row):
+            assert len(axes.lines) == 2 + 2 * len(STEPS)  # two walks after each step
             lines = lines_of(axes)
             assert lines["goal"].tolist() == [run.goals[goal].tolist()]
             for step, *_, label in STEPS:

@@ -280,12 +280,15 @@ def test_the_world_knows_who_is_over(seed):
 
 
 def test_noise_is_keyed_by_seed_and_step():
-    """Rejects noise that two steps, or two tasks, share."""
+    """Rejects noise that two steps, or two tasks, share, and other draws than before: a
+    resumed run goes on with the old ones."""
     shape = (N, H, 2)
     first = rollout.noise(np.array([1, 2]), 0, shape, "float32")
     again = rollout.noise(np.array([2, 1]), 0, shape, "float32")[::-1]
     later = rollout.noise(np.array([1, 2]), 1, shape, "float32")
     assert first.dtype == np.float32
+    drawn = np.random.default_rng([2, 0]).standard_normal(shape, "float32")
+    assert (first[1] == drawn).all()
     assert (first == again).all()
     assert not (first == later).any()
     assert not (first[0] == first[1]).any()

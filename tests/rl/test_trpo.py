@@ -14,7 +14,8 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
 from tinymaml.harness import loop, policy_step
-from tinymaml.rl import surrogates, trpo
+from tinymaml.maml import Task
+from tinymaml.rl import rollout, surrogates, trpo
 from tinymaml.speed.workers import Here
 
 
@@ -290,6 +291,31 @@ def test_the_first_good_step_is_taken():
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
+def test_a_trial_is_the_divergence_from_the_policy_that_acted():
+    """Rejects KL(new || old), which has the same Hessian, a KL of other states, and a mean
+    over tasks; and a loss on the advantages of other time steps."""
+    found, theta = collected(SMALL)
+    theta = theta + 0.3 * np.random.default_rng(2).standard_normal(theta.shape)
+    *inner, last = found.path
+    losses = policy_step.inner_losses(SMALL, inner)
+    task = Task(lambda _: losses[0], None)
+    thetas = np.tile(theta, (SMALL.tasks, 1))
+    adapted = maml.adapt(thetas, task, problem(SMALL).alpha, 1)
+    mean, log_std = rollout.gaussian(problem(SMALL).model, last, adapted)
+    mean = mean.reshape(last.mean.shape)
+    old, new = np.exp(last.log_std)[:, None], np.exp(log_std)[:, None]
+    parts = np.log(new / old) + (old**2 + (last.mean - mean) ** 2) / (2 * new**2) - 0.5
+    kl = (last.weights * parts.sum(-1)).sum()
+    densities = [
+        np.exp(-0.5 * ((last.actions - at) / deviation) ** 2) / deviation
+        for at, deviation in ((mean, new), (last.mean, old))
+    ]
+    ratio = (densities[0] / densities[1]).prod(-1)
+    expected = -(last.weights * last.advantages * ratio).sum(), kl
+    assert policy_step.trial(SMALL, theta, found.path) == pytest.approx(expected, rel=1e-9)
+    assert kl > 0.1
+
+
 def test_no_good_step_is_refused():
     """Rejects taking the last trial when the line search fails."""
     (theta, tries, loss, kl), seen = search([BAD[0]] * 15)
@@ -330,6 +356,40 @@ def test_an_iteration_keeps_its_promises():
     loss, kl = judged(SMALL, after.theta, found.path)
     assert record["kl"] == pytest.approx(kl)
     assert record["loss"] - record["improvement"] == pytest.approx(loss)
+
+
+def test_an_iteration_steps_in_the_mean_metric(monkeypatch):
+    """Rejects a metric summed over the tasks, a mean of chunks of unequal size, and a
+    damping that depends on the number of tasks: here it is strong enough to be seen."""
+    monkeypatch.setattr(trpo, "DAMPING", 0.1)
+    state = generic(SMALL)
+    after, record = policy_step.iterate(SMALL, state, Here())
+    found, _ = collected(SMALL)
+    gradient = found.gradient / SMALL.tasks
+    step = trpo.natural_step(metric(SMALL, found.path), gradient, SMALL.max_kl)
+    expected = state.theta - 0.8 ** record["backtracks"] * step
+    np.testing.assert_allclose(after.theta, expected, rtol=0, atol=1e-9)
+    assert np.abs(after.theta - state.theta).max() > 1e-3
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam", "sgd"])
+def test_the_mean_meta_gradient_is_clipped(monkeypatch, outer):
+    """Rejects a clip without effect, of each task's gradient or of the step."""
+    config = SMALL.with_changes({"outer": outer, "clip": 0.01})
+    found, _ = collected(config)
+    gradient = found.gradient / config.tasks
+    assert np.sum(np.abs(gradient) > 0.01) > 5
+    taken = []
+
+    def noted(given):
+        taken.append(given)
+        raise InterruptedError
+
+    monkeypatch.setattr(trpo, "natural_step", lambda product, g, max_kl: noted(g))
+    monkeypatch.setattr(policy_step, "outer_step", lambda theta, g, *_: noted(g))
+    with pytest.raises(InterruptedError):
+        policy_step.iterate(config, generic(config), Here())
+    np.testing.assert_allclose(taken[0], gradient.clip(-0.01, 0.01), rtol=1e-9)
 
 
 def test_adam_is_the_simple_outer_update():

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from in_workers import aligned, iterations, slow_square
-from processes import digests, run
+from processes import digests, end, one_error, run, start, wait_for
 from tinymaml.data import omniglot as prepared
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
+from tinymaml.harness import runs
 from tinymaml.harness.loop import initial_state
 from tinymaml.speed.workers import engine
 
@@ -146,6 +147,50 @@ def test_a_full_disk_is_not_taken_for_a_lost_scheduler(cluster):
     assert told.value.errno == 28
 
 
+SCHEDULER = """
+import asyncio
+from distributed import Nanny, Scheduler
+
+async def main():
+    async with Scheduler(port=0, dashboard=False, dashboard_address=":0") as scheduler:
+        async with Nanny(scheduler.address, nthreads=1):
+            print(scheduler.address, flush=True)
+            await scheduler.finished()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_scheduler_that_dies_is_one_line(tmp_path):
+    """Rejects waiting for ever, a traceback of CancelledError, and Dask's own messages."""
+    pytest.importorskip("distributed")
+    (tmp_path / "scheduler.py").write_text(SCHEDULER)
+    command = [sys.executable, tmp_path / "scheduler.py"]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **how) as scheduler:
+        try:
+            address = scheduler.stdout.readline().strip()
+            options = [
+                "--iterations",
+                "100000000",
+                "--checkpoint-every",
+                "2",
+                "--out",
+                "run",
+            ]
+            arguments = [*ARGUMENTS, *options, "--workers", f"dask:{address}"]
+            process = start(*arguments, cwd=tmp_path)
+            wait_for((tmp_path / "run" / runs.PREVIOUS).exists)
+        finally:
+            scheduler.kill()
+    told = end(process)
+    lost = f"the connection to the Dask scheduler at {address} was lost"
+    assert (told.code, one_error(told)) == (1, f"Error: {lost}")
+    assert len(told.err.splitlines()) == 2  # the run folder, and the error
+    assert run("evaluate", "run", cwd=tmp_path).code == 0
+
+
 def test_no_scheduler_is_one_line(tmp_path):
     """Rejects a traceback where no scheduler answers, or where Dask is not installed."""
     told = run(*ARGUMENTS, "--workers", "dask:tcp://127.0.0.1:9", cwd=tmp_path)
@@ -154,6 +199,8 @@ def test_no_scheduler_is_one_line(tmp_path):
     assert len(errors) == 1
     assert "Dask" in errors[0]
     assert "Traceback" not in told.err
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ranks_of_mpi_give_the_same_bytes(tmp_path):

@@ -4,6 +4,7 @@
 code with it. `classify`, in its own file, takes the meta-gradient of any framework.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -22,10 +23,11 @@ from tinymaml.check.differences import (
     remainder_rate,
     slopes_error,
 )
+from tinymaml.check.mixing import mixing
 from tinymaml.errors import UsageError
-from tinymaml.fewshot import Problem, drawn, stream
+from tinymaml.fewshot import Episode, Problem, drawn, stream
 from tinymaml.maml import Array, Task
-from tinymaml.summary import finite, lacking, text
+from tinymaml.summary import finite, lacking
 
 
 DIRECTIONS = 8
@@ -71,23 +73,6 @@ class Report(NamedTuple):
         """Whether every row passed."""
         return all(row.passed for row in self.rows)
 
-    def __str__(self) -> str:
-        lines = [f"{self.title:<44} figure     allowed"]
-        for row in self.rows:
-            figure, allowed = text("{:.1e}", row.figure), f"<= {row.high:.0e}"
-            if row.low:
-                allowed = f"{row.low:g} to {row.high:g}"
-                figure = text("{:.2f}", row.figure)
-            verdict = "ok" if row.passed else "WRONG"
-            lines.append(f"  {row.check:<42} {figure:<10} {allowed:<13} {verdict}")
-        if self.layers:
-            lines.append("second-order part of the meta-gradient       share      cosine")
-        for layer in self.layers:
-            share = text("{:.1f} %", 100 * layer.relative)
-            cosine = text("{:.4f}", layer.cosine)
-            lines.append(f"  {layer.name:<42} {share:<10} {cosine}")
-        return "\n".join(lines)
-
     def as_dict(self) -> dict:
         """Return the report for JSON. Figures that are not finite become None."""
         rows = [row._asdict() | {"passed": row.passed} for row in self.rows]
@@ -103,6 +88,7 @@ class Case(NamedTuple):
     problem: Problem
     w: Array
     task: Task
+    episodes: Episode
 
     @property
     def args(self) -> tuple[Array, Task, Problem]:
@@ -129,17 +115,26 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     w[:, :size] += noise[:, :size]
     rest = w[:, size:]
     rest += noise[:, size:] * np.where(rest == 0, 1, rest)
-    return Case(method, problem, w, problem.task(episodes))
+    return Case(method, problem, w, problem.task(episodes), episodes)
+
+
+Collect = Callable[[Iterable[Row]], list[Row]]
 
 
 @quiet
 def verify(
-    title: str, method: Algorithm, rough: Problem, smooth: Problem, tasks: int
+    title: str,
+    method: Algorithm,
+    rough: Problem,
+    smooth: Problem,
+    tasks: int,
+    collect: Collect = list,
 ) -> Report:
     """Verify the gradient of an algorithm on a problem in float64.
 
     smooth: the problem with a smooth activation, for the Taylor remainders. With relu the
         inner gradient jumps at a kink, and so does the objective
+    collect(rows): the list of the rows, each of which is measured when it is asked for
     Raises UsageError when the algorithm has neither an objective nor `implicit`.
     """
     if method.objective is None and method.implicit is None:
@@ -147,31 +142,42 @@ def verify(
     case = case_of(method, rough, tasks)
     if missing := lacking(case.gradient):
         return Report(title, [Row(f"gradient: {missing}", np.nan, 0, ROUNDING)], [])
-    curved = case_of(method, smooth, tasks)
-    if method.objective is None:
-        args = method, smooth, curved.w, curved.task
-        rows = [Row(*figure) for figure in implicit.figures(*args)]
-    else:
-        rows = [*_gradient_rows(case), *_remainder_rows(curved)]
-    if method.inner_loop:
-        rows += _hvp_rows(case)
+    # Of two tasks, whatever their number: more take as long, and one has no neighbour.
+    beside = case_of(method, rough, 2)
+    rows = collect(_rows(case, case_of(method, smooth, tasks), beside))
     steps = f", K = {rough.options.inner_steps}" if method.inner_loop else ""
     title = f"{title}{steps}, P = {case.w.shape[-1]}"
     return Report(title, rows, second_order_part(case))
 
 
-def _gradient_rows(case: Case) -> list[Row]:
-    """Return one row for each other way to the gradient."""
+def _rows(case: Case, curved: Case, beside: Case) -> Iterator[Row]:
+    """Yield every check.
+
+    curved: the case with a smooth activation; beside: the case with two tasks
+    """
+    if case.method.objective is None:
+        args = curved.method, curved.problem, curved.w, curved.task
+        yield from (Row(*figure) for figure in implicit.figures(*args))
+    else:
+        yield from _gradient_rows(case)
+        yield from _remainder_rows(curved)
+    if case.method.inner_loop:
+        yield from _hvp_rows(case)
+    yield _mixing_row(beside)
+
+
+def _gradient_rows(case: Case) -> Iterator[Row]:
+    """Yield one row for each other way to the gradient."""
     exact, unrolled = case.gradient, grad(case.objective)(case.w)
-    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
-    slopes = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
-    unrolled_error = difference(exact, unrolled)
-    rows = [Row("autodiff through the unrolled loop", unrolled_error, 0, ROUNDING)]
+    error = difference(exact, unrolled)
+    yield Row("autodiff through the unrolled loop", error, 0, ROUNDING)
     if twin := case.method.twin:
         name = twin.__name__.replace("_", "-")
         _, same = twin(*case.args)
-        rows.append(Row(f"the {name} chain", difference(exact, same), 0, ROUNDING))
-    return [*rows, Row(f"central differences, {DIRECTIONS} directions", slopes, 0, NUMERIC)]
+        yield Row(f"the {name} chain", difference(exact, same), 0, ROUNDING)
+    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
+    error = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
+    yield Row(f"central differences, {DIRECTIONS} directions", error, 0, NUMERIC)
 
 
 def _remainder_rows(case: Case) -> list[Row]:
@@ -203,6 +209,15 @@ def _hvp_rows(case: Case) -> list[Row]:
         Row("symmetry of the Hessian product", symmetry, 0, ROUNDING),
         Row("linearity of the Hessian product", linearity, 0, ROUNDING),
     ]
+
+
+def _mixing_row(case: Case) -> Row:
+    def gradients(some: slice) -> Array:
+        episodes = Episode(*(array[some] for array in case.episodes))
+        return case._replace(w=case.w[some], task=case.problem.task(episodes)).gradient
+
+    figure = mixing(gradients, len(case.w))
+    return Row("a task beside another, against it alone", figure, 0, ROUNDING)
 
 
 def second_order_part(case: Case) -> list[Layer]:

@@ -15,7 +15,7 @@ from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, algorithm_of
 from tinymaml.harness import runs
-from tinymaml.options import Option, Values, check, flag, options_of, shown
+from tinymaml.options import Option, Values, check, flag, options_of, quoted, shown
 from tinymaml.published import presets
 
 
@@ -36,6 +36,19 @@ class Value(click.ParamType):
             return read(value)
         except ValueError as error:  # in the words of `options.check`
             raise click.UsageError(f"{param.opts[0]}: {error}", context) from error
+
+
+class Folder(click.ParamType):
+    """The folder of a run, as an argument; an empty one is not the current folder."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: Any, context: Any) -> str:
+        """Return the value as it is."""
+        if value == "":
+            name = param.human_readable_name
+            raise click.UsageError(f"{name} must not be empty", context)
+        return value
 
 
 class Command(click.Command):
@@ -150,23 +163,30 @@ WORKERS = asked(
     metavar="N",
 )
 QUIET = asked("--quiet", None, "show no progress on stderr")
-DATA = asked("--data", Value(str), "data file, if it has moved")
+DATA = asked("--data", Value(str, least=1), "data file, if it has moved")
 LAST = asked("--last", None, "use the last theta, not the best on validation tasks")
 FALLBACK = asked("--fallback", None, "use an older theta when the newest is damaged")
 JSON = asked("--json as_json", None, "print JSON")
+
+
+def note(path: Path, config: Config) -> None:
+    """Print on stderr what has changed since a run was begun."""
+    for line in runs.changes(path, config):
+        click.echo(f"note: {line}", err=True)
 
 
 def read_file(file: str) -> dict[str, Any]:
     """Return the content of a TOML file by names with underscores. Raises UsageError."""
     path = Path(file)
     if not path.is_file():
-        raise UsageError(f"--config {file!r} is not a regular file")
+        raise UsageError(f"--config {quoted(file)} is not a regular file")
     if path.stat().st_size > LARGEST_FILE:
         raise UsageError(f"--config {file!r} is too large")
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--config {file!r}: {error}") from error
+        reason = str(error).partition("; use sys.")[0]  # advice to a programmer
+        raise UsageError(f"--config {file!r}: {reason}") from error
     return {key.replace("-", "_"): value for key, value in found.items()}
 
 

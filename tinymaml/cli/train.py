@@ -1,8 +1,8 @@
 """`tinymaml train`: begin runs or resume them, then evaluate and draw them."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,20 @@ from tinymaml import plots
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.cli import options
 from tinymaml.cli.options import QUIET, WORKERS, Value, asked
+from tinymaml.cli.terminal import Show, Watched, columns, progress
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.common import Config
-from tinymaml.harness import checkpoints, loop, plan, results, runs
+from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
 from tinymaml.report import tables
+from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import versions
 from tinymaml.speed.workers import engine
 
 
-OUT = asked("--out", Value(str), "folder of the new run  [runs/NAME-N]")
-RESUME = asked("--resume", Value(str), "resume this run", metavar="RUN")
+OUT = asked("--out", Value(str, least=1), "folder of the new run  [runs/NAME-N]")
+RESUME = asked("--resume", Value(str, least=1), "resume this run", metavar="RUN")
 SEEDS = asked(
     "--seeds", Value(int, least=1, most=1000), "number of runs, of consecutive seeds", 1
 )
@@ -47,6 +49,7 @@ class TrainGroup(options.Experiments):
         """Insert the experiment's name where only a run to resume is given."""
         bare = args and args[0].startswith("--")
         if bare and (run := options.argument(args, "--resume")) is not None:
+            RESUME.type.convert(run, RESUME, context)
             args = [runs.read_config(runs.members(Path(run))[0]).name, *args]
         return super().parse_args(context, args)
 
@@ -90,43 +93,49 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         found = options.read_file(file)
         typed = options.check_file(file, found, known, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
-    folder, planned = planned_runs(kind, typed, shared)
-    for path, config in planned:  # every config.json before the first training
-        path.mkdir(parents=True, exist_ok=True)
-        with runs.locked(path):
-            found = versions(config.libraries)
-            if shared["resume"] is not None:  # a run keeps the versions that it began with
-                found |= note_changes(path, config, {k: found[k] for k in config.libraries})
-            runs.write_config(path, config, found)
-    found = []
-    for path, config in planned:
-        with runs.locked(path):
-            found.append(train_and_report(path, config, shared, folder))
+    make, found = partial(planned_runs, kind, typed, shared), []
+    out = shared["out"] if shared["resume"] is None else shared["resume"]
+    _, first = make(out).runs[0]  # raises, if it does, before workers are started
+    changes: dict[str, Any] = {}
+    if fault := own.replay_fault(first):  # the other runs differ in their seeds
+        slower = f"cannot be replayed: {fault}; it trains with --no-replay, which is slower"
+        click.echo(f"note: {first.algorithm} {slower}", err=True)
+        changes = {"replay": False}
+    with engine(shared["workers"]) as pool, plan.held(make, out) as (planned, checks):
+        folder = planned.folder
+        configs = [(path, one.with_changes(changes)) for path, one in planned.runs]
+        for path, config in configs:  # every config.json before the first training
+            note_changes(path, config, typed)
+            now = versions(config.libraries)
+            begun = runs.library_versions(path, config)  # which a run keeps
+            own_versions = {name: now[name] for name in config.libraries}
+            runs.write_config(path, config, own_versions | begun)
+        for (path, config), check in zip(configs, checks, strict=True):
+            found.append(train_and_report(path, config, pool, check, shared, folder))
     if len(found) > 1 and all(found):
-        together = results.pooled(found)
-        click.echo(f"\n{tables.title(together)}")
-        click.echo(tables.as_text([together], config.rows))
-        tables.save(folder, together)
+        together, width = results.pooled(found), columns(sys.stdout)
+        title = laid_out([tables.title(together)], width)
+        click.echo(f"\n{title}\n{tables.as_text([together], config.rows, width)}")
+        click.echo(tables.save(folder, together))
 
 
-def note_changes(path: Path, config: Config, libraries: dict[str, str]) -> dict[str, str]:
-    """Print what has changed since a run was begun; return the versions of that time."""
-    if runs.changed_algorithm(path, config):
-        changed = f"{config.algorithm} has changed since the run was begun"
-        click.echo(f"note: the file of --algorithm {changed}", err=True)
-    before = runs.changed_versions(path, libraries)
-    for name, version in before.items():
-        begun = f"the run was begun with {name} {version}, this is {libraries[name]}"
-        click.echo(f"note: {begun}: the simulations differ", err=True)
-    return before
+def note_changes(path: Path, config: Config, typed: Mapping[str, Any]) -> None:
+    """Print what has changed since a run was begun, and iterations that it has already."""
+    if not (path / runs.CONFIG).exists():
+        return
+    options.note(path, config)
+    asked = typed.get("iterations", config.iterations)
+    if asked < config.iterations:
+        done = f"{str(path)!r} has {config.iterations} iterations already"
+        click.echo(f"note: {done}; --iterations {asked} has no effect", err=True)
 
 
 def planned_runs(
-    kind: type[Config], changes: dict[str, Any], shared: dict[str, Any]
+    kind: type[Config], changes: dict[str, Any], shared: dict[str, Any], out: str | None
 ) -> plan.Plan:
-    """Return the runs that the options ask for."""
+    """Return the runs that the options ask for, in the folder `out` if they are new."""
     if shared["resume"] is None:
-        return plan.new_runs(kind(**changes), shared["out"], shared["seeds"])
+        return plan.new_runs(kind(**changes), out, shared["seeds"])
     if shared["out"] is not None:
         raise UsageError("--out and --resume exclude each other")
     resumed = plan.resumed_runs(Path(shared["resume"]), changes)
@@ -139,58 +148,66 @@ def planned_runs(
 
 
 def train_and_report(
-    path: Path, config: Config, shared: dict[str, Any], folder: Path
+    path: Path,
+    config: Config,
+    pool: Executor,
+    check: Callable[[], None],
+    shared: dict[str, Any],
+    folder: Path,
 ) -> Result | None:
-    """Train in a run's folder; print, write, draw and return the result on test tasks."""
+    """Train in a run's folder; print, write, draw and return the result on test tasks.
+
+    It ends with the paths of the evaluation and of the pictures.
+    """
     click.echo(f"run folder: {path}", err=True)
-    with engine(shared["workers"]) as pool:
-        try:
-            with progress_bar(config, shared["quiet"]) as progress:
-                loop.train(path, config, pool, progress)
-        except Interrupted as stop:
-            stopped = f"interrupted at iteration {stop.iteration}; resume with:"
-            click.echo(f"{stopped} tinymaml train --resume {folder}", err=True)
-            raise
-        theta, steps = checkpoints.load(path, config), config.test_steps
-        result, tasks = None, config.test_tasks
-        if config.test:
-            result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
-            tables.save(path, result)
-            if theta.chosen:
-                click.echo(tables.title(result))
-            click.echo(tables.as_text([result], config.rows))
-        else:
-            line = f"{config.name}, {theta.iteration} iterations"
-            if theta.chosen:
-                line += f", {config.score.name} {theta.validation:.4f} on validation tasks"
-            click.echo(f"{line}; to test it: tinymaml evaluate {path}")
-            config = tuned(config, theta.theta, steps, pool)
-            for line in results.unimproved(config, theta, steps, tasks, pool):
-                click.echo(line)
+    quiet, files = shared["quiet"], []
     try:
-        plots.draw([path])
+        with progress(config.name, quiet, stays=True) as show:
+            session = sessions.Session(path, config.libraries)
+            each = partial(show_iteration, config, show)
+            loop.train(path, config, pool, each, check, session.save)
+    except Interrupted as stop:
+        stopped = f"interrupted at iteration {stop.iteration}; resume with:"
+        click.echo(f"{stopped} tinymaml train --resume {folder}", err=True)
+        raise
+    with progress("evaluation", quiet) as show:
+        result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    if result:
+        files.append(tables.save(path, result))
+    click.echo(text)
+    try:
+        with progress("pictures", quiet) as show:
+            show(0, None, str(path))
+            files += plots.draw([path])
     except WorldError as error:  # the training itself succeeded
         click.echo(f"no pictures: {error}", err=True)
+    for file in files:
+        click.echo(file)
     return result
 
 
-@contextmanager
-def progress_bar(config: Config, quiet: bool) -> Iterator[Callable[[int, dict], None]]:
-    """Yield a function that shows the progress on stderr, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda iteration, record: None
-        return
-    with click.progressbar(
-        length=config.iterations,
-        label=config.name,
-        file=sys.stderr,
-        item_show_func=lambda loss: loss,
-        update_min_steps=max(1, config.iterations // 1000),
-    ) as bar:
-        seen = [0]
+def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> None:
+    """Show the loss of an iteration, or the return where that is what is learned."""
+    metric = config.learning[0]
+    figure = f"{metric.partition('_')[0]} {record[metric]:.4f}"
+    show(iteration, config.iterations, figure)
 
-        def show(iteration: int, record: dict) -> None:
-            bar.update(iteration - seen[0], f"loss {record['loss']:.4f}")
-            seen[0] = iteration
 
-        yield show
+def tested(
+    path: Path, config: Config, pool: Executor, width: int | None
+) -> tuple[Result | None, str]:
+    """Return the result of a run on test tasks and its table, or None and a line."""
+    theta, steps = checkpoints.load(path, config), config.test_steps
+    tasks = config.test_tasks
+    if config.test:
+        result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
+        title = [laid_out([tables.title(result)], width)] if theta.chosen else []
+        table = tables.as_text([result], config.rows, width)
+        return result, "\n".join([*title, table])
+    line = f"{config.name}, {theta.iteration} iterations"
+    if theta.chosen:
+        line += f", {config.score.name} {theta.validation:.4f} on validation tasks"
+    line += f"; to test it: tinymaml evaluate {path}"
+    config = tuned(config, theta.theta, steps, pool)
+    lacking = results.unimproved(config, theta, steps, tasks, pool)
+    return None, "\n".join([line, *(laid_out([x], width) for x in lacking)])

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinymaml.experiments import glyphs, locomotion, miniimagenet, omniglot, pointnav, sine
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Problem
+from tinymaml.fewshot import Problem, drawn
 
 
 MODULES = {
@@ -26,9 +26,19 @@ MODULES = {
 def problem(config: Config) -> Problem:
     """Set up the experiment of `config`; a worker process does it once.
 
-    Raises UsageError when options do not fit the data, WorldError when these are damaged.
+    Data are read, and a simulator is loaded, for the first task that is drawn: see
+    `check_split` for errors of these.
     """
     return _finished(MODULES[config.name].setup(config))
+
+
+def check_split(config: Config, split: str) -> None:
+    """Draw a task of a split.
+
+    Raises UsageError when the options do not fit the data, WorldError when the data are
+    missing or damaged or there is no simulator.
+    """
+    drawn(problem(config), 0, split, 0, range(1))
 
 
 def stand_in(config: Config) -> Problem:

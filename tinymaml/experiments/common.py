@@ -41,6 +41,8 @@ from tinymaml.published import presets
 LONG = {"least": 0, "most": 10**8}
 EVERY = {"least": 1, "most": 10**8}
 
+MOST_PARAMETERS = 10**7  # far above any use on a CPU
+
 # When an option has an effect after all, for the message that refuses it.
 UNLESS = {
     "alpha": " unless --no-tune",
@@ -334,13 +336,25 @@ def algorithm_of(kind: type[Config], name: Any) -> Algorithm:
     return record
 
 
+def check_parameters(count: int) -> None:
+    """Raise UsageError for so many parameters that they would fill the memory."""
+    if count > MOST_PARAMETERS:
+        raise UsageError(f"the model has {count} parameters, more than {MOST_PARAMETERS}")
+
+
+def fixed_values(config: Config) -> dict[str, Any]:
+    """Return the options that cannot change when a run is resumed, by name."""
+    values, options = config.values(), config.options.items()
+    return {name: values[name] for name, one in options if one.role.fixed}
+
+
 def check_resumable(saved: Config, wanted: Config) -> None:
     """Raise UsageError when an option was changed that must stay as the run was begun."""
-    before, now = saved.values(), wanted.values()
-    for name, one in saved.options.items():
-        if before[name] != now.get(name) and one.role.fixed:
-            begun = f"the run was begun with {shown(before[name])}"
-            raise UsageError(f"{one.flag} {shown(now.get(name))}: {begun}")
+    now = wanted.values()
+    for name, before in fixed_values(saved).items():
+        if before != now.get(name):
+            begun = f"the run was begun with {shown(before)}"
+            raise UsageError(f"{flag(name)} {shown(now.get(name))}: {begun}")
     if saved.schedule != "constant" and saved.iterations != wanted.iterations:
         length = f"--schedule {saved.schedule} was begun for {saved.iterations} iterations"
         raise UsageError(f"--iterations {wanted.iterations}: {length}")

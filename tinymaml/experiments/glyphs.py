@@ -9,6 +9,7 @@ from tinymaml.experiments import images
 from tinymaml.experiments.common import configuration
 from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Problem
+from tinymaml.maml import Array
 from tinymaml.options import redefault
 
 
@@ -33,12 +34,16 @@ CONFIG = Glyphs
 
 
 def setup(config: Images) -> Problem:
-    """Draw the glyphs and return the problem."""
-    drawings = glyphs.draw_classes(GLYPH_SEED, sum(CLASSES.values()))
+    """Return the problem on the glyphs, which are drawn for the first task."""
+    return images.from_data(config, (glyphs.SIDE, glyphs.SIDE, 1), draw, rotate=False)
+
+
+def draw() -> tuple[Array, dict[str, Array]]:
+    """Return the glyphs (all, drawings, h, w) uint8, and the rows of each split."""
     ends = np.cumsum([*CLASSES.values()])
     rows = np.split(np.arange(ends[-1]), ends[:-1])
-    classes = dict(zip(CLASSES, rows, strict=True))
-    return images.build(config, drawings, classes, rotate=False)
+    drawings = glyphs.draw_classes(GLYPH_SEED, sum(CLASSES.values()))
+    return drawings, dict(zip(CLASSES, rows, strict=True))
 
 
 # A check of the gradients uses the problem itself, as it needs no data.

@@ -1,14 +1,15 @@
 """Few-shot image classification: the common part of every experiment on images."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml import fewshot, losses, models
+from tinymaml import fewshot, losses, models, params
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import FewShot, configuration
+from tinymaml.experiments.common import FewShot, check_parameters, configuration
 from tinymaml.fewshot import Episode, Problem, apply_alone, as_task, each
 from tinymaml.losses import Score
 from tinymaml.maml import Array
@@ -99,34 +100,47 @@ class Images(FewShot):
 def build(
     config: Images, images: Array, classes: dict[str, Array], rotate: bool
 ) -> Problem:
-    """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}.
-
-    Raises UsageError when a split has fewer classes than ways, or a class fewer
-    drawings than shots and queries.
-    """
-    sizes = {split: _sizes(config, split) for split in classes}
-    for split, rows in classes.items():
-        try:
-            fewshot.check_sizes(images.shape[1], len(rows), *sizes[split])
-        except ValueError as error:
-            raise UsageError(f"split {split!r}: {error}") from error
-    if config.validate_every and "val" not in classes:
-        raise UsageError("this split has no validation classes; add --validate-every 0")
-    if not config.uses("alpha") and "val" not in classes:
-        raise UsageError("this split has no validation classes to tune the step size on")
+    """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}."""
     *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
+    return from_data(config, (*size, channels), lambda: (images, classes), rotate)
+
+
+def from_data(
+    config: Images,
+    image: tuple[int, int, int],
+    load: Callable[[], tuple[Array, dict[str, Array]]],
+    rotate: bool,
+) -> Problem:
+    """Return the problem on images of a size (h, w, c).
+
+    load() -> the images and classes that `build` takes; called for the first task
+    Raises UsageError for a huge model. A task raises it when its split has fewer classes
+    than ways, or a class fewer drawings than shots and queries.
+    """
+    *size, channels = image
     method, free = config.method, config.method.inputs(config)
     model = _net(config, (*size, channels + free))
     if free:
         model = models.with_context(model, (*size, free))
     model = method.build(model, config)
+    check_parameters(params.count(model.shapes))
+    load = cache(load)
 
     def draw(split: str, rng: Generator) -> Episode:
+        images, classes = load()
+        advice = _advice(config) if split == "val" else ""
         if split not in classes:
-            raise UsageError(f"these data have no {split!r} classes")
-        wanted = sizes[split]
-        return fewshot.sample(rng, images, classes[split], *wanted, rotate, config.dtype)
+            lack = f"this split has no validation classes{advice}"
+            raise UsageError(lack if advice else f"these data have no {split!r} classes")
+        wanted, rows = _sizes(config, split), classes[split]
+        try:
+            fewshot.check_sizes(images.shape[1], len(rows), *wanted)
+        except ValueError as error:
+            raise UsageError(f"split {split!r}: {error}{advice}") from error
+        return fewshot.sample(rng, images, rows, *wanted, rotate, config.dtype)
 
+    if config.adapt_norm and not {*method.moved(model, config)} & {*model.norm}:
+        raise UsageError("--adapt-norm: inner steps do not change batch norm")
     adapts_norm = config.adapt_norm or not config.uses("adapt_norm")
     apply, fixed = model.apply, () if adapts_norm else model.norm
     inner, outer = (
@@ -144,6 +158,13 @@ def build(
             apply_alone(apply, theta, e), e.y_query
         ),
     )
+
+
+def _advice(config: Images) -> str:
+    """Return what to do about a run whose validation tasks cannot be drawn."""
+    if not config.uses("alpha"):
+        return " to tune the step size on; add --no-tune and --alpha"
+    return "; add --validate-every 0" if config.validate_every else ""
 
 
 def _sizes(config: Images, split: str) -> tuple[int, int, int]:

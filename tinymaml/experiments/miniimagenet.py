@@ -1,5 +1,6 @@
 """mini-ImageNet: section 5.2 of the paper, on 84 x 84 photographs in colour."""
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +35,9 @@ class MiniImageNet(Images):
     filters: int = redefault(32, "section 5.2")
     chunk: int = redefault(1)
     checkpoint_every: int = redefault(100)
-    data: str = option("", "data file that data_scripts/miniimagenet.py writes", role=PLACE)
+    data: str = option(
+        "", "data file that `tinymaml prepare miniimagenet` writes", role=PLACE
+    )
 
     @property
     def is_original(self) -> bool:
@@ -46,8 +49,12 @@ CONFIG = MiniImageNet
 
 
 def setup(config: MiniImageNet) -> Problem:
-    """Return the problem on the prepared file; photographs have a top: none is rotated."""
-    return images.build(config, *miniimagenet.load(config.data), rotate=False)
+    """Return the problem on the prepared file, which is read for the first task.
+
+    Photographs have a top: none is rotated.
+    """
+    image, load = (miniimagenet.SIDE,) * 2 + (3,), partial(miniimagenet.load, config.data)
+    return images.from_data(config, image, load, rotate=False)
 
 
 def stand_in(config: MiniImageNet) -> Problem:

@@ -1,8 +1,10 @@
 """Omniglot: section 5.2 of the paper, on the real drawings."""
 
+from functools import partial
 from typing import ClassVar
 
 from tinymaml.data import omniglot
+from tinymaml.data.omniglot import SIDE
 from tinymaml.experiments import glyphs, images
 from tinymaml.experiments.common import configuration
 from tinymaml.experiments.images import Images
@@ -18,7 +20,7 @@ class Omniglot(Images):
     title: ClassVar[str] = "Omniglot"
 
     iterations: int = redefault(10000, "60,000 in main.py:11")
-    data: str = option("", "data file that data_scripts/omniglot.py writes", role=PLACE)
+    data: str = option("", "data file that `tinymaml prepare omniglot` writes", role=PLACE)
     split: str = option(
         "finn",
         "split of the characters into training, validation and test",
@@ -38,9 +40,9 @@ CONFIG = Omniglot
 
 
 def setup(config: Omniglot) -> Problem:
-    """Return the problem on the prepared file."""
-    drawings, classes = omniglot.load(config.data, config.split)
-    return images.build(config, drawings, classes, config.rotate)
+    """Return the problem on the prepared file, which is read for the first task."""
+    image, load = (SIDE, SIDE, 1), partial(omniglot.load, config.data, config.split)
+    return images.from_data(config, image, load, config.rotate)
 
 
 def stand_in(config: Omniglot) -> Problem:

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from tinymaml import losses, models
+from tinymaml import losses, models, params
 from tinymaml.data import sine
 from tinymaml.errors import UsageError
-from tinymaml.experiments.common import FewShot, configuration
+from tinymaml.experiments.common import FewShot, check_parameters, configuration
 from tinymaml.fewshot import Episode, Problem, Streams, as_task
 from tinymaml.losses import Score
 from tinymaml.options import COUNT, DATA, MOST, NET, TASK, WIDTHS, option, redefault
@@ -85,6 +85,7 @@ def setup(config: Sine) -> Problem:
     if free:
         model = models.with_context(model, (free,))
     model = method.build(model, config)
+    check_parameters(params.count(model.shapes))
     how, points = (config.dtype, config.phases), len(sine.GRID)
     if config.grid and config.shots > points:
         raise UsageError(f"--shots {config.shots}: --grid has {points} points")

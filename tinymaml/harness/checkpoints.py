@@ -5,9 +5,11 @@
     theta.npz                                 in their place: a theta from `export`
 
 Theta stands for everything meta-learned (M,). kept:NAME is a folder of the package.
+A file has the fixed options of its run, as JSON, unless an older program wrote it.
 """
 
 import io
+import json
 import math
 import os
 import sys
@@ -18,11 +20,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml.errors import DAMAGE, UsageError, WorldError
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError
 from tinymaml.experiments import problem
-from tinymaml.experiments.common import Config
+from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.harness import runs
-from tinymaml.harness.runs import BEST, CHECKPOINT, PREVIOUS, PREVIOUS_BEST, THETA
+from tinymaml.harness.runs import (
+    BEST,
+    CHECKPOINT,
+    OPTIONS,
+    PREVIOUS,
+    PREVIOUS_BEST,
+    THETA,
+)
 from tinymaml.maml import Array
 from tinymaml.optim import Moments, State
 
@@ -67,18 +76,31 @@ def save_best(path: Path, config: Config, best: Kept) -> None:
 
     The one before is kept for a resume from an earlier checkpoint, after a kill in between.
     """
-    data, file = _packed_theta(config, best), path / BEST
     # A resumed run may find the same theta again; the one before must then stay.
-    if not file.exists() or file.read_bytes() != data:
-        runs.write(file, data, previous=path / PREVIOUS_BEST)
+    if not _holds(path / BEST, config, best):
+        data = _packed_theta(config, best)
+        runs.write(path / BEST, data, previous=path / PREVIOUS_BEST)
 
 
-def export(path: Path, config: Config, kept: Kept) -> None:
-    """Write a theta and its configuration into a folder, without the data's path."""
+def _holds(file: Path, config: Config, kept: Kept) -> bool:
+    """Return whether a file holds this theta, in whatever form it was written."""
+    for _, found in whole([file], read_theta, config, []):
+        same = (found.iteration, found.validation) == (kept.iteration, kept.validation)
+        return same and found.theta.tobytes() == kept.theta.tobytes()
+    return False
+
+
+def export(
+    path: Path, config: Config, kept: Kept, versions: dict[str, str] | None = None
+) -> None:
+    """Write a theta and its configuration into a folder, without the data's path.
+
+    versions: those of the run's libraries
+    """
     if "data" in config.options:
         config = config.with_changes({"data": ""})
-    runs.write_config(path, config, {})
     runs.write(path / THETA, _packed_theta(config, kept))
+    runs.write_config(path, config, versions or {})
 
 
 def _packed_theta(config: Config, kept: Kept) -> bytes:
@@ -88,8 +110,15 @@ def _packed_theta(config: Config, kept: Kept) -> bytes:
 
 def _packed(config: Config, iteration: int, arrays: Mapping[str, Array]) -> bytes:
     """Return the bytes of a file without pickle; the same arrays give the same bytes."""
-    buffer, name, number = io.BytesIO(), np.str_(config.name), np.int64(iteration)
-    np.savez(buffer, format=np.int64(FORMAT), experiment=name, iteration=number, **arrays)
+    options = json.dumps(fixed_values(config), separators=(",", ":")).encode()
+    head = {
+        "format": np.int64(FORMAT),
+        "experiment": np.str_(config.name),
+        OPTIONS: np.bytes_(options),
+        "iteration": np.int64(iteration),
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **head, **arrays)
     return buffer.getvalue()
 
 
@@ -215,6 +244,21 @@ def locate(name: str) -> Path:
     return folder
 
 
+def reached(path: Path) -> int | None:
+    """Return the iteration of a run's last checkpoint or exported theta; None without one.
+
+    It needs neither the run's data nor its model. Raises DamagedError.
+    """
+    files = (path / name for name in (THETA, CHECKPOINT, PREVIOUS))
+    file = next(filter(Path.exists, files), None)
+    if file is None:
+        return None
+    try:
+        return int(_arrays(file, math.inf)["iteration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{str(file)!r} is damaged: it has no iteration") from error
+
+
 def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path, State]]:
     """Yield the whole checkpoints of a run, newest first; a killed run may have one."""
     return whole((path / CHECKPOINT, path / PREVIOUS), read_state, config, faults)
@@ -262,30 +306,36 @@ def _read(
     not fit the model.
     """
     count = size(config)
-    try:
-        largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
-        if file.stat().st_size > largest:
-            raise ValueError("it is too large for this model")
-        arrays = _unpacked(file.read_bytes())
-    except DAMAGE as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        # NumPy's advice to load a pickle "unsafely" is not ours.
-        text = "an array of objects" if "pickle" in text.lower() else text
-        raise WorldError(f"{str(file)!r} is damaged: {text}") from error
+    largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
+    arrays = _arrays(file, largest)
     expected = {"format", "experiment", "iteration", *vectors, *others}
-    if arrays.keys() != expected:
-        names = ", ".join(sorted(arrays.keys() ^ expected))
+    if arrays.keys() - {OPTIONS} != expected:
+        names = ", ".join(sorted((arrays.keys() - {OPTIONS}) ^ expected))
         raise WorldError(f"{str(file)!r} lacks or has too many arrays: {names}")
     if str(arrays["format"]) != str(FORMAT):
         raise WorldError(f"{str(file)!r} has format {arrays['format']}, not {FORMAT}")
     if str(arrays["experiment"]) != config.name:
         raise WorldError(f"{str(file)!r} is of {arrays['experiment']}")
+    _check_options(file, config, arrays.get(OPTIONS))
     for name in vectors:
         _check_vector(file, name, arrays[name], config.dtype, count)
     iteration = arrays["iteration"]
     if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
         raise WorldError(f"{str(file)!r} has iteration {iteration}")
     return arrays
+
+
+def _arrays(file: Path, largest: float) -> dict[str, Array]:
+    """Return the arrays of a file of at most `largest` bytes. Raises DamagedError."""
+    try:
+        if file.stat().st_size > largest:
+            raise ValueError("it is too large for this model")
+        return _unpacked(file.read_bytes())
+    except DAMAGE as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # NumPy's advice to load a pickle "unsafely" is not ours.
+        text = "an array of objects" if "pickle" in text.lower() else text
+        raise DamagedError(f"{str(file)!r} is damaged: {text}") from error
 
 
 def _unpacked(data: bytes) -> dict[str, Array]:
@@ -296,7 +346,23 @@ def _unpacked(data: bytes) -> dict[str, Array]:
     if sum(sizes) > len(data):  # np.savez does not compress
         raise ValueError("it claims to be larger than it is")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        found = {name: file[name] for name in file.files}
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # NumPy returns the bytes of other members
+            raise ValueError(f"{name} is no array")
+    return found
+
+
+def _check_options(file: Path, config: Config, options: Array | None) -> None:
+    """Raise WorldError when a file's options are those of another run, naming them."""
+    if options is None:
+        return
+    try:
+        differing = runs.unlike(json.loads(options.item()), config)
+    except (*DAMAGE, AttributeError) as error:
+        raise WorldError(f"{str(file)!r} is damaged: its options are no JSON") from error
+    if differing:
+        raise WorldError(f"{str(file)!r} is of another run: {'; '.join(differing)}")
 
 
 def _check_vector(file: Path, name: str, vector: Array, dtype: str, count: int) -> None:

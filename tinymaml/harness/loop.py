@@ -30,21 +30,34 @@ Progress = Callable[[int, dict], None]
 ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
 
 
-def train(path: Path, config: Config, engine: Executor, progress: Progress) -> State:
+def train(
+    path: Path,
+    config: Config,
+    engine: Executor,
+    progress: Progress,
+    check: Callable[[], None] = lambda: None,
+    saved: Callable[[int], None] = lambda iteration: None,
+) -> State:
     """Train from the run's last checkpoint, if any, to config.iterations.
 
-    It calls progress(iteration, record) after every iteration.
+    It calls progress(iteration, record) after every iteration, check() before it writes a
+    checkpoint, and saved(iteration) after it. check raises where this process has lost the
+    run's lock.
     Raises Interrupted after Ctrl-C or SIGTERM, with the run saved. Raises WorldError when
     the loss or the update is not finite or has another dtype; the last checkpoint stays.
     """
     with signals() as asked:
         state, best = checkpoints.resumed(path, config)
-        if state is None and runs.read_metrics(path):
-            print(f"no checkpoint in {str(path)!r}: starting anew", file=sys.stderr)
+        faults: list[str] = []
+        records = runs.read_metrics(path, faults)
+        if state is None and records:
+            faults.append(f"no checkpoint in {str(path)!r}: starting anew")
+        for line in faults:
+            print(line, file=sys.stderr)
         if state is None:
             state = initial_state(config)
             checkpoints.save(path, config, state)
-        with runs.Metrics(path, state.iteration) as metrics:
+        with runs.Metrics(path, state.iteration, runs.begun_as(path, config)) as metrics:
             while state.iteration < config.iterations:
                 after, found = ITERATIONS[config.setting](config, state, engine)
                 m, v = after.moments
@@ -66,15 +79,17 @@ def train(path: Path, config: Config, engine: Executor, progress: Progress) -> S
                 if "validation" in record:
                     now = Kept(state.iteration, state.theta, record["validation"])
                     best = checkpoints.better(config, best, now)
-                metrics.add(record)
+                record = metrics.add(record)
                 progress(state.iteration, record)
                 stop = [*asked]  # a signal during the save waits for the next
                 last = stop or state.iteration == config.iterations
                 if last or state.iteration % config.checkpoint_every == 0:
+                    check()
                     metrics.sync()
                     if best:
                         checkpoints.save_best(path, config, best)
                     checkpoints.save(path, config, state)
+                    saved(state.iteration)
                 if stop:
                     break
         if asked:

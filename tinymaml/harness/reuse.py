@@ -26,11 +26,10 @@ from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
-from autograd import grad
 
-from tinymaml import params, similarity
+from tinymaml import maml, params, similarity
 from tinymaml.errors import UsageError
-from tinymaml.experiments import problem
+from tinymaml.experiments import check_split, problem
 from tinymaml.experiments.common import Config
 from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Episode, EpisodeTask, Problem, as_task
@@ -110,9 +109,9 @@ def asking(config: Config, split: str, queries: int | None) -> Config:
     name = "queries" if split == "train" else "test_queries"
     for number in range(QUERIES, 1, -1) if queries is None else ():
         with suppress(UsageError):  # a class has too few drawings
-            problem(found := config.with_changes({name: number}))
+            check_split(found := config.with_changes({name: number}), split)
             return found
-    problem(found := config.with_changes({name: queries or 1}))
+    check_split(found := config.with_changes({name: queries or 1}), split)
     return found
 
 
@@ -188,7 +187,7 @@ def chunk(config: Config, start: Array, split: str, steps: int, tasks: range) ->
 
 def by_layer(model: Model, task: EpisodeTask, theta: Array, last: Array) -> Figures:
     """Return how the parameters and the query activations of each layer change."""
-    g = grad(task.support(theta))(theta)
+    g = maml.gradient(task.support(theta), theta)
     before, after = (model.activations(at, task.episode.x_query) for at in (theta, last))
     found: Figures = {}
     for name, at in layers(model).items():

@@ -1,29 +1,40 @@
 """The run folder and its files, each whole at any time.
 
-    config.json       experiment, options, versions
+    config.json       experiment, options, versions of simulators; two hashes
     metrics.jsonl     one line an iteration
     evaluation.json   the result on held-out tasks
+    sessions.json     time and environment, see sessions.py
     lock              held while a process works on the run
     *.npz             see checkpoints.py
 
 A file is written beside its place, synced and moved there.
+
+config.json ends with `options_sha256`, of the fixed options with which the run began, and
+`sha256`, of all before it. A line of metrics.jsonl ends with `check`: the first digits of
+`options_sha256`, and a CRC-32 of these and the line. Older programs wrote neither.
 """
 
 import fcntl
+import hashlib
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from tinymaml import algorithms, summary
 from tinymaml.algorithms import older
-from tinymaml.errors import DAMAGE, UsageError, WorldError
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError, named
 from tinymaml.experiments import MODULES
-from tinymaml.experiments.common import Config
+from tinymaml.experiments.common import Config, fixed_values
+from tinymaml.options import flag, shown
+from tinymaml.speed import machine
 
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", "lock"
@@ -31,6 +42,9 @@ EVALUATION = "evaluation.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 BEST, PREVIOUS_BEST, THETA = "best.npz", "best.previous.npz", "theta.npz"
 TEMPORARY, SEED = ".tmp-", "seed-"  # names of one seed's run end with its number
+HASH, BEGUN = "sha256", "options_sha256"  # in config.json
+OPTIONS = "options"  # in a checkpoint: the fixed options, as JSON
+CHECK, DIGITS = "check", 16  # in a line of the metrics; hexadecimal digits of a hash
 
 
 def new_folder(out: str | None, name: str) -> Path:
@@ -42,7 +56,7 @@ def new_folder(out: str | None, name: str) -> Path:
         raise UsageError("--out must not be empty")
     if out is None:
         numbered = (Path("runs", f"{name}-{number}") for number in itertools.count(1))
-        return next(path for path in numbered if not path.exists())
+        return next(path for path in numbered if not os.path.lexists(path))
     path = Path(out)
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {out!r} is a file")
@@ -60,28 +74,77 @@ def members(path: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the run for this process. Raises WorldError when another process holds it."""
-    with open(path / LOCK, "a+", encoding="utf-8") as file:
+def locked(path: Path) -> Iterator[Callable[[], None]]:
+    """Lock the run for this process. Raises WorldError when another process holds it.
+
+    It yields a function that raises WorldError when the lock file was deleted: another
+    process may then have locked the run, so that this one must not write.
+    """
+    place = path / LOCK
+    file = _lock_file(place)
+
+    def check() -> None:
+        if not _is_at(place, file):
+            lost = f"{str(place)!r} was deleted, so another process may have taken over"
+            raise WorldError(f"{lost}; nothing was saved since the last checkpoint")
+
+    with file:
+        with named(place):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+            file.flush()
+        for left_over in path.glob(f"{TEMPORARY}*"):
+            left_over.unlink(missing_ok=True)
+        try:
+            yield check
+        finally:
+            if _is_at(place, file):
+                place.unlink(missing_ok=True)
+
+
+def _lock_file(place: Path) -> IO[bytes]:
+    """Return the lock file, open and locked."""
+    while True:
+        file = open(place, "a+b")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise WorldError(f"{str(path)!r} is in use by process {holder}") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        for left_over in path.glob(f"{TEMPORARY}*"):
-            left_over.unlink(missing_ok=True)
-        yield
+            number = re.fullmatch(rb"\d{1,20}", file.read(64).strip())
+            file.close()
+            holder = number[0].decode() if number else "unknown"
+            held = f"{str(place.parent)!r} is in use by process {holder}"
+            raise WorldError(held) from error
+        if _is_at(place, file):
+            return file
+        file.close()  # its last holder deleted it after it was opened here
+
+
+def _is_at(place: Path, file: IO[bytes]) -> bool:
+    """Return whether an open file still stands at its place."""
+    try:
+        return os.path.samestat(os.stat(place), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def in_use(path: Path) -> bool:
+    """Return whether a process works on the run."""
+    try:
+        with open(path / LOCK, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
     """Write a file, whole or not at all; the former file moves to `previous`, if given."""
     beside = path.with_name(f"{TEMPORARY}{path.name}")
     try:
-        with open(beside, "wb") as file:
+        with named(path), open(beside, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -93,39 +156,59 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
         raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named(path.parent):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+# ----- config.json -----
+
+
 def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
-    """Write config.json: the experiment, its options and the versions of libraries."""
+    """Write config.json: the experiment, its options and versions that must not change."""
     found = {"experiment": config.name, "options": config.values(), "versions": versions}
     if file_hash := algorithms.fingerprint(config.algorithm):
         found["algorithm_sha256"] = file_hash
+    found[BEGUN] = begun_as(path, config)
+    found[HASH] = _sha256(found)
     write(path / CONFIG, (json.dumps(found, indent=2) + "\n").encode())
 
 
-def read_config(path: Path, data: str | None = None) -> Config:
-    """Return the configuration of a run; data: its data file, if that has moved.
-
-    Raises WorldError when no run can be read, UsageError when it has no data file.
-    """
+def read_config(path: Path) -> Config:
+    """Return the configuration of a run. Raises WorldError where none can be read."""
     try:
         found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind, options = MODULES[found["experiment"]].CONFIG, found["options"]
         own = re.fullmatch(algorithms.OWN, options["algorithm"])
         if not (fault := _fault(options["algorithm"]) if own else ""):
             config = kind.restored(older.translated(options))
+        written = found.pop(HASH, None)
+        if (BEGUN in found or written is not None) and written != _sha256(found):
+            raise ValueError(
+                f"its {HASH} is not that of its content{_otherwise(path, config)}"
+            )
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
-        raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
+        raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
     if fault:
         raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
-    if data is not None and "data" not in config.options:
-        raise UsageError(f"a run of {config.name} has no data file")
-    return config if data is None else config.with_changes({"data": data})
+    return config
+
+
+def read_configs(paths: Sequence[Path], data: str | None = None) -> list[Config]:
+    """Return the configurations of runs; data: their data file, if that has moved.
+
+    Raises WorldError as `read_config` does, UsageError when data is given and none has any.
+    """
+    found = [read_config(path) for path in paths]
+    if data is None:
+        return found
+    if not any("data" in config.options for config in found):
+        raise UsageError(f"--data: a run of {found[0].name} has no data file")
+    given = {"data": data}
+    return [one.with_changes(given) if "data" in one.options else one for one in found]
 
 
 def _fault(algorithm: str) -> str:
@@ -137,55 +220,195 @@ def _fault(algorithm: str) -> str:
     return ""
 
 
-def changed_algorithm(path: Path, config: Config) -> bool:
-    """Return whether a user's algorithm file has changed since the run began."""
-    found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    return found.get("algorithm_sha256", "") != algorithms.fingerprint(config.algorithm)
+def _otherwise(path: Path, config: Config) -> str:
+    """Return which options of a damaged config.json the checkpoint has otherwise."""
+    with suppress(*DAMAGE, AttributeError):
+        with np.load(path / CHECKPOINT, allow_pickle=False) as file:
+            differing = unlike(json.loads(file[OPTIONS].item()), config)
+        return f"; {CHECKPOINT} has {'; '.join(differing)}" if differing else ""
+    return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return config.json as it stands, {} where there is none that can be read."""
+    try:
+        found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sha256(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def begun_as(path: Path, config: Config) -> str:
+    """Return the hash of the fixed options with which a run began.
+
+    It is written once: a later program may have more options.
+    """
+    return str(_read(path).get(BEGUN) or _sha256(identity(config)))
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Return the experiment and the options that stay as a run was begun."""
+    return {"experiment": config.name, **fixed_values(config)}
+
+
+def unlike(found: Mapping[str, Any], config: Config) -> list[str]:
+    """Return the options of a file that are not those of a run: "--seed 1, not 0".
+
+    found: the file's options by name; an older program may not have had them all
+    """
+    before, now = older.translated(dict(found)), fixed_values(config)
+    pairs = {name: (before[name], x) for name, x in now.items() if name in before}
+    return [
+        f"{flag(name)} {shown(_tuple(theirs))}, not {shown(ours)}"
+        for name, (theirs, ours) in pairs.items()
+        if _tuple(theirs) != ours
+    ]
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # JSON has lists only
+
+
+def changes(path: Path, config: Config) -> list[str]:
+    """Return a line for all that is not as it was when the run began.
+
+    That is the file of a user's algorithm, and a library that decides the bits of a run.
+    """
+    lines, now = [], machine.installed(config.libraries)
+    file_hash = algorithms.fingerprint(config.algorithm)
+    if _read(path).get("algorithm_sha256", "") != file_hash:
+        changed = f"{config.algorithm} has changed since the run was begun"
+        lines.append(f"the file of --algorithm {changed}")
+    for name, version in changed_versions(path, now).items():
+        begun = f"the run was begun with {name} {version}, this is {now[name]}"
+        lines.append(f"{begun}: the simulations differ")
+    return lines
+
+
+def library_versions(path: Path, config: Config) -> dict[str, str]:
+    """Return the versions, with which a run began, of libraries that decide its bits."""
+    before = _read(path).get("versions", {})
+    return {name: before[name] for name in config.libraries if name in before}
 
 
 def changed_versions(path: Path, versions: Mapping[str, str]) -> dict[str, str]:
     """Return those of these versions that the run began with, where they differ."""
-    found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    before = found.get("versions", {})
+    before = _read(path).get("versions", {})
     return {n: before[n] for n, now in versions.items() if before.get(n, now) != now}
 
 
-class Metrics(AbstractContextManager):
-    """Appends one JSON line an iteration. It first drops lines after the checkpoint."""
+# ----- metrics.jsonl -----
 
-    def __init__(self, path: Path, iteration: int) -> None:
-        self.path = path / METRICS
-        kept = [r for r in read_metrics(path) if r["iteration"] <= iteration]
-        lines = [summary.as_json(record) + "\n" for record in kept]
-        write(self.path, "".join(lines).encode())
+DAMAGED, FOREIGN = "is damaged", "is of another run"
+
+
+class Metrics(AbstractContextManager):
+    """Appends one JSON line an iteration. It first drops lines after the checkpoint.
+
+    run: the hash of `begun_as`, of which every new line has the first digits
+    Raises WorldError, and changes nothing, when a line is of another run.
+    """
+
+    def __init__(self, path: Path, iteration: int, run: str = "") -> None:
+        self.path, self.run = path / METRICS, run[:DIGITS]
+        lines = _lines(path)
+        for number, (_, _, fault) in enumerate(lines, 1):
+            if fault == FOREIGN:
+                line = f"line {number} of {str(self.path)!r} {FOREIGN}"
+                raise WorldError(f"{line}; move the file away to go on without it")
+        at = [record.get("iteration", 0) for _, record, _ in lines]
+        later = (number for number, k in enumerate(at) if k > iteration)
+        end = at.index(iteration) + 1 if iteration in at else next(later, len(at))
+        kept = lines[:end] if iteration else []  # damaged lines too, which people can mend
+        write(self.path, b"".join(line + b"\n" for line, _, _ in kept))
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Write one record, with null for a number that is not finite."""
-        self.file.write(summary.as_json(record) + "\n")
+    def add(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Write a record, null for a number that is not finite; return what was written."""
+        record = summary.finite(record)
+        record = {**record, CHECK: _check(record, self.run)}
+        with named(self.path):
+            self.file.write(json.dumps(record) + "\n")
+        return record
 
     def sync(self) -> None:
         """Flush all records to the disk. Call this before their checkpoint is saved."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with named(self.path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        with named(self.path):
+            self.file.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a run in order, without a torn last line.
+def read_metrics(
+    path: Path, faults: list[str] | None = None, needs: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the whole records of a run in order; a torn last line is no fault.
 
-    A number that was not finite is None, or nan in the files of older programs.
+    faults: gains a line on what is left out, and one on lines that are missing
+    needs: names that each record must have, besides "iteration" and "loss"
+    """
+    lines, faults = _lines(path, needs), [] if faults is None else faults
+    file = repr(str(path / METRICS))
+    bad = [(number, fault) for number, (*_, fault) in enumerate(lines, 1) if fault]
+    if bad:
+        number, fault = bad[0]
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        faults.append(f"line {number} of {file} {fault}{more}: left out")
+    for number, (_, record, fault) in enumerate(lines, 1):
+        if not fault and record["iteration"] != number:
+            where = f"line {number} is of iteration {record['iteration']}"
+            faults.append(f"{file} lacks lines, or has too many: {where}")
+            break
+    return [record for _, record, fault in lines if not fault]
+
+
+Line = tuple[bytes, dict[str, Any], str]  # as it stands, its record, its fault
+
+
+def _lines(path: Path, needs: Collection[str] = ()) -> list[Line]:
+    """Return the lines of the metrics, without a last one that a kill cut short.
+
+    A fault is "", DAMAGED or FOREIGN.
     """
     if not (path / METRICS).exists():
         return []
-    records = []
-    for line in (path / METRICS).read_bytes().split(b"\n"):
-        try:
-            record = json.loads(line)
-            0.0 * record["iteration"] + record["loss"] + (record.get("validation") or 0)
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            break
-        records.append(record)
-    return records
+    run = str(_read(path).get(BEGUN, ""))[:DIGITS]
+    data = (path / METRICS).read_bytes()
+    names = {"iteration", "loss", *needs}
+    found = [(line, *_parsed(line, run, names)) for line in data.split(b"\n")]
+    last, _, fault = found[-1]
+    return found[:-1] if fault and b"}" not in last else found
+
+
+def _parsed(line: bytes, run: str, names: set[str]) -> tuple[dict[str, Any], str]:
+    """Return the record of a line, without its check, and "", DAMAGED or FOREIGN.
+
+    A record has numbers under these names, and others or null under more names.
+    """
+    try:
+        record = json.loads(line)
+        values = {name: x for name, x in record.items() if name != CHECK}
+        given = {name: x for name, x in values.items() if x is not None}
+        sound = names <= given.keys() and {*map(type, given.values())} <= {int, float}
+        sound = sound and type(values["iteration"]) is int and values["iteration"] > 0
+        sum(map(float, given.values()))  # an integer may be no float: OverflowError
+        begun = run
+        if CHECK in record:
+            begun = record[CHECK].partition("-")[0]
+            sound = sound and record[CHECK] == _check(values, begun)
+    except (*DAMAGE, AttributeError):
+        return {}, DAMAGED
+    if not sound:
+        return {}, DAMAGED
+    return (values, "") if begun in ("", run) or not run else ({}, FOREIGN)
+
+
+def _check(values: Mapping[str, Any], run: str) -> str:
+    return f"{run}-{zlib.crc32(f'{run} {json.dumps(values)}'.encode()):08x}"

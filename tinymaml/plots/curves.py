@@ -3,6 +3,7 @@
 The second is figure 3 of the paper.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -31,9 +32,17 @@ class Line(NamedTuple):
 def learning(groups: Sequence[Group]):
     """Draw the loss or the return of training tasks, and the score of validation tasks.
 
-    Runs without metrics are left out; returns None when no run has any.
+    Runs without metrics are left out; returns None when no run has any. Lines on stderr
+    report damaged and missing metrics.
     """
-    metrics = [[runs.read_metrics(run.path) for run in group.runs] for group in groups]
+    faults: list[str] = []
+    needs = groups[0].config.learning
+    metrics = [
+        aligned([runs.read_metrics(run.path, faults, needs) for run in group.runs])
+        for group in groups
+    ]
+    for line in faults:
+        print(line, file=sys.stderr)
     pairs = enumerate(zip(groups, metrics, strict=True))
     records = {(i, group.name): some for i, (group, some) in pairs if all(some)}
     if not records:
@@ -61,6 +70,13 @@ def learning(groups: Sequence[Group]):
     return figure
 
 
+def aligned(records: Sequence[Sequence[dict]]) -> list[list[dict]]:
+    """Return the records of the iterations that all runs have, in order."""
+    found = [{record["iteration"]: record for record in one} for one in records]
+    common = sorted(set.intersection(*map(set, found)))
+    return [[one[iteration] for iteration in common] for one in found]
+
+
 def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
     """Return the means of a metric over up to POINTS spans of iterations.
 
@@ -78,7 +94,7 @@ def smoothed(records: Sequence[Sequence[dict]], name: str) -> Line:
 
 def validations(records: Sequence[Sequence[dict]], score: Score) -> Line:
     """Return the scores of validation tasks; for one run the interval is over tasks."""
-    checked = [[record for record in one if "validation" in record] for one in records]
+    checked = aligned([[x for x in one if "validation" in x] for one in records])
     length = min(map(len, checked))
     x = np.array([record["iteration"] for record in checked[0][:length]])
     mean, half = (

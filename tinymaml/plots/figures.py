@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tinymaml.errors import WorldError
+from tinymaml.errors import WorldError, named
 from tinymaml.maml import Array
 from tinymaml.summary import NOT_FINITE
 
@@ -157,11 +157,13 @@ class Film:
         """Write the frames as a GIF that begins again at its end."""
         first, *others = self.frames
         how = {"append_images": others, "duration": self.durations, "loop": 0}
-        first.save(path, save_all=True, **how)
+        with named(path):
+            first.save(path, save_all=True, **how)
         return path
 
 
 def save(figure, path: Path) -> Path:
     """Write the figure as PNG."""
-    figure.savefig(path)
+    with named(path):
+        figure.savefig(path)
     return path

@@ -65,7 +65,7 @@ def read(folders: Sequence[Path], data: str | None = None) -> list[Group]:
     where there is no run.
     """
     paths = [path for folder in dict.fromkeys(folders) for path in runs.members(folder)]
-    found = [Run(path, runs.read_config(path, data)) for path in paths]
+    found = [*map(Run, paths, runs.read_configs(paths, data))]
     alike = [[found[i] for i in numbers] for numbers in results.alike(found)]
     experiments = sorted({run.config.name for run in found})
     if len(experiments) > 1:
@@ -75,7 +75,7 @@ def read(folders: Sequence[Path], data: str | None = None) -> list[Group]:
 
 
 def title(groups: Sequence[Group]) -> str:
-    """Return what the groups' tasks have in common, as "Sine, K = 10"."""
+    """Return what the groups' tasks have in common, as "Sine, 10 shots"."""
     return names.title([group.config for group in groups])
 
 
@@ -87,7 +87,8 @@ def judged(run: Run, fallback: bool) -> Judged | None:
     Raises WorldError when the run has no theta.
     """
     path, config = run
-    kept, found = checkpoints.load(path, config, fallback=fallback), tables.saved(path)
+    kept = checkpoints.load(path, config, fallback=fallback)
+    found = tables.saved(path, config)
     if found is None or found.iteration != kept.iteration:
         return None
     config = config.restored(config.values() | {"alpha": found.alpha})

@@ -7,6 +7,7 @@ from tinymaml import summary
 from tinymaml.harness.reuse import SIMILAR, Reuse, verdict
 from tinymaml.maml import Array
 from tinymaml.report import names
+from tinymaml.report.layout import laid_out
 from tinymaml.summary import interval, lacking, lost
 
 
@@ -36,9 +37,10 @@ squared norm that separates classes. Gradient steps of the head alone that do no
 step size of the head suffices, and the body must move."""
 
 
-def as_text(pairs: Pairs) -> str:
+def as_text(pairs: Pairs, width: int | None = None) -> str:
     """Return a line for each run, the table, a verdict for each run, and the rule.
 
+    width: characters in the longest line; None for any number
     A figure that is not finite in some tasks has their number in place of a mean.
     """
     columns = {}
@@ -52,11 +54,12 @@ def as_text(pairs: Pairs) -> str:
     for key in ordered:
         cells = [_cell(key[0], one.figures.get(key)) for one in columns.values()]
         rows.append([ROWS[key[0]].format(key[1]), *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["   ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     titles = [f"{name}: {title(one)}" for name, (one, _) in pairs.items()]
     verdicts = [f"{name}: {sentence(*both)}" for name, both in pairs.items()]
-    return "\n".join([*titles, "", *table, "", *verdicts, "", RULE])
+    rule = RULE.splitlines()
+    if width is not None and width < max(map(len, rule)):
+        rule = [" ".join(rule)]
+    return laid_out([*titles, "", rows, "", *verdicts, "", *rule], width)
 
 
 def title(one: Reuse) -> str:

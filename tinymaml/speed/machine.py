@@ -6,9 +6,10 @@ chunks of tasks use the cores better.
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -77,10 +78,7 @@ def keep_freed_memory() -> None:
 
 
 def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of tinymaml, Python, the numerical libraries and further ones.
-
-    libraries: names of modules that can be imported and have a __version__
-    """
+    """Return the versions of tinymaml, Python, the numerical libraries and further ones."""
     import numpy as np  # not above, since the BLAS threads are set before
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -91,8 +89,17 @@ def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
         "autograd": version("autograd"),
         "blas": f"{blas['name']} {blas['version']}",
         "kernel": kernel(np) or "unknown",
-        **{name: import_module(name).__version__ for name in libraries},
+        **installed(libraries),
     }
+
+
+def installed(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those of some modules that can be imported."""
+    found = {}
+    for name in libraries:
+        with suppress(ImportError):
+            found[name] = import_module(name).__version__
+    return found
 
 
 # ----- The BLAS kernel -----
@@ -122,13 +129,33 @@ class Cpu(NamedTuple):
     flags: frozenset[str]
 
 
-def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu(cpuinfo: Path = CPUINFO) -> Cpu:
     """Return what Linux reports of the first CPU."""
+    first = _first_cpu(cpuinfo)
+    return Cpu(first.get("vendor_id", ""), frozenset(first.get("flags", "").split()))
+
+
+def cpu_model(cpuinfo: Path = CPUINFO) -> str:
+    """Return the CPU's name, or its architecture where the system gives no name."""
+    return _first_cpu(cpuinfo).get("model name") or platform.processor()
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_cpu(cpuinfo: Path) -> dict[str, str]:
     text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
     first: dict[str, str] = {}
     for name, _, value in (line.partition(":") for line in text.splitlines()):
         first.setdefault(name.strip(), value.strip())
-    return Cpu(first.get("vendor_id", ""), frozenset(first.get("flags", "").split()))
+    return first
 
 
 def advice(taken: str, flags: frozenset[str]) -> str:

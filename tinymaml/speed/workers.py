@@ -3,22 +3,28 @@
 Threads are not offered: Python's global lock leaves them no gain.
 """
 
+import logging
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from tinymaml.errors import WorldError
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.speed import machine
+
+
+POLL, PATIENCE = 1, 10  # seconds between looks at a connection, and until it is tried
 
 
 class Here(Executor):
@@ -33,20 +39,66 @@ class Here(Executor):
         return map(function, *iterables)  # futures would slow down a small network
 
 
-class Pickled(Executor):
-    """Sends a call to another executor as one array of bytes, and unpickles it there.
+class Dask(Executor):
+    """Sends calls to the workers of a Dask scheduler.
 
-    Dask leaves arrays at any address in its messages. NumPy multiplies arrays that are not
-    aligned differently, with other last bits.
+    A call is one array of bytes, unpickled there. Dask leaves arrays at any address in its
+    messages, and NumPy multiplies arrays that are not aligned differently, with other last
+    bits.
     """
 
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
+    def __init__(self, client: Any, address: str) -> None:
+        self.client, self.executor = client, client.get_executor(pure=False)
+        self.address = address
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         message = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        self._check()
         # Dask copies an array less often than bytes.
         return self.executor.submit(_unpickled, np.frombuffer(message, np.uint8))
+
+    def map(self, function: Callable, /, *iterables: Iterable) -> Iterator:
+        futures = [self.submit(function, *args) for args in zip(*iterables, strict=False)]
+        return map(self._result, futures)
+
+    def _result(self, future: Future) -> Any:
+        """Wait for a result. Raises WorldError when it can never come.
+
+        Dask itself would wait for a scheduler that does not answer, and for new workers.
+        """
+        asked, idle = time.monotonic(), False
+        while not wait([future], POLL).done:
+            self._check()
+            if time.monotonic() - asked > PATIENCE:
+                workers = self._workers()
+                if idle and not workers:
+                    lacking = f"the Dask scheduler at {self.address} has no workers"
+                    raise WorldError(lacking)
+                asked, idle = time.monotonic(), not workers
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise WorldError(self._lost()) from error
+        except (RuntimeError, ImportError) as error:
+            if isinstance(error, ImportError) or "deserialization" in str(error):
+                lacking = f"the Dask cluster at {self.address} lacks this tinymaml"
+                raise WorldError(f"{lacking}: {str(error).split('. ')[0]}") from error
+            raise
+
+    def _check(self) -> None:
+        if self.client.status != "running":
+            raise WorldError(self._lost())
+
+    def _lost(self) -> str:
+        return f"the connection to the Dask scheduler at {self.address} was lost"
+
+    def _workers(self) -> dict[str, int]:
+        """Return the workers. Raises WorldError when the scheduler does not answer."""
+        try:
+            ask = self.client.scheduler.ncores
+            return self.client.sync(ask, callback_timeout=2 * PATIENCE)
+        except Exception as error:  # as many types as ways to lose a connection
+            raise WorldError(self._lost()) from error
 
 
 def _unpickled(message: np.ndarray) -> Any:
@@ -72,7 +124,8 @@ def engine(workers: int | str) -> Iterator[Executor]:
     "dask:ADDRESS": the workers of a Dask scheduler at tcp://HOST:PORT (extra `dask`);
     "mpi": the other ranks of `mpiexec -n N python -m mpi4py.futures -m tinymaml ...`
     (extra `mpi`).
-    Raises WorldError when the engine is missing, does not answer, or loses its workers.
+    Raises UsageError for an address of another form, WorldError when the engine is
+    missing, does not answer, or loses its scheduler or its workers.
     """
     machine.keep_freed_memory()  # every chunk's gradient arrives in this process
     if workers == 1:
@@ -80,7 +133,7 @@ def engine(workers: int | str) -> Iterator[Executor]:
     elif workers == "mpi":
         found = _mpi_ranks()
     elif isinstance(workers, str):
-        found = _dask_workers(workers.removeprefix("dask:"))
+        found = _dask_workers(_address(workers.removeprefix("dask:")))
     else:
         found = _processes(workers)
     with found as pool:
@@ -120,24 +173,55 @@ def _kill_workers(others: list[multiprocessing.Process]) -> None:
             process.kill()
 
 
+def _address(text: str) -> str:
+    """Return the address of a scheduler. Raises UsageError when it is none."""
+    with suppress(ValueError):  # a port or an IPv6 address that is none
+        parts = urlsplit(text)
+        named = parts.scheme == "tcp" and parts.hostname and parts.port
+        if named and "@" not in text and text == f"tcp://{parts.netloc}":
+            return text
+    raise UsageError(f"--workers dask:{text}: write dask:tcp://HOST:PORT")
+
+
 @contextmanager
 def _dask_workers(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client, KilledWorker
-        from distributed.client import FuturesCancelledError
     except ImportError as error:
         raise WorldError("Dask needs: pip install 'tinymaml[dask]'") from error
+    for name in ("distributed", "distributed.client"):  # errors are reported here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    connect = partial(Client, address, timeout=f"{PATIENCE}s", set_as_default=False)
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = _in_time(connect, 2 * PATIENCE)  # another server may keep silent
     except OSError as error:
         raise WorldError(f"no Dask scheduler at {address}: {error}") from error
-    with client:
+    try:
+        # The other workers compute the chunks of one that dies.
+        yield Dask(client, address)
+    except KilledWorker as error:
+        died = f"the Dask workers at {address} died (out of memory?)"
+        raise WorldError(died) from error
+    finally:
+        with suppress(Exception):  # of a connection that is lost
+            client.close(timeout=POLL)
+
+
+def _in_time(function: Callable, seconds: float) -> Any:
+    """Return function(). Raises TimeoutError, and leaves it alone, when it takes longer."""
+    future: Future = Future()
+
+    def run() -> None:
         try:
-            # The other workers compute the chunks of one that dies.
-            yield Pickled(client.get_executor(pure=False))
-        except (KilledWorker, FuturesCancelledError) as error:
-            died = f"the Dask workers at {address} died (out of memory?)"
-            raise WorldError(died) from error
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or "no answer") from error
 
 
 def _mpi_ranks() -> Executor:
