@@ -195,6 +195,13 @@ def test_conjugate_gradients_of_a_short_vector(scale):
     assert np.linalg.norm(rest) < 1e-4 * np.linalg.norm(b)
 
 
+def test_the_tolerance_of_a_long_vector_is_that_of_the_official_code():
+    """Rejects a rest of 0.007 for solved, since the vector is longer."""
+    a, b = np.array([1, 1.00001]), np.array([1e3, 1e3])
+    _, rest = trpo.conjugate_gradients(lambda v: a * v, b)
+    assert rest @ rest < 1e-10
+
+
 def test_a_short_gradient_has_an_update(monkeypatch):
     """Rejects an iteration that stands still, and says that its step was refused."""
     collect = policy_step.collect

@@ -285,11 +285,14 @@ def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
 
 @quiet
 def gap(claimed: Array, measured: Slopes) -> float:
-    """Return the size of claimed - measured slopes relative to the measured, all of them."""
+    """Return the size of claimed - measured slopes relative to the measured, all of them.
+
+    It is nan when that overflows.
+    """
     known = np.isfinite(measured.doubts)
     apart = typical(Slopes((claimed - measured.values)[known], measured.doubts[known]))
     scale = typical(measured)
-    return apart / scale if scale else float("inf") if apart else 0.0
+    return relative(apart, scale) if scale else float("inf") if apart else 0.0
 
 
 def typical(measured: Slopes) -> float:
