@@ -70,6 +70,7 @@ def bar(command):
     return terminal.progress, f"tinymaml.cli.{command}.progress"
 
 
+TRAINED = "glyphs --iterations 0 --filters 2 --test-tasks 4 --test-steps 2 --out new"
 # A command line, the function that must be called, its argument, and what that must be.
 ROWS = [
     *(("evaluate RUN --tasks 7", *JUDGE, "tasks", 7),),
@@ -98,6 +99,8 @@ ROWS = [
     *(("train sine --workers 3 --out new", *engine("train"), "workers", 3),),
     *(("train sine --out new", *NEW, "out", "new"),),
     *(("train sine --seeds 3", *NEW, "seeds", 3),),
+    *((f"train {TRAINED}", *JUDGE, *x) for x in (("split", "test"), ("tasks", 4))),
+    *((f"train {TRAINED}", *JUDGE, *x) for x in (("steps", 2), ("alone_steps", (2,)))),
     *(("train --resume RUN", *RESUMED, "folder", "RUN"),),
     *(("train sine --out new --quiet", *bar("train"), "quiet", True),),
     *(("plot RUN --quiet", *bar("main"), "quiet", True),),

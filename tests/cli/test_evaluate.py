@@ -104,7 +104,7 @@ def test_runs_of_several_seeds_are_told_together(world):
     mean = np.mean([one["mean"] for one in each], axis=0)
     assert together["mean"] == pytest.approx(mean.tolist(), rel=1e-12)
     apart = np.abs(np.diff([one["mean"] for one in each], axis=0)[0]) / 2
-    expected = (12.706 * apart).tolist()
+    expected = (12.706204736 * apart).tolist()
     assert together["half_width_95_over_seeds"] == pytest.approx(expected, rel=1e-9)
     assert {one["tasks_sha256"] for one in each} == {together["tasks_sha256"]}
     assert as_json("both") == together
