@@ -17,11 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).with_name("helpers")))
 
-import broken  # noqa: E402
-import styles  # noqa: E402
-import verdicts  # noqa: E402
-
-from tinymaml.check import classify, verify  # noqa: E402
+import broken
+import styles
+import verdicts
+from tinymaml.check import classify, verify
 
 
 TABLE = Path(__file__).with_name("verifier.md")

@@ -128,7 +128,7 @@ def meta(
         return xp.sum(error) if summed and which == "support" else xp.mean(error)
 
     p = {k: stop(w) + 0 * w if k in stopped else w for k, w in p.items()}
-    start, velocity = p, {k: 0.0 for k in p}
+    start, velocity = p, dict.fromkeys(p, 0.0)
     for k in range(steps):
         g = backend.grad(lambda at: loss(at, inner, frozen), p)
         if k in cut:
