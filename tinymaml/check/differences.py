@@ -272,14 +272,13 @@ def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
     are off by many times what rounding and kinks can do to them.
     """
     error = relative_error(claimed, measured, tolerance)
-    bound = CLEARLY * measured.doubts
     if error < tolerance:
         return True
     if error > 2 * tolerance:
         return False
-    far = np.abs(claimed - measured.values) > np.maximum(
-        bound, tolerance * typical(measured)
-    )
+    scale, apart = typical(measured), np.abs(claimed - measured.values)
+    far = apart > np.maximum(CLEARLY * measured.doubts, tolerance * scale)
+    far &= measured.doubts < KNOWN * scale
     return False if np.mean(far) > MOST else None
 
 

@@ -227,7 +227,7 @@ def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
 
 def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     """Yield which deviating loop has the claimed gradient."""
-    at, ways, steps = evidence.at, evidence.ways[:FEW], loop.steps
+    at, _ways, steps = evidence.at, evidence.ways[:FEW], loop.steps
     terms = terms_of(evidence, loop)
     claimed = evidence.claimed[:FEW]
     if terms is None or not claimed.any():

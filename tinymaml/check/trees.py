@@ -50,11 +50,10 @@ class Tree(NamedTuple):
         ):
             other = np.array(other)
         found = dict(leaves(other, keep_none=True))
-        if [*found] != self.names and len(found) == len(self.names):
-            ordered = isinstance(other, list | tuple) and self.names != [""]
-            if {*found} == {*self.names} or ordered:
-                keys = self.names if not ordered else [*found]
-                found = dict(zip(self.names, (found[key] for key in keys), strict=True))
+        if {*found} == {*self.names}:  # JAX sorts the keys of dicts
+            found = {name: found[name] for name in self.names}
+        elif isinstance(other, list | tuple) and len(found) == len(self.names) > 1:
+            found = dict(zip(self.names, found.values(), strict=True))
         if [*found] != self.names:
             given = f"{type(other).__name__} of {_listed([*found])}"
             given = f"{type(other).__name__}" if [*found] == [""] else given
