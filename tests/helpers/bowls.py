@@ -1,4 +1,4 @@
-"""MAML on two bent bowls, in closed form: quick programs for the verifier, right and wrong."""
+"""MAML on two bent bowls in closed form: quick programs for the verifier."""
 
 import numpy as np
 

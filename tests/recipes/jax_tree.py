@@ -1,4 +1,4 @@
-"""A MAML of a JAX pytree, for `verify`; `tinymaml check` takes PROGRAM, too."""
+"""A MAML of a JAX pytree, for `verify` and for `tinymaml check FILE.py:PROGRAM`."""
 
 import jax
 import jax.numpy as jnp

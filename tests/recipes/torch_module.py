@@ -1,4 +1,4 @@
-"""A MAML of an `nn.Module` in PyTorch, for `verify`; `tinymaml check` takes PROGRAM, too."""
+"""A MAML of an `nn.Module`, for `verify` and for `tinymaml check FILE.py:PROGRAM`."""
 
 import torch
 from torch.func import functional_call as call

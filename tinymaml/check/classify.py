@@ -132,14 +132,11 @@ def judge(
         if not np.isfinite(shifted.values).all():
             raise UnmeasurableError("not finite", "adapt is not finite near theta")
         both = measured._replace(doubts=measured.doubts + shifted.doubts)
-        first, first_error = (
-            agrees(shifted.values, both, EXACT),
-            _error(shifted.values, both),
-        )
+        first = agrees(shifted.values, both, EXACT)
+        first_error = _error(shifted.values, both)
         aligned = cosine(shifted.values, measured.values)
-    if exact is None or (
-        exact is False and first is None and program.adaptation is not None
-    ):
+    unknown = exact is False and first is None and program.adaptation is not None
+    if exact is None or unknown:
         raise unresolved(program.value(at), at, measured, noise)
     rates = [
         remainder_rate(program.value, at, way, slope, noise=noise)
@@ -163,11 +160,12 @@ def cosine(a: Array, b: Array) -> float:
 def unresolved(
     value: float, at: Array, measured: Slopes, noise: float
 ) -> UnmeasurableError:
-    """Return the error that says why slopes cannot be measured, with a figure and advice."""
+    """Return the error that says why slopes cannot be measured, and what to do."""
     eps = np.finfo(float).eps
     change = typical(measured) * size(at)
     doubt = float(np.median(measured.doubts)) / (typical(measured) or 1.0)
-    doubted = f"the meta-loss cannot be differentiated by its values: slopes are known to {doubt:.0e}"
+    doubted = "the meta-loss cannot be differentiated by its values:"
+    doubted += f" slopes are known to {doubt:.0e}"
     if noise > 1e4 * eps * max(abs(value), change):
         advice = f"it changes in steps of {noise:.0e}: compute it in float64 throughout"
         return UnmeasurableError("coarse", f"{doubted}; {advice}")

@@ -1,8 +1,8 @@
 """Derivatives from values alone: slopes and remainders of a function along directions.
 
-No rule of differentiation is used, so the results can test such rules. Each slope comes with
-a bound on its error, of which rounding is a part: so a loss that is too coarse to be measured
-(float32, or a large constant in it) gives a large bound, and not a wrong slope.
+No rule of differentiation is used, so the results can test such rules. Each slope comes
+with a bound on its error, of which rounding is a part: a loss that is too coarse to be
+measured (float32, or a large constant in it) gives a large bound, and not a wrong slope.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ NUDGES = 10.0 ** -(np.arange(32, 1, -1) / 2)
 NUDGED = 3  # how often, each time with other signs
 # Central differences of a smooth function in float64 reach 1e-9.
 NUMERIC = 1e-6
-# Slopes that cannot be measured well contradict a claim that is off by so many bounds, if so
-# large a share of them does.
+# Slopes that cannot be measured well contradict a claim that is off by so many bounds, if
+# so large a share of them does.
 CLEARLY, MOST = 20, 0.7
 # A slope is known at all when its bound is below this share of the slopes' size.
 KNOWN = 0.1
@@ -108,8 +108,8 @@ def slope(
     noise: of the function's values; measured by `rounding` when it is not given
     start: the largest step; larger ones are tried only if it was too small
     The slope is that of the middle of the three neighbouring steps with the least bound:
-    how far the three differ, plus what rounding can do to the middle one. It does not depend
-    on any claimed derivative.
+    how far the three differ, plus what rounding and a kink can do to the middle one. It does
+    not depend on any claimed derivative.
     """
     noise = rounding(function, at) if noise is None else noise
     here = np.asarray(function(at))
@@ -284,7 +284,7 @@ def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
 
 @quiet
 def gap(claimed: Array, measured: Slopes) -> float:
-    """Return the size of claimed - measured slopes relative to the measured, all of them.
+    """Return the size of claimed - measured slopes relative to the measured ones.
 
     It is nan when that overflows.
     """

@@ -102,8 +102,8 @@ def verify(
     """Check a meta-gradient, and name the likely causes of what is wrong.
 
     meta_loss, meta_gradient, theta, adapt, seed, number: as for `classify`
-    inner_step: theta_k -> theta_{k+1}, one inner step as it is meant, with the support data.
-        Then `adapt` may be left out. It shows in which steps second-order terms are missing
+    inner_step: theta_k -> theta_{k+1}, one inner step as it is meant, on the support data;
+        then `adapt` may be left out. It shows in which steps second-order terms are missing
     query_loss: theta -> Q(theta). With inner_step, it shows other numbers of steps, other
         step sizes, lost terms, and a meta-loss that is not Q(theta_K)
     steps: K, the number of inner steps

@@ -177,7 +177,7 @@ def train_and_report(
     click.echo(text)
     try:
         with progress("pictures", quiet) as show:
-            show(0, None, str(path))
+            show(0, None, path.name)
             files += plots.draw([path])
     except WorldError as error:  # the training itself succeeded
         click.echo(f"no pictures: {error}", err=True)
