@@ -138,6 +138,15 @@ def test_an_option_arrives(
         assert str(arrived) == (str(glyphs) if value == "RUN" else str(value))
 
 
+def test_the_seed_of_a_check_is_that_of_its_policies(monkeypatch):
+    """Rejects other worlds with the same trajectories."""
+    reached(monkeypatch, *POLICIES)
+    with pytest.raises(Reached) as found:
+        here("check", "pointnav", "--seed", 7)
+    acting = found.value.args[0]["acting"]
+    assert [(x.options.seed, x.options.inner_steps) for x in acting] == [(7, 1), (7, 2)]
+
+
 def test_every_option_has_a_row():
     """Rejects an option of a command that is added and that nothing here tries."""
     commands = {name: x for name, x in main.main.commands.items() if name != "train"}
