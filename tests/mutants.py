@@ -2086,7 +2086,8 @@ MUTATIONS = [
         "temporary files swept before the lock is held",
         "harness/runs.py",
         "    file = _lock_file(place)\n",
-        '    for left_over in path.glob(f"{TEMPORARY}*"):\n        left_over.unlink(missing_ok=True)\n    file = _lock_file(place)\n',
+        '    for left_over in path.glob(f"{TEMPORARY}*"):\n'
+        "        left_over.unlink(missing_ok=True)\n    file = _lock_file(place)\n",
         "harness/test_runs.py",
     ),
     Mutation(
