@@ -35,7 +35,9 @@ MEASURED = [
 ]
 
 
-@pytest.mark.parametrize("kind", [k for k in verdicts.KINDS if k.name in MEASURED], ids=str)
+@pytest.mark.parametrize(
+    "kind", [k for k in verdicts.KINDS if k.name in MEASURED], ids=lambda k: k.name
+)
 def test_what_can_be_measured_is_not_refused(kind):
     """Rejects steps that do not follow the size of theta, and a doubt without end."""
     for seed in (2000, 2001):
