@@ -3922,7 +3922,7 @@ MUTATIONS = [
     Mutation(
         "a verdict on an adaptation that is not finite",
         "check/classify.py",
-        "        if not np.isfinite(shifted.values).all():\n",
+        "        if not np.isfinite(program.adapted(at)).all():\n",
         "        if False:\n",
         "check/test_chain.py",
     ),

@@ -128,9 +128,9 @@ def judge(
         raise Unmeasurable("constant", "the meta-loss is constant near theta")
     first, aligned, first_error = None, float("nan"), float("nan")
     if program.adaptation is not None:
+        if not np.isfinite(program.adapted(at)).all():
+            raise Unmeasurable("not finite", "adapt is not finite at theta")
         shifted = slopes(lambda to: float(gradient @ program.adapted(to)), at, ways)
-        if not np.isfinite(shifted.values).all():
-            raise Unmeasurable("not finite", "adapt is not finite near theta")
         both = measured._replace(doubts=measured.doubts + shifted.doubts)
         first, first_error = (
             agrees(shifted.values, both, EXACT),
