@@ -9,9 +9,9 @@ import pytest
 from cases import others
 from processes import here
 from tinymaml import algorithms, plots
-from tinymaml.algorithms.algorithm import FEW_SHOT
+from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.check import chain, policy_gradients
-from tinymaml.cli import main, train
+from tinymaml.cli import main, terminal
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.glyphs import Glyphs
@@ -50,13 +50,12 @@ def glyphs(tmp_path_factory):
 
 JUDGE = results.judge, "tinymaml.harness.results.judge"
 LOAD = checkpoints.load, "tinymaml.harness.checkpoints.load"
-READ = runs.read_config, "tinymaml.harness.runs.read_config"
+READ = runs.read_configs, "tinymaml.harness.runs.read_configs"
 ANALYSE = reuse.analyse, "tinymaml.harness.reuse.analyse"
 DRAW = plots.draw, "tinymaml.plots.draw"
 SAVE = figures.save, "tinymaml.plots.figures.save"
 NEW = plan.new_runs, "tinymaml.harness.plan.new_runs"
 RESUMED = plan.resumed_runs, "tinymaml.harness.plan.resumed_runs"
-BAR = train.progress_bar, "tinymaml.cli.train.progress_bar"
 CHAIN = chain.verify, "tinymaml.check.chain.verify"
 POLICIES = policy_gradients.verify, "tinymaml.check.policy_gradients.verify"
 
@@ -66,6 +65,12 @@ def engine(command):
     return workers.engine, f"tinymaml.cli.{command}.engine"
 
 
+def bar(command):
+    """The function that shows progress, as a command has it."""
+    return terminal.progress, f"tinymaml.cli.{command}.progress"
+
+
+TRAINED = "glyphs --iterations 0 --filters 2 --test-tasks 4 --test-steps 2 --out new"
 # A command line, the function that must be called, its argument, and what that must be.
 ROWS = [
     *(("evaluate RUN --tasks 7", *JUDGE, "tasks", 7),),
@@ -89,18 +94,25 @@ ROWS = [
     *(("plot RUN --data d.npz", *DRAW, "data", "d.npz"),),
     *(("plot RUN --fallback", *DRAW, "fallback", True),),
     *(("plot RUN --task 9", *DRAW, "task", 9),),
+    *(("plot RUN --out new", *DRAW, "into", "new"),),
     *(("chain --out a.png", *SAVE, "path", "a.png"),),
     *(("train sine --workers 3 --out new", *engine("train"), "workers", 3),),
     *(("train sine --out new", *NEW, "out", "new"),),
     *(("train sine --seeds 3", *NEW, "seeds", 3),),
+    *((f"train {TRAINED}", *JUDGE, *x) for x in (("split", "test"), ("tasks", 4))),
+    *((f"train {TRAINED}", *JUDGE, *x) for x in (("steps", 2), ("alone_steps", (2,)))),
     *(("train --resume RUN", *RESUMED, "folder", "RUN"),),
-    *(("train sine --out new --quiet", *BAR, "quiet", True),),
+    *(("train sine --out new --quiet", *bar("train"), "quiet", True),),
+    *(("plot RUN --quiet", *bar("main"), "quiet", True),),
+    *((f"{x} RUN --quiet", *bar(x), "quiet", True) for x in ("evaluate", "reuse")),
+    *((f"check {x}--quiet", *bar("check"), "quiet", True) for x in ("", "sine ")),
+    *(("check pointnav --quiet", *bar("check"), "quiet", True),),
     *(("check sine --tasks 7", *CHAIN, "tasks", 7),),
     *(("check pointnav --seed 7", *POLICIES, "seed", 7),),
 ]
 # Options whose effect is a text: see the tests of that text.
 TEXTS = {
-    *(("evaluate", x) for x in ("as_json", "as_markdown", "quiet")),
+    *(("evaluate", x) for x in ("as_json", "as_markdown")),
     *(("list", x) for x in ("published", "as_json")),
     *(("train sine", "config_file"), ("reuse", "as_json")),
     *((name, "as_json") for name in ("check", "check sine", "check pointnav")),
@@ -124,6 +136,15 @@ def test_an_option_arrives(
         assert tuple(arrived) == value
     else:
         assert str(arrived) == (str(glyphs) if value == "RUN" else str(value))
+
+
+def test_the_seed_of_a_check_is_that_of_its_policies(monkeypatch):
+    """Rejects other worlds with the same trajectories."""
+    reached(monkeypatch, *POLICIES)
+    with pytest.raises(Reached) as found:
+        here("check", "pointnav", "--seed", 7)
+    acting = found.value.args[0]["acting"]
+    assert [(x.options.seed, x.options.inner_steps) for x in acting] == [(7, 1), (7, 2)]
 
 
 def test_every_option_has_a_row():
@@ -192,6 +213,7 @@ FEW_SHOT_PAIRS = [(kind, name) for kind, name in PAIRS if kind.setting == FEW_SH
 def test_what_is_typed_is_checked(monkeypatch, kind, algorithm):
     """Rejects an option of `check` with which another gradient is verified."""
     monkeypatch.setattr("tinymaml.cli.check.stand_in", lambda config: config)
+    monkeypatch.setattr(Algorithm, "size", lambda method, problem: 0)
     reached(monkeypatch, *CHAIN)
     for option, changed, words in typed(kind, algorithm):
         if not option.role.checked or option.name == "tasks":

@@ -289,11 +289,14 @@ def test_a_failure_leaves_no_rest_of_the_line():
 
 def test_a_line_on_stderr_stands_above_the_progress():
     """Rejects a warning behind a bar, and a bar that does not come back after it."""
-    with terminal(80) as (stream, text), redirect_stderr(stream):
-        with progress("evaluation", quiet=False, stays=True) as show:
-            show(1, 2, "")
-            print("a file is damaged", file=sys.stderr)
-            show(2, 2, "")
+    with (
+        terminal(80) as (stream, text),
+        redirect_stderr(stream),
+        progress("evaluation", quiet=False, stays=True) as show,
+    ):
+        show(1, 2, "")
+        print("a file is damaged", file=sys.stderr)
+        show(2, 2, "")
     first, second, rest = left(text[0])
     assert (first, rest) == ("a file is damaged", "")
     assert second.endswith("100%  2/2  in 0:00:00")

@@ -146,6 +146,8 @@ def small_data():
         patch.setattr(glyphs, "draw_classes", lambda seed, n: drawings(n, (16, 16), seed))
         patch.setattr(omniglot, "load", loaded)
         patch.setattr(miniimagenet, "load", lambda path: loaded(path, size=(16, 16, 3)))
+        for module in (glyphs, miniimagenet, experiments.omniglot):
+            patch.setattr(module, "SIDE", 16)
         patch.setattr(losses, "accuracy", likelihood)
         patch.setattr(Config, "step_sizes", (0.02, 0.5))  # fewer to choose from
         patch.setattr(losses, "accuracy", likelihood)

@@ -92,7 +92,8 @@ BACKENDS = {
 class Bug(NamedTuple):
     """A planted bug and the causes that name it.
 
-    changes: of the loop whose gradient is taken, see `meta`; both: the meta-loss has the bug
+    changes: of the loop whose gradient is taken, see `meta`
+    both: the meta-loss has the bug, too
     after: (gradient, theta, backend) -> what is returned
     wrap: (meta_loss, meta_gradient) -> both, as programs of calls with a state
     """
@@ -114,7 +115,7 @@ def net(xp, p, x):
 def meta(
     backend, p, data, *, steps=STEPS, alpha=ALPHA, cut=(), inner="support", frozen=(),
     adapted=(*SHAPES,), stopped=(), momentum=0.0, decay=0.0, summed=False,
-    outer_stop=(), skewed=False, clip=0.0, theta_stop=(), also_support=False, result="query",
+    outer_stop=(), also_support=False, result="query",
 ):  # fmt: skip
     """Return the meta-loss of a loop; each argument is a place for a bug."""
     xp, stop = backend.xp, backend.stop
@@ -128,20 +129,15 @@ def meta(
         return xp.sum(error) if summed and which == "support" else xp.mean(error)
 
     p = {k: stop(w) + 0 * w if k in stopped else w for k, w in p.items()}
-    start, velocity = p, {k: 0.0 for k in p}
+    start, velocity = p, dict.fromkeys(p, 0.0)
     for k in range(steps):
         g = backend.grad(lambda at: loss(at, inner, frozen), p)
         if k in cut:
             g = {name: stop(d) for name, d in g.items()}
         if decay:
             g = {name: d + decay * p[name] for name, d in g.items()}
-        if clip:
-            g = {name: xp.clip(d, -clip, clip) for name, d in g.items()}
         velocity = {name: momentum * velocity[name] + d for name, d in g.items()}
-        where = {k: start[k] if skewed else w for k, w in p.items()}
-        p = {name: where[name] - alpha * velocity[name] * (name in adapted) for name in p}
-        if k in theta_stop:
-            p = {name: stop(w) for name, w in p.items()}
+        p = {name: p[name] - alpha * velocity[name] * (name in adapted) for name in p}
     last = loss(p, result, outer_stop)
     return last + loss(start, "support") if also_support else last
 
@@ -231,6 +227,11 @@ def clipped(g, at):
     """Clip the whole to the norm 0.1."""
     norm = np.sqrt(sum((d**2).sum() for d in g.values()))
     return {k: 0.1 * d / norm for k, d in g.items()}
+
+
+def bounded(d, at):
+    """Clip entry by entry."""
+    return np.clip(d, -0.02, 0.02)
 
 
 def normalized(g, at):
@@ -402,7 +403,7 @@ BUGS = [
     Bug("the first layer detached", ("detached",), {"stopped": ("w0",)}),
     Bug("the head detached", ("detached",), {"stopped": ("w2", "b2")}),
     Bug("a layer detached in the query loss", ("detached",), {"outer_stop": ("w1",)}),
-    Bug("the first layer not adapted", ("adapted",), {"adapted": ("w1", "b1", "w2", "b2", "b0")}),
+    Bug("the first layer not adapted", ("adapted",), {"adapted": [*SHAPES][1:]}),
     Bug("the head alone adapted", ("adapted",), {"adapted": ("w2", "b2")}),
     Bug("a bias created anew", ("detached",), after=one("b1", lambda d, at: 0 * d)),
     Bug("2 times", ("scale",), after=each(lambda d, at: 2 * d)),
@@ -411,7 +412,7 @@ BUGS = [
     Bug("wrong sign", ("sign",), after=each(lambda d, at: -d)),
     Bug("zeros", ("zero", "detached"), after=each(lambda d, at: 0 * d)),
     Bug("clipped to a norm", ("clipped", "scale"), after=clipped),
-    Bug("clipped entry by entry", ("clipped",), after=each(lambda d, at: np.clip(d, -0.02, 0.02))),
+    Bug("clipped entry by entry", ("clipped",), after=each(bounded)),
     Bug("signs", ("signs",), after=each(lambda d, at: np.sign(d))),
     Bug("normalized array by array", ("array scale",), after=normalized),
     Bug("one array 2 times", ("array scale",), after=one("w1", lambda d, at: 2 * d)),
@@ -420,14 +421,14 @@ BUGS = [
     Bug("an array transposed", ("transposed",), after=one("w1", lambda d, at: d.T.copy())),
     Bug("one entry forgotten", ("entries",), after=one("w1", entry)),
     Bug("first-order, 2 times", FIRST, {"cut": ALL}, after=each(lambda d, at: 2 * d)),
-    Bug("dropout", ("random",), wrap=dropout),
-    Bug("sampling", ("random",), wrap=sampling),
+    Bug("dropout", ("randomness",), wrap=dropout),
+    Bug("sampling", ("randomness",), wrap=sampling),
     Bug("batch-norm buffers", ("state",), wrap=buffers),
     Bug("optimiser state", ("state",), wrap=drift),
     Bug("the next batch", ("state",), wrap=batches),
     Bug("a cache", ("state",), wrap=cached),
     Bug("no zero_grad", ("accumulates",), wrap=accumulating),
-    Bug("a random gradient", ("random",), wrap=noisy),
+    Bug("a random gradient", ("randomness",), wrap=noisy),
     Bug("a gradient that moves the loss", ("state",), wrap=stepping),
     Bug("a float32 loss", ("coarse",), wrap=single),
     Bug("a rounded loss", ("coarse",), wrap=stepped),

@@ -1,4 +1,4 @@
-"""MAML in PyTorch as people write it: `higher`, clones, optimisers; right, and with bugs."""
+"""MAML in PyTorch as people write it: `higher`, clones, optimisers; right and wrong."""
 
 import copy
 import importlib
@@ -146,18 +146,18 @@ HELD = with_optimizer(sgd, kept=True)
 MOMENTUM = with_optimizer(lambda torch: sgd(torch, momentum=0.9))
 ADAM = with_optimizer(adam)
 PLENTY = with_optimizer(sgd, zero=False)
-FIRST = ("first-order",)
+FIRST, ZERO = ("first-order",), ("zero", "detached")
 STYLES = [
     Style("functional_call", (), right),
     Style("higher", (), with_higher(), "higher"),
     Style("higher, track_higher_grads=False", FIRST, with_higher(track=False), "higher"),
     Style("higher, by the last parameters", FIRST, with_higher(last=True), "higher"),
-    Style("higher, weights copied", ("zero", "detached"), with_higher(copied=True), "higher"),
+    Style("higher, weights copied", ZERO, with_higher(copied=True), "higher"),
     Style("higher, one step less", ("steps",), with_higher(steps=STEPS - 1), "higher"),
     Style("higher, twice the rate", ("step size",), with_higher(rate=2 * ALPHA), "higher"),
     Style("clones", (), with_clones()),
     Style("clones, first_order", FIRST, with_clones(first_order=True)),
-    Style("clones, detached", ("zero", "detached"), with_clones(detached=True)),
+    Style("clones, detached", ZERO, with_clones(detached=True)),
     Style("clones, one step more", ("steps",), with_clones(steps=STEPS + 1)),
     Style("clones, a tenth of the rate", ("step size",), with_clones(rate=ALPHA / 10)),
     Style("clones, support loss at the end", ("support",), with_clones(query=False)),

@@ -1,4 +1,4 @@
-"""Meta-losses that are hard to measure, with gradients that are right, wrong, first-order."""
+"""Meta-losses that are hard to measure, with right, wrong and first-order gradients."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -133,14 +133,20 @@ def test_a_list_needs_no_data(tmp_path):
     assert states(tmp_path / "runs") == {"a": "finished"}
 
 
-def test_a_run_whose_algorithm_is_elsewhere_is_not_called_damaged(tmp_path):
+def test_a_run_whose_algorithm_is_elsewhere_is_not_called_damaged(tmp_path, monkeypatch):
     """Rejects "damaged" for a sound run that was begun in another folder."""
-    path = folder(tmp_path / "runs/a", SMALL)
-    text = (path / "config.json").read_text()
-    (path / "config.json").write_text(text.replace('"maml"', '"own.py:MINE"'))
+    own = "from tinymaml.algorithms.mamls import MAML\nMINE = MAML._replace(name='mine')\n"
+    (tmp_path / "own.py").write_text(own)
+    config = SMALL.with_changes({"algorithm": "own.py:MINE"})
+    path = folder(tmp_path / "runs/a", config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     (one,) = overview.read(tmp_path / "runs")
     assert one.state == "unreadable"
     assert "needs the file of its algorithm" in one.fault
+    text = (path / "config.json").read_text()
+    (path / "config.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    assert overview.read(path)[0].state == "damaged"
 
 
 def test_wrong_arguments_of_the_list(tmp_path):

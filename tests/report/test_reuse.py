@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from tinymaml.experiments.glyphs import Glyphs
-from tinymaml.harness.evaluation import interval
 from tinymaml.harness.reuse import Reuse
 from tinymaml.report import reuse
+from tinymaml.summary import interval
 
 
 FIGURES = [
@@ -80,6 +80,6 @@ def test_the_json_is_of_the_theta_and_of_its_net_before():
     for name, one in zip(("figures", "untrained"), PAIR, strict=True):
         for group, row in FIGURES:
             mean, half = interval(one.figures[group, row])
-            expected = {"mean": mean, "half_width_95": half, "undefined": 0}
+            expected = {"mean": mean, "half_width_95": half, "not_finite": 0}
             assert found[name][group][row] == expected
     assert {*found["verdict"]} == {"reuse", "reused", "suffice", "changed"}

@@ -268,7 +268,7 @@ def test_other_shots_at_test_are_those_of_the_result():
     told = json.loads(tables.as_json([result]))
     assert (told["shots"], told["options"]["shots"]) == (5, 10)
     for text in (tables.as_text([result], [0]), tables.as_markdown([result])):
-        assert "tasks, K = 5: sha256" in text
+        assert "tasks, 5 shots: sha256" in text
 
 
 def test_a_tuned_step_size_is_the_results():

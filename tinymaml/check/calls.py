@@ -1,4 +1,4 @@
-"""Programs whose results change from call to call: random, or dependent on earlier calls."""
+"""Programs that return something else at every call: random, or with a memory."""
 
 import random
 import sys
@@ -29,8 +29,10 @@ def of_calls(program: Program, at: Array, gradient: Array) -> Iterator[Suspect]:
     program.value(at * 1.01 + 0.01)
     after = program.value(at)
     if apart(after, values[0]) > SAME:
-        text = "the meta-loss depends on earlier calls: between two calls at the same theta, one"
-        text += f" at another theta changed it by {apart(after, values[0]):.1e} (buffers, caches)"
+        text = (
+            "the meta-loss depends on earlier calls: a call at another theta changed it by"
+        )
+        text += f" {apart(after, values[0]):.1e} (buffers, caches)"
         yield Suspect("state", text, apart(after, values[0]))
         return
     again = program.claimed(at)
@@ -53,17 +55,18 @@ def _changing(
     )
     figures = f"in {CALLS} calls at the same theta it varies by {spread:.1e}"
     if _seeded(lambda: program.value(at)):
-        text = f"the meta-loss is random: {figures}, and not with fixed seeds (dropout, sampling)"
-        yield Suspect("random", text, spread)
+        text = f"the meta-loss is random: {figures}, and not with fixed seeds"
+        yield Suspect("randomness", f"{text} (dropout, sampling)", spread)
     elif drift or settling or period:
         how = (
             f"repeats after {period} calls" if period else "drifts" if drift else "settles"
         )
-        text = f"the meta-loss depends on earlier calls: {figures} and {how} (batch-norm buffers,"
-        yield Suspect("state", f"{text} optimiser state, the next batch)", spread)
+        text = f"the meta-loss depends on earlier calls: {figures} and {how}"
+        kept = "batch-norm buffers, optimiser state, the next batch"
+        yield Suspect("state", f"{text} ({kept})", spread)
     else:
         text = f"the meta-loss is random: {figures} without a trend (dropout, sampling)"
-        yield Suspect("random", text, spread)
+        yield Suspect("randomness", text, spread)
 
 
 def _gradients(
@@ -82,8 +85,8 @@ def _gradients(
         )
         yield Suspect("accumulates", f"{text} first: zero_grad missing?", float(one))
     elif _seeded(lambda: program.claimed(at)):
-        text = f"the gradient is random: two calls differ by {one:.1e}, and not with fixed seeds"
-        yield Suspect("random", f"{text} (dropout, sampling)", float(one))
+        text = f"the gradient is random: two calls differ by {one:.1e}, but not with fixed"
+        yield Suspect("randomness", f"{text} seeds (dropout, sampling)", float(one))
     else:
         text = f"the gradient depends on earlier calls: a second one differs by {one:.1e}"
         yield Suspect("state", f"{text} (buffers, optimiser state)", float(one))

@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
         return line
 
 
-class Unmeasurable(ValueError):
+class UnmeasurableError(ValueError):
     """The meta-loss does not let its gradient be measured; `cause` is one word for why."""
 
     def __init__(self, cause: str, message: str) -> None:
@@ -95,18 +95,18 @@ def classify(
 
 
 def noise_of(program: Program, at: Array, gradient: Array) -> float:
-    """Return the noise of the meta-loss. Raises Unmeasurable when it has no slopes."""
+    """Return the noise of the meta-loss. Raises UnmeasurableError when it has no slopes."""
     value, again = program.value(at), program.value(at)
     if not np.isfinite([value, again]).all():
-        raise Unmeasurable("not finite", f"the meta-loss is not finite: {value}")
+        raise UnmeasurableError("not finite", f"the meta-loss is not finite: {value}")
     if bad := np.count_nonzero(~np.isfinite(gradient)):
         message = f"the gradient is not finite in {bad} of {gradient.size} entries"
-        raise Unmeasurable("not finite", message)
+        raise UnmeasurableError("not finite", message)
     if abs(value - again) > SAME * abs(value):
         message = (
             "the meta-loss is random, or depends on earlier calls: fix its data and seeds"
         )
-        raise Unmeasurable("random", f"{message} ({value!r}, then {again!r})")
+        raise UnmeasurableError("randomness", f"{message} ({value!r}, then {again!r})")
     return max(rounding(program.value, at), abs(value - again))
 
 
@@ -120,26 +120,23 @@ def judge(
 ) -> Verdict:
     """Return the verdict on a gradient (P,), from the slopes along directions.
 
-    Raises Unmeasurable when the slopes allow none.
+    Raises UnmeasurableError when the slopes allow none.
     """
     claimed = np.array([gradient @ way for way in ways])
     exact = agrees(claimed, measured, EXACT)
     if not measured.values.any() and not noise:
-        raise Unmeasurable("constant", "the meta-loss is constant near theta")
+        raise UnmeasurableError("constant", "the meta-loss is constant near theta")
     first, aligned, first_error = None, float("nan"), float("nan")
     if program.adaptation is not None:
-        if not np.isfinite(program.adapted(at)).all():
-            raise Unmeasurable("not finite", "adapt is not finite at theta")
         shifted = slopes(lambda to: float(gradient @ program.adapted(to)), at, ways)
+        if not np.isfinite(shifted.values).all():
+            raise UnmeasurableError("not finite", "adapt is not finite near theta")
         both = measured._replace(doubts=measured.doubts + shifted.doubts)
-        first, first_error = (
-            agrees(shifted.values, both, EXACT),
-            _error(shifted.values, both),
-        )
+        first = agrees(shifted.values, both, EXACT)
+        first_error = _error(shifted.values, both)
         aligned = cosine(shifted.values, measured.values)
-    if exact is None or (
-        exact is False and first is None and program.adaptation is not None
-    ):
+    unknown = exact is False and first is None and program.adaptation is not None
+    if exact is None or unknown:
         raise unresolved(program.value(at), at, measured, noise)
     rates = [
         remainder_rate(program.value, at, way, slope, noise=noise)
@@ -160,17 +157,22 @@ def cosine(a: Array, b: Array) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) or 1.0))
 
 
-def unresolved(value: float, at: Array, measured: Slopes, noise: float) -> Unmeasurable:
-    """Return the error that says why slopes cannot be measured, with a figure and advice."""
+def unresolved(
+    value: float, at: Array, measured: Slopes, noise: float
+) -> UnmeasurableError:
+    """Return the error that says why slopes cannot be measured, and what to do."""
     eps = np.finfo(float).eps
     change = typical(measured) * size(at)
     doubt = float(np.median(measured.doubts)) / (typical(measured) or 1.0)
-    doubted = f"the meta-loss cannot be differentiated by its values: slopes are known to {doubt:.0e}"
+    doubted = "the meta-loss cannot be differentiated by its values:"
+    doubted += f" slopes are known to {doubt:.0e}"
     if noise > 1e4 * eps * max(abs(value), change):
         advice = f"it changes in steps of {noise:.0e}: compute it in float64 throughout"
-        return Unmeasurable("coarse", f"{doubted}; {advice}")
+        return UnmeasurableError("coarse", f"{doubted}; {advice}")
     if abs(value) > 1e3 * change:
         advice = f"its value {value:.3g} hides changes of {change:.0e}: subtract a constant"
-        return Unmeasurable("coarse", f"{doubted}; {advice}, and compute it in float64")
+        return UnmeasurableError(
+            "coarse", f"{doubted}; {advice}, and compute it in float64"
+        )
     advice = "move theta away from kinks, or use a smooth activation; compute it in float64"
-    return Unmeasurable("rough", f"{doubted}; {advice}")
+    return UnmeasurableError("rough", f"{doubted}; {advice}")

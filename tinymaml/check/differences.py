@@ -1,8 +1,8 @@
 """Derivatives from values alone: slopes and remainders of a function along directions.
 
-No rule of differentiation is used, so the results can test such rules. Each slope comes with
-a bound on its error, of which rounding is a part: so a loss that is too coarse to be measured
-(float32, or a large constant in it) gives a large bound, and not a wrong slope.
+No rule of differentiation is used, so the results can test such rules. Each slope comes
+with a bound on its error, of which rounding is a part: a loss that is too coarse to be
+measured (float32, or a large constant in it) gives a large bound, and not a wrong slope.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ NUDGES = 10.0 ** -(np.arange(32, 1, -1) / 2)
 NUDGED = 3  # how often, each time with other signs
 # Central differences of a smooth function in float64 reach 1e-9.
 NUMERIC = 1e-6
-# Slopes that cannot be measured well contradict a claim that is off by so many bounds, if so
-# large a share of them does.
+# Slopes that cannot be measured well contradict a claim that is off by so many bounds, if
+# so large a share of them does.
 CLEARLY, MOST = 20, 0.7
 # A slope is known at all when its bound is below this share of the slopes' size.
 KNOWN = 0.1
@@ -65,6 +65,7 @@ def size(at: Array) -> float:
     return float(np.linalg.norm(at)) or 1.0
 
 
+@quiet
 def rounding(function: Callable[[Array], Array], at: Array) -> float:
     """Return the smallest change of the function that can be seen near a point.
 
@@ -108,8 +109,8 @@ def slope(
     noise: of the function's values; measured by `rounding` when it is not given
     start: the largest step; larger ones are tried only if it was too small
     The slope is that of the middle of the three neighbouring steps with the least bound:
-    how far the three differ, plus what rounding can do to the middle one. It does not depend
-    on any claimed derivative.
+    how far the three differ, plus what rounding and a kink can do to the middle one. No
+    claimed derivative matters.
     """
     noise = rounding(function, at) if noise is None else noise
     here = np.asarray(function(at))
@@ -225,6 +226,7 @@ class Slopes(NamedTuple):
     doubts: Array
 
 
+@quiet
 def slopes(
     value: Scalar, at: Array, ways: list[Array], noise: float | None = None
 ) -> Slopes:
@@ -263,6 +265,7 @@ def relative_error(claimed: Array, measured: Slopes, tolerance: float = NUMERIC)
     return gap(claimed[sure], Slopes(measured.values[sure], measured.doubts[sure]))
 
 
+@quiet
 def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
     """Return whether claimed slopes (n,) are right, None where that cannot be measured.
 
@@ -270,19 +273,19 @@ def agrees(claimed: Array, measured: Slopes, tolerance: float) -> bool | None:
     are off by many times what rounding and kinks can do to them.
     """
     error = relative_error(claimed, measured, tolerance)
-    bound = CLEARLY * measured.doubts
     if error < tolerance:
         return True
     if error > 2 * tolerance:
         return False
-    far = np.abs(claimed - measured.values) > np.maximum(
-        bound, tolerance * typical(measured)
-    )
+    scale, apart = typical(measured), np.abs(claimed - measured.values)
+    far = apart > np.maximum(CLEARLY * measured.doubts, tolerance * scale)
+    far &= measured.doubts < KNOWN * scale
     return False if np.mean(far) > MOST else None
 
 
+@quiet
 def gap(claimed: Array, measured: Slopes) -> float:
-    """Return the size of claimed - measured slopes relative to the measured, all of them.
+    """Return the size of claimed - measured slopes relative to the measured ones.
 
     It is nan when that overflows.
     """

@@ -1,4 +1,4 @@
-"""The inner loop as it was meant, and what a gradient is when the program deviates from it."""
+"""The inner loop as it is meant, and the gradients of programs that deviate from it."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -227,7 +227,7 @@ def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
 
 def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     """Yield which deviating loop has the claimed gradient."""
-    at, ways, steps = evidence.at, evidence.ways[:FEW], loop.steps
+    at, _ways, steps = evidence.at, evidence.ways[:FEW], loop.steps
     terms = terms_of(evidence, loop)
     claimed = evidence.claimed[:FEW]
     if terms is None or not claimed.any():
@@ -304,8 +304,8 @@ def _of_loops(
     for steps in range(loop.steps + MORE + 1):
         found = slopes(loop.query, loop.path(at, steps)[-1], ways).values
         if figure := same(found):
-            text = f"it is the query gradient after {steps} of {loop.steps} inner steps, without"
-            yield Suspect("steps", f"{text} second-order terms{figure}", 0.0)
+            text = f"it is the query gradient after {steps} of {loop.steps} inner steps,"
+            yield Suspect("steps", f"{text} without second-order terms{figure}", 0.0)
             return
     step = 1e-4 * np.linalg.norm(at)
 
@@ -346,6 +346,6 @@ def _subsets(steps: int) -> list[tuple[bool, ...]]:
 def _cut(kept: tuple[bool, ...]) -> str:
     gone = [k for k, keeps in enumerate(kept, start=1) if not keeps]
     if len(gone) == len(kept):
-        return f"first-order in all {len(kept)} steps (no `create_graph`, or a detached gradient)"
+        return f"first-order in all {len(kept)} steps: no `create_graph`, or detached"
     where = ", ".join(map(str, gone))
-    return f"no `create_graph` in step {where} of {len(kept)} (or a detached gradient)"
+    return f"no `create_graph` in step {where} of {len(kept)}, or detached there"

@@ -41,8 +41,10 @@ class Program:
                 " lambda theta: meta_gradient(theta)[1]"
             )
         vector = self.tree.vector(found, "its gradient")
-        named = zip(self.tree.names, trees.leaves(found, keep_none=True), strict=True)
-        return vector, [name for name, (_, leaf) in named if leaf is None]
+        found = dict(trees.leaves(found, keep_none=True))
+        if {*found} != {*self.tree.names}:  # a sequence, in the order of theta
+            found = dict(zip(self.tree.names, found.values(), strict=False))
+        return vector, [name for name, leaf in found.items() if leaf is None]
 
     def adapted(self, theta: Array) -> Array:
         """Return theta_K (P,) at a vector (P,)."""

@@ -260,7 +260,10 @@ def of_direction(evidence: Evidence) -> Iterator[Suspect]:
     known = np.isfinite(evidence.measured.doubts)
     claimed, measured = evidence.claimed[known], evidence.measured.values[known]
     ratio = np.linalg.norm(claimed) / (np.linalg.norm(measured) or 1.0)
-    text = f"cosine {cosine(claimed, measured):.4f} to the exact gradient, {ratio:.3g} times as long"
+    text = (
+        f"cosine {cosine(claimed, measured):.4f} to the exact gradient, {ratio:.3g} times"
+    )
+    text += " as long"
     yield Suspect(
         "unknown", f"{text}; give inner_step, query_loss and steps for more", ratio
     )

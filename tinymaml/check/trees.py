@@ -50,11 +50,10 @@ class Tree(NamedTuple):
         ):
             other = np.array(other)
         found = dict(leaves(other, keep_none=True))
-        if [*found] != self.names and len(found) == len(self.names):
-            ordered = isinstance(other, list | tuple) and self.names != [""]
-            if {*found} == {*self.names} or ordered:
-                keys = self.names if not ordered else [*found]
-                found = dict(zip(self.names, (found[key] for key in keys), strict=True))
+        if {*found} == {*self.names}:  # JAX sorts the keys of dicts
+            found = {name: found[name] for name in self.names}
+        elif isinstance(other, list | tuple) and len(found) == len(self.names) > 1:
+            found = dict(zip(self.names, found.values(), strict=True))
         if [*found] != self.names:
             given = f"{type(other).__name__} of {_listed([*found])}"
             given = f"{type(other).__name__}" if [*found] == [""] else given
@@ -91,6 +90,12 @@ def flatten(theta: Any) -> tuple[Array, Tree]:
         raise ValueError(
             f"theta is a {type(theta).__name__} of numbers: pass np.array(theta)"
         )
+    for name, leaf in found:
+        if name and any(
+            word in str(getattr(leaf, "dtype", "")) for word in ("int", "bool")
+        ):
+            advice = "pass parameters only (named_parameters, not state_dict)"
+            raise ValueError(f"theta {name} is {leaf.dtype}: {advice}")
     arrays = [numbers(leaf, f"theta {name}".strip()) for name, leaf in found]
     names, shapes = [name for name, _ in found], [array.shape for array in arrays]
     if names == [""] and len(shapes[0]) > 1:
@@ -124,12 +129,12 @@ def numbers(leaf: Any, what: str) -> Array:
         leaf = leaf if leaf.is_complex() else leaf.double()
     try:
         array = np.asarray(leaf)
-        kind = array.dtype.kind
-        array = np.array(array if kind == "c" else array.astype(float), float)
+        if array.dtype.kind in "cOSU":
+            raise TypeError
+        return np.array(array.astype(float), float)
     except (TypeError, ValueError) as error:
         kind = type(leaf).__name__
-        raise ValueError(f"{what} is no array of numbers but a {kind}") from error
-    return array
+        raise ValueError(f"{what} is no array of real numbers but a {kind}") from error
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:

@@ -1,14 +1,16 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tinymaml import summary
+from tinymaml import algorithms, summary
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
+from tinymaml.check import verify as verify_program
 from tinymaml.check.chain import Collect, Report, Row
 from tinymaml.cli.options import (
     JSON,
@@ -20,6 +22,7 @@ from tinymaml.cli.options import (
     option_of,
 )
 from tinymaml.cli.terminal import Show, columns, progress
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem, sine, stand_in
 from tinymaml.experiments.common import Config, check_parameters
 from tinymaml.options import COUNT, SEEDS
@@ -60,9 +63,48 @@ def check_command(kind: type[Config], record: Algorithm) -> click.Command:
     return Command(kind, record, params=params, callback=check, help=text)
 
 
+class Checks(Experiments):
+    """The commands of the experiments, and one for each FILE.py:NAME."""
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return the command of an experiment, or of a program in a file."""
+        file, _, attribute = name.rpartition(":")
+        if not file.endswith(".py"):
+            return super().get_command(context, name)
+
+        def check(as_json: bool, quiet: bool) -> None:
+            with progress("check", quiet) as show:
+                show(0, None, name)
+                report = program_report(file, attribute)
+            finish([report], as_json)
+
+        return click.Command(name, params=[JSON, QUIET], callback=check)
+
+
+def program_report(file: str, name: str) -> Any:
+    """Return the report on a program: a dict of arguments of `tinymaml.check.verify`.
+
+    name: of the dict, or of a function without arguments that returns it
+    Raises UsageError when there is none, WorldError when the file or the program fails.
+    """
+    sys.path.append(str(Path(file).resolve().parent))  # for what the file imports
+    found = algorithms.attribute(file, name)
+    try:
+        found = found() if callable(found) else found
+        if not isinstance(found, Mapping):
+            kind = type(found).__name__
+            what = "dict of arguments of tinymaml.check.verify"
+            raise UsageError(f"{name!r} in {file!r} is a {kind}, not a {what}")
+        return verify_program(**found)
+    except UsageError:
+        raise
+    except Exception as error:  # of the user's program
+        raise WorldError(f"{file}:{name}: {error or type(error).__name__}") from error
+
+
 @click.group(
     "check",
-    cls=Experiments,
+    cls=Checks,
     make=check_command,
     invoke_without_command=True,
     params=[JSON, QUIET],
@@ -77,6 +119,10 @@ def check_group(context: click.Context, as_json: bool, quiet: bool) -> None:
     tinymaml check
     tinymaml check omniglot --steps 3
     tinymaml check sine --algorithm context
+    tinymaml check my_maml.py:PROGRAM
+
+    PROGRAM is a dict of the arguments of `tinymaml.check.verify`, or a function that
+    returns it: PROGRAM = dict(meta_loss=..., meta_gradient=..., theta=...).
     """
     if context.invoked_subcommand is None:
         with progress("check", quiet) as show:
@@ -134,12 +180,13 @@ def policies_command(kind: type[Config]) -> click.Command:
     return check_policies
 
 
-def finish(reports: list[Report], as_json: bool) -> None:
-    """Print the reports and exit 1 if one failed."""
+def finish(reports: list[Any], as_json: bool) -> None:
+    """Print the reports, of an algorithm or of a program; exit 1 if one failed."""
     if as_json:
         click.echo(summary.as_json([report.as_dict() for report in reports], indent=2))
     else:
         width = columns(sys.stdout)
-        click.echo("\n\n".join(as_text(report, width) for report in reports))
+        texts = [as_text(x, width) if isinstance(x, Report) else str(x) for x in reports]
+        click.echo("\n\n".join(texts))
     if not all(report.passed for report in reports):
         raise SystemExit(1)

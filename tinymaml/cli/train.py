@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinymaml import plots
+from tinymaml import plots, summary
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.cli import options
 from tinymaml.cli.options import QUIET, WORKERS, Value, asked
@@ -177,7 +177,7 @@ def train_and_report(
     click.echo(text)
     try:
         with progress("pictures", quiet) as show:
-            show(0, None, str(path))
+            show(0, None, path.name)
             files += plots.draw([path])
     except WorldError as error:  # the training itself succeeded
         click.echo(f"no pictures: {error}", err=True)
@@ -189,7 +189,7 @@ def train_and_report(
 def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> None:
     """Show the loss of an iteration, or the return where that is what is learned."""
     metric = config.learning[0]
-    figure = f"{metric.partition('_')[0]} {record[metric]:.4f}"
+    figure = f"{metric.partition('_')[0]} {summary.text('{:.4f}', record[metric])}"
     show(iteration, config.iterations, figure)
 
 

@@ -181,8 +181,8 @@ def read_config(path: Path) -> Config:
         found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind, options = MODULES[found["experiment"]].CONFIG, found["options"]
         own = re.fullmatch(algorithms.OWN, options["algorithm"])
-        if not (fault := _fault(options["algorithm"]) if own else ""):
-            config = kind.restored(older.translated(options))
+        fault = _fault(options["algorithm"]) if own else ""
+        config = None if fault else kind.restored(older.translated(options))
         written = found.pop(HASH, None)
         if (BEGUN in found or written is not None) and written != _sha256(found):
             raise ValueError(

@@ -1,10 +1,10 @@
 """The runs in a folder: state, experiment, algorithm, iterations and score."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tinymaml import summary
 from tinymaml.errors import DamagedError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, runs
@@ -106,7 +106,7 @@ def _score(one: Overview) -> str:
 
 def as_json(found: Sequence[Overview]) -> str:
     """Return the same as JSON: a list with an object for each run."""
-    return json.dumps([_as_dict(one) for one in found], indent=2)
+    return summary.as_json([_as_dict(one) for one in found], indent=2)
 
 
 def _as_dict(one: Overview) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _as_dict(one: Overview) -> dict[str, Any]:
             "iteration": evaluation.iteration,
             "tasks": evaluation.tasks,
             "steps": len(evaluation.mean) - 1,
-            "mean": tables.finite(evaluation.mean),
-            "half_width_95": tables.finite(evaluation.half),
+            "mean": evaluation.mean,
+            "half_width_95": evaluation.half,
         },
     }
