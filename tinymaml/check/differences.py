@@ -65,6 +65,7 @@ def size(at: Array) -> float:
     return float(np.linalg.norm(at)) or 1.0
 
 
+@quiet
 def rounding(function: Callable[[Array], Array], at: Array) -> float:
     """Return the smallest change of the function that can be seen near a point.
 
