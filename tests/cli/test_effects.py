@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import suppress
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -11,7 +12,7 @@ from processes import here
 from tinymaml import algorithms, plots
 from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.check import chain, policy_gradients
-from tinymaml.cli import main, terminal
+from tinymaml.cli import check, main, terminal
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.glyphs import Glyphs
@@ -171,6 +172,16 @@ def test_every_option_has_a_row():
         if line.split()[0] == name.split()[0] and {*flags} & {*line.split()}
     }
     assert own.keys() - tried == TEXTS
+
+
+@pytest.mark.parametrize(("passed", "code"), [((True, True), 0), ((False, True), 1)])
+def test_one_failed_check_of_several_is_a_failure(monkeypatch, passed, code):
+    """Rejects an exit code that says that all is well when one of the examples failed."""
+    reports = iter(passed)
+    monkeypatch.setattr(check, "EXAMPLES", check.EXAMPLES[: len(passed)])
+    made = lambda *_: SimpleNamespace(passed=next(reports), as_dict=dict)  # noqa: E731
+    monkeypatch.setattr(check, "verify", made)
+    assert here("check", "--json").code == code
 
 
 # ----- The options of configurations -----
