@@ -247,6 +247,16 @@ def test_the_step_is_as_long_as_the_kl_allows():
     assert loss < found.loss / 3
 
 
+def test_a_small_gradient_has_a_small_step():
+    """Rejects another guard of the length (1e-8: conjugate_gradient_optimizer.py:270-275),
+    and a solution in the gradient's single precision."""
+    g = np.array([1e-4, 0.0], np.float32)
+    step = trpo.natural_step(lambda v: 4 * v, g, 0.01)
+    x = 1e-4 / (4 + trpo.DAMPING)
+    assert step[0] == pytest.approx(x * np.sqrt(0.02 / (1e-4 * x + 1e-8)), rel=1e-6)
+    assert (step[1], step.dtype) == (0, np.float64)
+
+
 def test_a_thin_metric_is_that_of_fewer_steps():
     """Rejects a stride that reaches the gradient or the line search."""
     thin = SMALL.with_changes({"fisher_stride": 3})
