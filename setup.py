@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 
 HERE = Path(__file__).parent
+BESIDES = "tests", "data_scripts", ".github", ".ci"  # what the tests of an sdist need
 SOURCE = (HERE / "tinymaml" / "__init__.py").read_text(encoding="utf-8")
 # Each lower bound is a version that exists: .ci/run tests with exactly these.
 EXTRAS = {
@@ -16,8 +18,20 @@ EXTRAS = {
     "mujoco": ["mujoco-core>=4"],
     "lint": ["ruff>=0.13"],
 }
-OWN = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100"]
+OWN = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100", "setuptools>=77.0.1"]
 EXTRAS["test"] = [*OWN, *EXTRAS["plot"], *EXTRAS["mujoco"]]
+
+
+class SourceArchive(sdist):
+    """An sdist whose tests run, without a MANIFEST.in."""
+
+    def make_distribution(self) -> None:
+        """Add the folders beside the package, without what Python writes into them."""
+        found = [file for folder in BESIDES for file in (HERE / folder).rglob("*")]
+        kept = (file for file in found if file.is_file() and file.suffix != ".pyc")
+        self.filelist.extend(sorted(str(file.relative_to(HERE)) for file in kept))
+        super().make_distribution()
+
 
 setup(
     name="tinymaml",
@@ -37,5 +51,6 @@ setup(
         "click>=8.2",
     ],
     extras_require=EXTRAS,
+    cmdclass={"sdist": SourceArchive},
     entry_points={"console_scripts": ["tinymaml = tinymaml.__main__:main"]},
 )

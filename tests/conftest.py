@@ -1,6 +1,7 @@
 """What every test shares: hypothesis profiles and the real data, where they are."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,15 @@ for _name, _examples in (("quick", 10), ("default", 30), ("thorough", 1000)):
         suppress_health_check=SLOW_DRAWS,
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Ctrl-C interrupts this process and all that tests start, also where a script starts
+    the tests in the background: its processes inherit SIGINT as ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

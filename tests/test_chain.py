@@ -365,3 +365,13 @@ def test_a_recording_has_the_same_bits(second_order):
         ]
         for one, other in zip(replayed(*inputs), passed(*inputs), strict=True):
             assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("alphas", "weights"), [([0.1], [1, 2]), ([0.1, 0.1], [1]), ([], [])]
+)
+def test_every_step_has_a_weight(alphas, weights):
+    """Rejects a loss that is left out, and a sum of no losses."""
+    problem = make(0)
+    with pytest.raises(ValueError, match=f"{len(weights)} weights for {len(alphas)} steps"):
+        chain.gradient(problem.theta, problem.task, alphas, weights)

@@ -292,3 +292,50 @@ def test_stack_refuses_episodes_of_other_shapes():
     episodes = [sample(rng, IMAGES, np.arange(12), ways, 1, 1) for ways in (2, 3)]
     with pytest.raises(ValueError, match="same shape"):
         stack(episodes)
+
+
+# ----- What is refused -----
+
+
+@pytest.mark.parametrize(
+    "images",
+    [IMAGES / 255, IMAGES.astype(int), IMAGES.astype(np.float32), IMAGES[0], IMAGES[0, 0]],
+)
+def test_images_are_bytes(images):
+    """Rejects images in [0, 1] divided by 255 again, and drawings read as classes."""
+    with pytest.raises(
+        TypeError, match=r"images must be uint8 \(classes, drawings, h, w\)"
+    ):
+        sample(np.random.default_rng(0), images, np.arange(5), 2, 1, 1)
+
+
+@pytest.mark.parametrize("classes", [[0, 1, -1], [0, 1, 1], [0, 1, CLASSES]])
+def test_classes_are_different_rows(classes):
+    """Rejects one class under two labels, and rows counted from the end."""
+    with pytest.raises(ValueError, match=f"different rows of {CLASSES}"):
+        sample(np.random.default_rng(0), IMAGES, np.array(classes), 2, 1, 1)
+
+
+@pytest.mark.parametrize("wanted", [(0, 1, 1), (2, 0, 1), (2, 1, 0), (2, -1, 3)])
+def test_an_episode_has_examples(wanted):
+    """Rejects an episode whose mean loss has nothing to average."""
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        sample(np.random.default_rng(0), IMAGES, np.arange(5), *wanted)
+
+
+@pytest.mark.parametrize("tasks", [range(0), range(3, 3), range(0, 4, 2), range(3, 0, -1)])
+def test_tasks_are_consecutive(tasks):
+    """Rejects no task, and a step that a sampler of rows passes over."""
+    with pytest.raises(ValueError, match="one or more consecutive"):
+        fewshot.drawn(None, 0, "train", 0, tasks)
+
+
+def test_nothing_is_refused_by_name():
+    """Rejects an IndexError or a division by zero for no episode, query or split."""
+    with pytest.raises(ValueError, match="no episodes"):
+        stack([])
+    with pytest.raises(ValueError, match="one of train, val, test, init, not 'tset'"):
+        stream(0, "tset", 0, 0)
+    x, y = np.ones((3, 2)), np.zeros(3, int)
+    with pytest.raises(ValueError, match="no query examples"):
+        fewshot.apply_alone(lambda theta, x: x, np.ones(2), Episode(x, y, x[:0], y[:0]))

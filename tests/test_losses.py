@@ -195,3 +195,74 @@ def test_a_task_side_by_side_has_its_own_gradient(n, ways, seed):
         together = grad(loss)(outputs, answers)
         alone = [grad(loss)(*task) for task in zip(outputs, answers, strict=True)]
         assert norm(together - np.stack(alone)) <= 1e-14 * norm(together) + 1e-15
+
+
+# ----- What is refused, and what is no answer -----
+
+
+@pytest.mark.parametrize("f", [losses.cross_entropy, losses.accuracy])
+@pytest.mark.parametrize("labels", [[1, 2], [-1, 0], [0, 5]])
+def test_a_label_outside_the_classes_is_refused(f, labels):
+    """Rejects a label that adds 0 to the loss, and an answer that can only be wrong."""
+    with pytest.raises(ValueError, match=r"a label of 2 classes is 0 to 1"):
+        f(np.zeros((2, 2)), np.array(labels))
+
+
+@pytest.mark.parametrize("f", [losses.cross_entropy, losses.accuracy])
+def test_labels_have_the_shape_and_type_of_labels(f):
+    """Rejects float labels, one-hot labels and labels of another number of examples."""
+    with pytest.raises(TypeError, match="labels must be integers, not float64"):
+        f(np.zeros((2, 2)), np.array([0.0, 1.0]))
+    for shape in [(1,), (3,), (2, 2), ()]:
+        with pytest.raises(ValueError, match=r"takes shapes \(..., n, ways\)"):
+            f(np.zeros((2, 2)), np.zeros(shape, int))
+    with pytest.raises(TypeError, match="floating-point arrays, not int64"):
+        f(np.zeros((2, 2), int), np.zeros(2, int))
+    with pytest.raises(ValueError, match="none of them empty"):
+        f(np.zeros((0, 2)), np.zeros(0, int))
+
+
+@pytest.mark.parametrize("divisor", [0, -1, float("nan")])
+def test_a_divisor_is_positive(divisor):
+    """Rejects 0 read as no divisor, and a loss of the wrong sign."""
+    with pytest.raises(ValueError, match="divisor must be positive"):
+        losses.cross_entropy(np.zeros((2, 2)), np.array([0, 1]), divisor)
+
+
+@pytest.mark.parametrize("f", [losses.mse, losses.squared_error])
+@pytest.mark.parametrize("shape", [(2, 10), (10,), (10, 1), (1, 10, 2), (20, 1)])
+def test_targets_have_the_shape_of_predictions(f, shape):
+    """Rejects targets that are flattened or broadcast against other predictions."""
+    with pytest.raises(ValueError, match=r"not \(10, 2\) and"):
+        f(np.ones((10, 2)), np.ones(shape))
+
+
+def test_a_masked_class_costs_nothing():
+    """Rejects -inf * 0 in the sum over classes: log 2 is right, and its slope."""
+    logits, labels = np.array([[0, 0, -np.inf]]), np.array([0])
+    assert losses.cross_entropy(logits, labels) == pytest.approx(np.log(2), rel=1e-15)
+    assert grad(losses.cross_entropy)(logits, labels).tolist() == [[-0.5, 0.5, 0]]
+    assert losses.cross_entropy(logits, np.array([2])) == np.inf
+    assert losses.accuracy(logits, labels) == 1
+
+
+# ----- What is not finite -----
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_net_that_diverged_has_no_accuracy(value):
+    """Rejects argmax of nan, which is an answer: one class is then always right. A logit
+    of -inf only excludes its class."""
+    logits = np.tile(np.array([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), (3, 1, 1))
+    labels = np.tile([1, 0], (3, 1))
+    logits[0, 1, 0] = value
+    logits[1, 0, 0] = -np.inf
+    found = losses.accuracy(logits, labels)
+    np.testing.assert_array_equal(found, [np.nan, 1, 1])
+
+
+def test_a_score_that_is_not_finite_is_shown_as_that():
+    """Rejects "nan %", and a mean beside an interval that is not finite."""
+    assert losses.ACCURACY.shown(0.9857, 0.005) == "98.57 +- 0.50 %"
+    for numbers in ((np.nan,), (np.inf, 0.1), (0.1, np.nan), (0.1, 0.1, np.inf)):
+        assert losses.ACCURACY.shown(*numbers) == "not finite"

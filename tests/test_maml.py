@@ -1,7 +1,5 @@
 """The algorithm against closed forms, autodiff through the loop and finite differences."""
 
-import sys
-import threading
 import tracemalloc
 
 import autograd.numpy as anp
@@ -281,47 +279,65 @@ def test_a_loss_that_is_not_a_scalar_is_an_error():
         maml.meta_gradient(np.zeros(2), task, 0.1, 1)
 
 
-# ----- Threads -----
+# ----- What is refused -----
 
 
-def head_on_body(body, seed):
-    """ANIL's shape: the head adapts in a loss that closes over the traced body."""
+def squares(_):
+    return lambda theta: anp.sum(theta**2)
+
+
+SQUARES = Task(squares, squares)
+WAYS = [
+    maml.meta_gradient,
+    maml.meta_gradient_low_memory,
+    maml.first_order,
+    maml.adapt,
+    lambda theta, task, *_: maml.value_and_gradient(task.query(theta), theta),
+    lambda theta, task, *_: maml.hvp_and_gradient(task.support(theta), theta),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("theta", [[1.0, 1.0], (1.0,), 1.0, None])
+def test_theta_is_an_array(way, theta):
+    """Rejects an AttributeError from the inside, and a gradient that is a list."""
+    with pytest.raises(
+        TypeError, match=f"theta must be a NumPy array .* {type(theta).__name__}"
+    ):
+        way(theta, SQUARES, 0.1, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_task_is_made_of_makers(way):
+    """Rejects "'float' object is not callable" for losses where makers are expected."""
+    loss = squares(None)
+    with pytest.raises(TypeError, match=r"Task\(lambda _: loss, lambda _: loss\)"):
+        way(np.ones(2), Task(loss, loss), 0.1, 1)
+
+
+# ----- The step size -----
+
+
+def test_the_slope_by_alpha():
+    """Rejects a step size that is a constant when it is differentiated.
+
+    theta_1 = (1 - 2 alpha) theta, |theta|^2 = 2: d (2 (1 - 2 alpha)^2) = -8 (1 - 2 alpha).
+    """
+
+    def adapted(alpha):
+        return anp.sum(maml.adapt(np.ones(2), SQUARES, alpha, 1) ** 2)
+
+    assert grad(adapted)(0.1) == pytest.approx(-6.4, rel=1e-14)
+
+
+@given(seed=st.integers(0, 999), steps=st.integers(1, 3), lead=st.sampled_from([(), (2,)]))
+def test_slopes_by_step_sizes_are_those_of_differences(seed, steps, lead):
+    """Rejects the slope of one step size given to another, and a lost second order."""
+    theta, task, *_ = make(seed, lead=lead, steps=steps)
     rng = np.random.default_rng(seed)
-    x, y = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 1))
-
-    def loss(i):
-        def squared(head):
-            features = anp.tanh(anp.dot(x[i], anp.reshape(body, (3, 4))))
-            return anp.sum((anp.dot(features, head[:, None]) - y[i]) ** 2)
-
-        return lambda _: squared
-
-    head = maml.adapt(rng.standard_normal(4), Task(loss(0), loss(0)), 0.01, 3)
-    return loss(1)(head)(head)
-
-
-def test_four_threads_get_the_gradients_that_one_gets():
-    """Rejects autograd's own trace counter, under which threads mix their levels up."""
-    bodies = np.random.default_rng(5).standard_normal((100, 12))
-    expected = [grad(lambda b, i=i: head_on_body(b, i))(b) for i, b in enumerate(bodies)]
-    found = [None] * len(bodies)
-
-    def work(first):
-        for i in range(first, len(bodies), 4):
-            try:
-                found[i] = grad(lambda b, i=i: head_on_body(b, i))(bodies[i])
-            except Exception as error:
-                found[i] = error
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    wrong = [i for i in range(len(bodies)) if not np.array_equal(found[i], expected[i])]
-    assert wrong == []
+    alphas = rng.uniform(0.01, 0.1, (steps, *np.ones(theta.ndim, int)))
+    along = rng.standard_normal(alphas.shape)
+    f = lambda at: outer(theta, task, at, steps)  # noqa: E731
+    h = 1e-5
+    plain = (f(alphas + h * along) - f(alphas - h * along)) / (2 * h)
+    assert np.sum(grad(f)(alphas) * along) == pytest.approx(plain, rel=1e-6, abs=1e-8)

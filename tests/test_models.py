@@ -686,7 +686,7 @@ def test_an_example_is_judged_by_its_companions(name):
 def test_leading_axes_that_differ_are_refused():
     """Rejects one task's theta silently used for every task."""
     model, theta, x = drawn("mlp", default_rng(0), (2,))
-    with pytest.raises(ValueError, match="leading axes differ"):
+    with pytest.raises(ValueError, match=r"affine takes shapes .* not \(2, 4, 3\)"):
         model.apply(theta[0], x)
 
 
@@ -820,3 +820,37 @@ def test_the_watch_finds_an_activation_that_leaks():
     places = {place for place in seen["float64"] if not place.startswith("_join")}
     assert not any("value" in place for place in places)
     assert any("cotangent" in place for place in places)
+
+
+# ----- What is refused -----
+
+
+def test_pools_leave_pixels():
+    """Rejects a head without inputs, which gives all images the same answer."""
+    with pytest.raises(ValueError, match="4 2x2 pools need 16x16 pixels or more, not 8x8"):
+        models.pooled_conv_net((8, 8, 1), 5, 4)
+    with pytest.raises(ValueError, match="not 16x15"):
+        models.pooled_conv_net((16, 15, 1), 5, 4)
+    assert models.pooled_conv_net((16, 16, 1), 5, 4).shapes["w"] == (4, 5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: models.conv_net((28, 28, 0), 5, 4),
+        lambda: models.conv_net((28, 28, 1), 0, 4),
+        lambda: models.conv_net((28, 28, 1), 5, 0),
+        lambda: models.conv_net((28, 28, 1), 5, 4, layers=0),
+        lambda: models.conv_net((28, 28, 1), 5, 2.5),
+        lambda: models.mlp((1, 0, 1)),
+        lambda: models.mlp((1,)),
+        lambda: models.mlp(()),
+        lambda: models.with_context(models.mlp((1, 3, 1)), (0,)),
+        lambda: models.with_film(models.conv_net((28, 28, 1), 5, 4), "conv3", 0),
+        lambda: models.mlp((1, 3, 1), batch_norm=True, draw=None),
+    ],
+)
+def test_sizes_are_whole_and_positive(make):
+    """Rejects a net with an empty layer, which learns its biases only."""
+    with pytest.raises(ValueError, match=r"whole numbers from 1|two widths|needs `draw`"):
+        make()

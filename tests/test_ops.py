@@ -1,5 +1,6 @@
 """Every primitive: derivatives to order 2, plain implementations, ties, float32."""
 
+import re
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -205,6 +206,11 @@ def _gate(s, rng):
     return lambda x: ops._gate(x, mask), rng.standard_normal(s.rows)
 
 
+def _select(s, rng):
+    mask = ops.one_hot(rng.integers(0, s.k, s.rows[:-1]), s.k)
+    return lambda x: ops.select(x, mask), rng.standard_normal(s.rows)
+
+
 def _log_softmax(s, rng):
     return ops.log_softmax, 3 * rng.standard_normal(s.rows)
 
@@ -235,6 +241,7 @@ CASES = [
     _relu,
     _leaky_relu,
     _gate,
+    _select,
     _log_softmax,
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__[1:])
@@ -391,10 +398,10 @@ def test_max_pool_keeps_a_nan(place):
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 4, 2), (0, 4, 4, 2), (1, 1, 4, 2), (1, 4, 4, 0)])
-def test_max_pool_of_nothing_is_nothing(shape):
-    """Rejects positions that divide by the size of an image."""
-    *lead, h, w, c = shape
-    assert ops.max_pool(np.ones(shape)).shape == (*lead, h // 2, w // 2, c)
+def test_max_pool_of_nothing_is_refused(shape):
+    """Rejects images without a pixel, which a head reads as nothing at all."""
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        ops.max_pool(np.ones(shape))
 
 
 @pytest.mark.parametrize("case", [_conv_stride_1, _conv_images, _conv_weights])
@@ -527,7 +534,7 @@ def test_same_padding_counted_by_hand(size, kernel, stride, expected):
     assert ops.same_padding(size, kernel, stride) == expected
 
 
-@given(n=between(1, 3), h=between(1, 7), w=between(1, 7), c=between(1, 3), seed=seeds)
+@given(n=between(1, 3), h=between(2, 7), w=between(2, 7), c=between(1, 3), seed=seeds)
 def test_max_pool_is_the_loop(n, h, w, c, seed):
     """Rejects windows that overlap or wrap, and an odd last row that is kept."""
     images = default_rng(seed).standard_normal((2, n, h, w, c))
@@ -639,24 +646,46 @@ def test_max_pool_passes_the_gradient_to_the_first_maximum(window, first):
 # ----- Errors -----
 
 
-@pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt])
+# The shapes of the last axes of each product's arguments.
+PRODUCTS = {
+    ops.matmul: lambda s: ((s.m, s.k), (s.k, s.f)),
+    ops.matmul_nt: lambda s: ((s.m, s.k), (s.f, s.k)),
+    ops.matmul_tn: lambda s: ((s.m, s.k), (s.m, s.f)),
+}
+BROADCAST = ((), (0,), (1,), (0, 1))  # leading axes along which an argument is repeated
+
+
+@pytest.mark.parametrize("of_b", BROADCAST)
+@pytest.mark.parametrize("of_a", BROADCAST)
+@pytest.mark.parametrize("product", PRODUCTS)
 @given(s=sizes, seed=seeds)
-def test_one_matrix_for_all_tasks_is_as_good_as_its_copies(product, s, seed):
-    """Rejects one large product whose rows come back to another task."""
-    rng = default_rng(seed)
-    a = rng.standard_normal((3, 2, s.m, s.k))
-    shared = rng.standard_normal((s.k, s.f) if product is ops.matmul else (s.f, s.k))
-    b = np.broadcast_to(shared, (3, 2, *shared.shape))
-    assert close(product(a, b), product(a, b.copy()), 1e-14)
+def test_repeated_matrices_are_as_good_as_their_copies(product, of_a, of_b, s, seed):
+    """Rejects one large product whose rows come back to another task, and the first
+    matrix for all tasks where it is repeated along some of the leading axes only."""
+    rng, arguments = default_rng(seed), []
+    for shape, axes in zip(PRODUCTS[product](s), (of_a, of_b), strict=True):
+        counts = [1 if axis in axes else size for axis, size in enumerate((3, 2))]
+        matrices = rng.standard_normal((*counts, *shape))
+        arguments.append(np.broadcast_to(matrices, (3, 2, *shape)))
+    expected = product(*(x.copy() for x in arguments))
+    assert close(product(*arguments), expected, 1e-14)
 
 
 @pytest.mark.parametrize("product", [ops.matmul, ops.matmul_nt, ops.matmul_tn])
 def test_products_refuse_to_broadcast_leading_axes(product):
     """Rejects a silent broadcast, whose vjp would have the wrong shape."""
-    with pytest.raises(ValueError, match="leading axes differ"):
+    with pytest.raises(ValueError, match=r"not \(2, 3, 3\) and \(3, 3\)"):
         product(np.ones((2, 3, 3)), np.ones((3, 3)))
-    with pytest.raises(ValueError, match="leading axes differ"):
+    with pytest.raises(ValueError, match=r"not \(2, 3, 3\) and \(1, 3, 3\)"):
         product(np.ones((2, 3, 3)), np.ones((1, 3, 3)))
+
+
+@pytest.mark.parametrize("product", [ops.matmul.fun, ops._product])
+def test_products_refuse_to_broadcast_inner_axes(product):
+    """Rejects an outer product where one of two inner axes is 1."""
+    for one, other in (((4, 1), (4, 5)), ((4, 4), (1, 4)), ((1, 1), (3, 1))):
+        with pytest.raises(ValueError, match=r"size|mismatch|aligned"):
+            product(np.ones((2, *one)), np.ones((2, *other)))
 
 
 @pytest.mark.parametrize("rows", [8, 18, 10])
@@ -687,4 +716,138 @@ def test_the_watch_sees_values_cotangents_and_tangents():
         vjp, _ = make_vjp(ops.relu, np.ones(2))
         vjp(np.ones(2))
         make_jvp(ops.relu, np.ones(2))(np.ones(2))
-    assert seen["float64"] == {"_gate: value", "_gate: cotangent", "_gate: tangent"}
+    assert seen["float64"] == {"_relu: value", "_relu: cotangent", "_relu: tangent"}
+
+
+# ----- What is refused -----
+
+ONES = np.ones((2, 3))
+IMAGE = np.ones((1, 4, 4, 2))
+CALLS = {
+    "matmul": lambda x: ops.matmul(x, ONES.T),
+    "matmul_nt": lambda x: ops.matmul_nt(x, ONES),
+    "matmul_tn": lambda x: ops.matmul_tn(x, ONES),
+    "sum_rows": ops.sum_rows,
+    "repeat_row": lambda x: ops.repeat_row(x[:1], 2),
+    "add_row": lambda x: ops.add_row(x, ONES[:1]),
+    "affine": lambda x: ops.affine(x, ONES.T, ONES[:1, :2]),
+    "unfold": lambda x: ops.unfold(x[None, ..., None], 1, 1),
+    "fold": lambda x: ops.fold(x.reshape(-1, 1), 1, 1, (1, 2, 3, 1)),
+    "conv": lambda x: ops.conv(x[None, ..., None], np.ones((9, 1))),
+    "max_pool": lambda x: ops.max_pool(x[..., None]),
+    "normalize": ops.normalize,
+    "center": ops.center,
+    "inverse_std": ops.inverse_std,
+    "relu": ops.relu,
+    "leaky_relu": ops.leaky_relu,
+    "log_softmax": ops.log_softmax,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, object])
+def test_only_floating_point_is_taken(name, dtype):
+    """Rejects sums of bytes that wrap around, and a leak of 0 for integers."""
+    CALLS[name](ONES)
+    with pytest.raises(
+        TypeError, match=f"takes floating-point arrays, not {ONES.astype(dtype).dtype}"
+    ):
+        CALLS[name](ONES.astype(dtype))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_empty_arrays_are_refused(name):
+    """Rejects an IndexError from the inside, and a result made of no number."""
+    with pytest.raises(ValueError, match=r"takes shapes .*, none of them empty, not .*0"):
+        CALLS[name](np.ones((2, 0)))
+
+
+@pytest.mark.parametrize(
+    ("f", "shapes"),
+    [
+        (ops.add_row, [(2, 3), (3,)]),
+        (ops.add_row, [(2, 3), (2, 3)]),
+        (ops.add_row, [(2, 3), (1, 1)]),
+        (ops.affine, [(2, 3), (3, 4), (4,)]),
+        (ops.affine, [(2, 3), (3, 4), (2, 4)]),
+        (ops.affine, [(2, 3), (3, 4), (1, 1)]),
+        (ops.affine, [(5, 2, 3), (5, 3, 4), (1, 4)]),
+        (ops.matmul, [(2, 3), (2, 3)]),
+        (ops.matmul, [(3,), (3, 2)]),
+        (lambda row: ops.repeat_row(row, 3), [(2, 3)]),
+        (ops.conv, [(5, 1, 4, 4, 2), (18, 3)]),
+        (ops.conv, [(4, 4, 2), (18, 3)]),
+    ],
+)
+def test_shapes_that_only_broadcast_are_refused(f, shapes):
+    """Rejects a value that is right beside a gradient of another shape."""
+    with pytest.raises(ValueError, match=re.escape(" and ".join(map(str, shapes)))):
+        f(*map(np.ones, shapes))
+
+
+def test_arrays_only():
+    """Rejects a list, which NumPy would take and autograd would not differentiate."""
+    with pytest.raises(TypeError, match="log_softmax takes NumPy arrays, not a list"):
+        ops.log_softmax([1.0, 2.0])
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 1), (5, 0, 1), (5, 3, 0), (5, 3, -1)])
+def test_convolutions_have_sizes(sizes):
+    """Rejects a stride of 0 and a negative one, which would give outputs of some size."""
+    with pytest.raises(ValueError, match="sizes of 1 or more"):
+        ops.same_padding(*sizes)
+    with pytest.raises(ValueError, match=r"sizes of 1 or more|none of them empty"):
+        ops.unfold(np.ones((1, sizes[0], 4, 1)), *sizes[1:])
+
+
+@pytest.mark.parametrize("eps", [-1e-3, float("nan")])
+def test_a_negative_eps_is_refused(eps):
+    """Rejects the square root of a variance made negative."""
+    with pytest.raises(ValueError, match="eps must be 0 or more"):
+        ops.normalize(ONES, eps)
+
+
+# ----- Extreme values -----
+
+
+def test_relu_of_infinities_and_nan():
+    """Rejects -inf * 0, which is nan, and a nan that becomes 0."""
+    x = np.array([-np.inf, -1.0, -0.0, 2.0, np.inf])
+    assert ops.relu(x).tolist() == [0, 0, 0, 2, np.inf]
+    assert grad(lambda x: anp.sum(ops.relu(x)[:4]))(x).tolist() == [0, 0, 0, 1, 0]
+    assert np.isnan(ops.relu(np.array([np.nan]))).all()
+    assert np.isneginf(ops.leaky_relu(x)[0])
+
+
+def test_conv_has_the_precision_of_both():
+    """Rejects float64 weights whose products are rounded to the images' float32."""
+    rng = default_rng(0)
+    images, weights = rng.standard_normal((1, 4, 4, 2)), rng.standard_normal((18, 3))
+    single = images.astype(np.float32)
+    for stride in (1, 2):
+        found = ops.conv(single, weights, stride)
+        assert found.dtype == np.float64
+        assert close(found, ops.conv(single.astype(float), weights, stride), 1e-14)
+
+
+@given(k=between(2, 5), seed=seeds)
+def test_a_class_at_minus_infinity_is_no_class(k, seed):
+    """Rejects nan for a class that a mask of -inf excludes."""
+    x = default_rng(seed).standard_normal((3, k))
+    masked = np.concatenate([x, np.full((3, 1), -np.inf)], axis=-1)
+    assert close(ops.log_softmax(masked)[:, :-1], ops.log_softmax(x), 1e-14)
+    assert np.isneginf(ops.log_softmax(masked)[:, -1]).all()
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [1, 2, 3]])
+def test_labels_out_of_range_are_refused(labels):
+    """Rejects a row of zeros, which a loss counts as an example that is right."""
+    with pytest.raises(ValueError, match=r"a label of 3 classes is 0 to 2, not (3|-1)"):
+        ops.one_hot(np.array(labels), 3)
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [True, False], ["a", "b"]])
+def test_labels_are_integers(labels):
+    """Rejects floats, which are compared for equality, and truth values."""
+    with pytest.raises(TypeError, match="labels must be integers"):
+        ops.one_hot(np.array(labels), 3)

@@ -257,3 +257,14 @@ def test_a_run_of_no_iterations_has_a_step_size(schedule):
     """Rejects a division by zero when a problem is set up to score an untrained net."""
     options = {"beta": 0.5, "beta_end": 0.1, "iterations": 0, "epoch": 7}
     assert scheduled(SimpleNamespace(**options, schedule=schedule), 0) == 0.5
+
+
+def test_what_no_update_can_use_is_refused():
+    """Rejects a bound below 0, an update before the first and shapes that broadcast."""
+    with pytest.raises(ValueError, match="bound must be 0 or more, not -1"):
+        clip(np.ones(2), -1)
+    moments = Moments(np.zeros(2), np.zeros(2))
+    with pytest.raises(ValueError, match="from 1, not 0"):
+        adam(np.ones(2), np.ones(2), moments, 0, 0.1)
+    with pytest.raises(ValueError, match=r"theta has shape \(2,\)"):
+        adam(np.ones(2), np.ones((3, 2)), moments, 1, 0.1)

@@ -324,3 +324,31 @@ def test_a_gradient_does_not_change_the_cotangent():
     assert np.array_equal(first, second)
     assert first.sum() == prod(LAYOUT["c"])
     assert (w == 1).all()
+
+
+# ----- What is refused -----
+
+
+def test_numbers_and_columns_are_counted():
+    """Rejects one number for all arrays, and a last array that takes what is left over."""
+    with pytest.raises(ValueError, match="1 numbers for 3 arrays"):
+        params.spread(np.ones((2, 1)), LAYOUT)
+    with pytest.raises(ValueError, match="theta has 12 columns, not 11"):
+        params.totals(np.ones((2, 12)), LAYOUT)
+
+
+@pytest.mark.parametrize("places", [[1, 1], [-1, 3], [0, 4]])
+def test_no_place_is_taken_twice(places):
+    """Rejects a gradient that keeps the last of two, and places from the end."""
+    for take in (
+        lambda: params.take(np.ones(4), np.array(places)),
+        lambda: params.put(np.ones(2), np.array(places), 4),
+    ):
+        with pytest.raises(ValueError, match=r"different and in 0..3"):
+            take()
+
+
+def test_a_mask_names_arrays():
+    """Rejects zeros for a name that is misspelt."""
+    with pytest.raises(ValueError, match=r"no arrays \['heda'\]"):
+        params.mask(LAYOUT, ["a", "heda"])

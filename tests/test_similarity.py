@@ -126,6 +126,16 @@ def test_a_channel_given_twice_does_not_count_twice():
     assert_allclose(cca(np.hstack([x, x[:, :1]]), y), cca(x, y), rtol=R)
 
 
+def test_the_rounding_errors_of_a_channel_are_none():
+    """Rejects the noise of a float32 sum as a direction of its own, which no other set of
+    features shares."""
+    x, y = np.random.default_rng(0).standard_normal((2, 200, 2))
+    noise = np.random.default_rng(1).standard_normal((200, 1))
+    whole = np.hstack([x, x.sum(1, keepdims=True) + 1e-6 * noise]).astype(np.float32)
+    assert_allclose(cca(whole, y), cca(x, y), rtol=1e-4)
+    assert_allclose(cca(whole, np.hstack([y, noise])), cca(x, np.hstack([y, noise])), 1e-4)
+
+
 @pytest.mark.parametrize(("points", "known"), [(5, False), (6, True)])
 def test_few_points_have_no_cca(points, known):
     """Rejects the 1 that any features have with as many channels as points."""
@@ -153,11 +163,14 @@ def test_cosines_are_those_of_the_class_means(seed, shots, ways):
 
 
 def test_support_examples_are_their_own_neighbours():
-    """Rejects labels in another order. A feature of norm 0 gives no nan."""
+    """Rejects labels in another order, and twice the memory of the features. A feature of
+    norm 0 gives no nan."""
     x = np.random.default_rng(0).standard_normal((2, 5, 8))
     labels = np.array([[3, 1, 4, 0, 2], [0, 1, 2, 3, 4]])
     assert_array_equal(class_cosines(x, labels, x, 5).argmax(-1), labels)
     assert_array_equal(class_cosines(x, labels, 0 * x, 5), np.zeros((2, 5, 5)))
+    narrow = x.astype(np.float32)
+    assert class_cosines(narrow, labels, narrow, 5).dtype == np.float32
 
 
 def test_change_is_relative_to_the_first():
@@ -166,3 +179,13 @@ def test_change_is_relative_to_the_first():
     after = np.array([[3.0, 5.0], [0.0, 0.0], [1.0, 0.0]])
     assert_array_equal(relative_change(before, after), [0.2, 0.0, np.inf])
     assert np.isnan(relative_change(before[0], np.array([np.nan, 0.0])))
+
+
+def test_sets_that_do_not_belong_together_are_refused():
+    """Rejects a comparison of other examples, which broadcasting would allow."""
+    x, labels = np.ones((3, 4)), np.array([0, 1, 2])
+    for measure in (cka, cca, relative_change):
+        with pytest.raises(ValueError, match="shapes do not fit"):
+            measure(x, x[:1])
+    with pytest.raises(ValueError, match="a label of 2 classes is 0 to 1, not 2"):
+        class_cosines(x, labels, x, 2)

@@ -1,15 +1,17 @@
 """python -m tinymaml, and the console script."""
 
-import multiprocessing.util
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from tinymaml.speed import machine
 
 
 GRACE = 10  # seconds that a signal leaves for closing files
+SIGNALS = "SIGALRM", "alarm", "pthread_sigmask"  # what else a run needs of POSIX
 
 
 class _Stopped(SystemExit):
@@ -17,7 +19,14 @@ class _Stopped(SystemExit):
 
 
 def main() -> None:
-    """Run the command line, with one BLAS thread unless the environment says otherwise."""
+    """Run the command line, with one BLAS thread unless the environment says otherwise.
+
+    Without POSIX, as on Windows, a run could not be locked or stopped: it exits with 1.
+    """
+    if sys.platform == "win32" or not _is_posix():
+        needs = "tinymaml needs Linux or macOS; on Windows, run it in WSL"
+        print(f"Error: {needs} (Windows Subsystem for Linux)", file=sys.stderr)
+        raise SystemExit(1)
     machine.prepare_blas()  # before NumPy is imported
     # Training handles the first signal itself.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -28,6 +37,11 @@ def main() -> None:
         run()
     except _Stopped as stop:
         _leave(stop.code)
+
+
+def _is_posix() -> bool:
+    signals = all(hasattr(signal, name) for name in SIGNALS)
+    return signals and find_spec("fcntl") is not None
 
 
 def _stop(number: int, _: object) -> None:
@@ -42,7 +56,9 @@ def _stop(number: int, _: object) -> None:
 def _leave(code: int) -> None:
     """End the process without Python's exit, which waits for threads that may hang."""
     _answer_next(lambda *_: os._exit(code), 1)
-    multiprocessing.util._run_finalizers(0)  # removes the names of semaphores
+    # Where workers were started. It removes the names of semaphores.
+    if util := sys.modules.get("multiprocessing.util"):
+        util._run_finalizers(0)
     os._exit(code)
 
 

@@ -24,8 +24,7 @@ A maker of losses is called once a step, in order. If its loss depends on the st
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from autograd import grad
-
+from tinymaml import maml
 from tinymaml.maml import Array, Hvp, Task, hvp_and_gradient, value_and_gradient
 
 
@@ -54,7 +53,7 @@ def path(theta: Array, task: Task, alphas: Sequence[Size]) -> list[Array]:
     """
     thetas = [theta]
     for alpha in alphas:
-        g = grad(task.support(thetas[-1]))(thetas[-1])
+        g = maml.gradient(task.support(thetas[-1]), thetas[-1])
         thetas.append(thetas[-1] - _move(alpha, g))
     return thetas
 
@@ -110,8 +109,11 @@ def gradient(
     alphas: K step sizes that broadcast against theta, or linear maps; they may be inputs
         of a recording
     weights: u_1, ..., u_K, by default (0, ..., 0, 1); with K = 0 the loss is then Q(theta)
-    L is summed over the leading axes, like every loss.
+    L is summed over the leading axes, like every loss. Raises ValueError when weights are
+    given and there is no step, or not one weight for each.
     """
+    if weights is not None and not 0 < len(weights) == len(alphas):
+        raise ValueError(f"{len(weights)} weights for {len(alphas)} steps")
     steps, thetas = forward(theta, task, alphas)
     if weights is None:
         loss, v = value_and_gradient(task.query(thetas[-1]), thetas[-1])

@@ -25,6 +25,10 @@ class WorldError(RuntimeError):
     """A file, the data, the disk or the numbers went wrong. Exit code 1."""
 
 
+class DamagedError(WorldError):
+    """The content of a file is not what was written."""
+
+
 class Interrupted(BaseException):
     """A signal asked to stop; the run is saved. Exit code 128 + signal: 130 or 143."""
 

@@ -1,4 +1,4 @@
-"""Few-shot tasks: the arrays of an episode and the N-way K-shot sampler.
+"""Few-shot tasks: the arrays of an episode, and the sampler of images.
 
 Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
 """
@@ -80,18 +80,33 @@ class EpisodeTask(NamedTuple):
 
 
 def stack(episodes: Sequence[Episode]) -> Episode:
-    """Return episodes of equal shapes side by side: every array gains a leading axis."""
+    """Return episodes of equal shapes side by side: every array gains a leading axis.
+
+    Raises ValueError for no episodes or for unequal shapes.
+    """
+    if not episodes:
+        raise ValueError("no episodes to stack: ask for one task or more")
     return type(episodes[0])(*map(np.stack, zip(*episodes, strict=True)))
 
 
 def stream(seed: int, split: str, iteration: int, number: int) -> Generator:
-    """Return a random stream. It does not depend on earlier draws."""
+    """Return a random stream. It does not depend on earlier draws.
+
+    split: one of STREAMS; seed, iteration, number: 0 or more. Raises ValueError otherwise.
+    """
+    if split not in STREAMS:
+        raise ValueError(f"a split is one of {', '.join(STREAMS)}, not {split!r}")
     key = (STREAMS.index(split), iteration, number)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def drawn(problem: Problem, seed: int, split: str, iteration: int, tasks: range) -> Episode:
-    """Return the stacked episodes of consecutive tasks, equal in chunks of any size."""
+    """Return the stacked episodes of consecutive tasks, equal in chunks of any size.
+
+    Raises ValueError when there is no task or tasks are not consecutive.
+    """
+    if not tasks or tasks.step != 1:
+        raise ValueError(f"tasks must be one or more consecutive numbers, not {tasks}")
     return problem.sample(split, partial(stream, seed, split, iteration), tasks)
 
 
@@ -134,10 +149,13 @@ def apply_alone(
 
     Batch normalisation then uses the statistics of the support set and that example.
     Nichol, Achiam & Schulman 2018 (Reptile), section 6, call this "non-transductive". The
-    official MAML code takes all queries at once, which is transductive.
+    official MAML code takes all queries at once, which is transductive. Raises ValueError
+    when there is no query.
     """
     axis = theta.ndim - 1  # of the examples, after the tasks
     support, query = episode.x_support, episode.x_query
+    if not query.shape[axis]:
+        raise ValueError("no query examples")
     queries = np.split(query, query.shape[axis], axis)
     outputs = (apply(theta, np.concatenate([support, one], axis)) for one in queries)
     return np.stack([output[..., -1, :] for output in outputs], axis)
@@ -153,17 +171,24 @@ def sample(
     rotate: bool = False,
     dtype: str = "float32",
 ) -> Episode:
-    """Draw an N-way K-shot episode of images.
+    """Draw a few-shot episode of images.
 
     images: (all classes, drawings, h, w) uint8, or with channels (..., c)
-    classes: indices of the classes of one split
+    classes: indices of the classes of one split, none of them twice
     rotate: turn each class of each task by a random multiple of 90 degrees, in every split,
         as the official code does (data_generator.py:46-54)
     Returns x (ways * shots, h, w, c) and (ways * queries, h, w, c) in [0, 1], labels
     0..ways-1 in class order. Support and query drawings are disjoint.
-    Raises ValueError when the split or a class is too small.
+    Raises ValueError when the split or a class is too small or the classes are not such
+    indices, TypeError when the images are not uint8.
     """
+    if images.dtype != np.uint8 or images.ndim not in (4, 5):
+        wanted = "images must be uint8 (classes, drawings, h, w), or with channels (..., c)"
+        raise TypeError(f"{wanted}, not {images.dtype} {images.shape}")
     check_sizes(images.shape[1], len(classes), ways, shots, queries)
+    rows = np.unique(classes)  # in order
+    if len(rows) < len(classes) or rows[0] < 0 or rows[-1] >= len(images):
+        raise ValueError(f"classes must be different rows of {len(images)}, not {classes}")
     support, query = [], []
     for row in rng.choice(classes, ways, replace=False):
         chosen = rng.choice(images.shape[1], shots + queries, replace=False)
@@ -183,6 +208,9 @@ def sample(
 
 def check_sizes(drawings: int, classes: int, ways: int, shots: int, queries: int) -> None:
     """Raise ValueError when a split has too few classes or a class too few drawings."""
+    if min(ways, shots, queries) < 1:
+        wanted = f"{ways} ways, {shots} shots and {queries} queries"
+        raise ValueError(f"ways, shots and queries must be 1 or more, not {wanted}")
     if ways > classes:
         raise ValueError(f"{ways} ways asked for, the split has {classes} classes")
     if shots + queries > drawings:

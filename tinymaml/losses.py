@@ -5,7 +5,9 @@ from typing import NamedTuple
 import autograd.numpy as anp
 import numpy as np
 
-from tinymaml.ops import Array, log_softmax
+from tinymaml.contracts import check
+from tinymaml.ops import Array, log_softmax, one_hot, select
+from tinymaml.summary import text
 
 
 class Score(NamedTuple):
@@ -23,8 +25,12 @@ class Score(NamedTuple):
         return f"{self.name} ({self.unit.strip()})" if self.unit else self.name
 
     def shown(self, *numbers: float) -> str:
-        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600"."""
-        return " +- ".join(f"{self.scale * x:.{self.digits}f}" for x in numbers) + self.unit
+        """Return a mean and half-widths as "98.57 +- 0.50 %" or "0.5900 +- 0.0600".
+
+        With a number that is not finite they are "not finite".
+        """
+        form = " +- ".join([f"{{:.{self.digits}f}}"] * len(numbers)) + self.unit
+        return text(form, *(self.scale * x for x in numbers))
 
     def better(self, one: float, other: float) -> bool:
         """Return whether the first value is better than the second."""
@@ -37,7 +43,11 @@ RETURN = Score("return", True)
 
 
 def mse(predictions: Array, targets: Array) -> Array:
-    """Mean squared error of (..., n, d) against (..., n, d), summed over leading axes."""
+    """Mean squared error of (..., n, d) against (..., n, d), summed over leading axes.
+
+    Raises ValueError for other shapes, TypeError for arrays that are not floating point.
+    """
+    check("mse", "nd nd", predictions, targets)
     n, d = predictions.shape[-2:]
     # Flat, since autograd makes one sum for every axis of length 1.
     error = anp.reshape(predictions, -1) - anp.reshape(targets, -1)
@@ -47,18 +57,45 @@ def mse(predictions: Array, targets: Array) -> Array:
 def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> Array:
     """Mean cross-entropy of logits (..., n, ways) and integer labels (..., n), summed.
 
+    A logit of -inf excludes its class.
     divisor: of the sum over examples, by default n. The official code divides by the shots
         in support and query (utils.py:56-58): N times the mean on a support set of N ways
+    Raises ValueError for labels outside 0..ways-1, other shapes and a divisor that is not
+    positive, TypeError for labels that are not integers or logits that are not floats.
     """
-    one_hot = labels[..., None] == np.arange(logits.shape[-1])
-    return anp.sum(log_softmax(logits) * one_hot) * (-1.0 / (divisor or labels.shape[-1]))
+    n = _examples("cross_entropy", logits, labels)
+    if divisor is not None and not divisor > 0:
+        raise ValueError(f"the divisor must be positive, not {divisor}")
+    chosen = select(log_softmax(logits), one_hot(labels, logits.shape[-1]))
+    return anp.sum(chosen) * (-1.0 / (n if divisor is None else divisor))
 
 
 def accuracy(logits: Array, labels: Array) -> Array:
-    """Share of right answers per task: (..., n, ways), (..., n) -> (...), in [0, 1]."""
-    return np.mean(logits.argmax(-1) == labels, axis=-1)
+    """Share of right answers per task: (..., n, ways), (..., n) -> (...), in [0, 1].
+
+    It is nan for a task with an example whose largest logit is not finite: the net has
+    diverged, and does not answer. Raises as `cross_entropy` does.
+    """
+    _examples("accuracy", logits, labels)
+    answers = logits.argmax(-1)[..., None]
+    right = np.take_along_axis(one_hot(labels, logits.shape[-1]), answers, -1)[..., 0]
+    finite = np.isfinite(logits.max(-1)).all(-1)
+    return np.where(finite, np.mean(right, axis=-1), np.nan)
+
+
+def _examples(name: str, logits: Array, labels: Array) -> int:
+    """Return n; raise as `cross_entropy` does when logits and labels do not fit."""
+    check(name, "nk", logits)
+    if np.shape(labels) != logits.shape[:-1]:
+        shapes = f"{logits.shape} and {np.shape(labels)}"
+        raise ValueError(f"{name} takes shapes (..., n, ways) and (..., n), not {shapes}")
+    return logits.shape[-2]
 
 
 def squared_error(predictions: Array, targets: Array) -> Array:
-    """Mean squared error per task: (..., n, d), (..., n, d) -> (...)."""
+    """Mean squared error per task: (..., n, d), (..., n, d) -> (...).
+
+    Raises as `mse` does.
+    """
+    check("squared_error", "nd nd", predictions, targets)
     return np.mean((predictions - targets) ** 2, axis=(-2, -1))

@@ -26,16 +26,14 @@ Networks", ICML 2017: equation 1 and algorithms 1 and 2; section 5.2 for first o
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
-from itertools import count
 from typing import NamedTuple
 
-import autograd.tracer
 import numpy as np
 from autograd import grad
 from autograd.differential_operators import make_vjp
 from autograd.extend import vspace
-from autograd.tracer import isbox
+
+from tinymaml.tracing import isbox  # and what autograd would get wrong without a word
 
 
 Array = np.ndarray
@@ -61,12 +59,13 @@ class Task(NamedTuple):
 def path(theta: Array, task: Task, alpha: float | Array, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_K]: the parameters after 0, 1, ..., K = `steps` steps.
 
-    Raises ValueError when alpha does not broadcast or steps is negative, TypeError when
-    theta is not floating point.
+    It may be differentiated by theta and by alpha. Raises ValueError when alpha does not
+    broadcast or steps is negative, TypeError when theta is no array of floating point or
+    the task's functions return no loss.
     """
     thetas = [theta]
     for alpha_k in _step_sizes(alpha, theta, steps):
-        g_k = grad(task.support(thetas[-1]))(thetas[-1])
+        g_k = gradient(task.support(thetas[-1]), thetas[-1])
         thetas.append(thetas[-1] - alpha_k * g_k)
     return thetas
 
@@ -111,7 +110,7 @@ def meta_gradient_low_memory(
         # The loss is kept, not made again: a maker may have drawn data to make it.
         loss_k = task.support(theta)
         trail.append((alpha_k, loss_k, theta))
-        theta = theta - alpha_k * grad(loss_k)(theta)
+        theta = theta - alpha_k * gradient(loss_k, theta)
     loss, v = value_and_gradient(task.query(theta), theta)
     for alpha_k, loss_k, theta_k in reversed(trail):
         hvp_k, _ = hvp_and_gradient(loss_k, theta_k)
@@ -140,12 +139,12 @@ def hvp_and_gradient(loss: Loss, theta: Array) -> tuple[Hvp, Array]:
     H u = d(g . u) / d theta is a vector-Jacobian product of g, since H is symmetric.
     """
 
-    def gradient(at: Array) -> Array:
-        g = grad(loss)(at)
+    def traced(at: Array) -> Array:
+        g = gradient(loss, at)
         # A loss linear in theta has a constant gradient: H = 0, and autograd must see it.
         return g if _depends(g, at) else g + 0.0 * at
 
-    return make_vjp(gradient)(theta)
+    return make_vjp(traced)(_checked(theta))
 
 
 def value_and_gradient(loss: Loss, theta: Array) -> tuple[Array, Array]:
@@ -156,15 +155,20 @@ def value_and_gradient(loss: Loss, theta: Array) -> tuple[Array, Array]:
     """
 
     def checked(at: Array) -> Array:
-        value = loss(at)
+        value = _callable(loss)(at)
         if not _depends(value, at):
             raise ValueError("the query loss does not depend on theta")
         return value
 
-    vjp, value = make_vjp(checked)(theta)
+    vjp, value = make_vjp(checked)(_checked(theta))
     if np.size(value) != 1:
         raise TypeError(f"a loss is a scalar, not an array of shape {np.shape(value)}")
     return value, vjp(vspace(value).ones())
+
+
+def gradient(loss: Loss, theta: Array) -> Array:
+    """Return the gradient (..., P) of `loss` at theta. Raises TypeError as `path` does."""
+    return grad(_callable(loss))(theta)
 
 
 def _depends(value: object, at: object) -> bool:
@@ -172,32 +176,29 @@ def _depends(value: object, at: object) -> bool:
 
 
 def _step_sizes(alpha: float | Array, theta: Array, steps: int) -> Array:
-    # In theta's precision, so that a Python float or a float64 alpha does not raise it.
-    if not np.issubdtype(theta.dtype, np.floating):
-        raise TypeError(f"theta must be floating point, not {theta.dtype}")
+    shape = (steps, *_checked(theta).shape)
     if steps < 0:
         raise ValueError(f"steps must be 0 or more, not {steps}")
-    return np.broadcast_to(np.asarray(alpha, theta.dtype), (steps, *theta.shape))
+    if isbox(alpha):  # it is differentiated
+        return alpha * np.ones(shape, theta.dtype)
+    # In theta's precision, so that a Python float or a float64 alpha does not raise it.
+    return np.broadcast_to(np.asarray(alpha, theta.dtype), shape)
 
 
-# ----- Threads -----
+def _checked(theta: Array) -> Array:
+    if not (isbox(theta) or isinstance(theta, np.ndarray)):
+        raise TypeError(f"theta must be a NumPy array (..., P), not a {_kind(theta)}")
+    if not np.issubdtype(theta.dtype, np.floating):
+        raise TypeError(f"theta must be floating point, not {theta.dtype}")
+    return theta
 
 
-class _UniqueTraces(autograd.tracer.TraceStack):
-    """Numbers traces 0, 1, 2, ... for the whole process and uses no number twice.
-
-    autograd tells inner from outer derivatives by one process-wide depth counter. Two
-    threads that trace at once move it under each other, and a loss that closes over an
-    outer-traced value then gets a wrong gradient without an error (HIPS/autograd#659).
-    All that autograd needs is that a trace begun later has a larger number.
-    """
-
-    def __init__(self) -> None:
-        self._numbers = count()  # next() on it is atomic, so no lock is needed
-
-    @contextmanager
-    def new_trace(self):
-        yield next(self._numbers)
+def _callable(loss: Loss) -> Loss:
+    if not callable(loss):
+        wanted = "a loss, a function of theta, as in Task(lambda _: loss, lambda _: loss)"
+        raise TypeError(f"a task's functions return {wanted}, not a {_kind(loss)}")
+    return loss
 
 
-autograd.tracer.trace_stack = _UniqueTraces()
+def _kind(value: object) -> str:
+    return type(value).__name__

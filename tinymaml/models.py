@@ -219,6 +219,11 @@ def normed(
     return Block(name, shapes, draws, apply, names, then)
 
 
+def _check_sizes(what: str, *sizes: int) -> None:
+    if not all(isinstance(n, int | np.integer) and n >= 1 for n in sizes):
+        raise ValueError(f"{what} must be whole numbers from 1, not {sizes}")
+
+
 def _mean(_: Arrays, x: Array) -> Array:
     *lead, h, w, f = x.shape
     return anp.sum(anp.reshape(x, (*lead, h * w, f)), axis=-2) * (1.0 / (h * w))
@@ -244,8 +249,14 @@ def mlp(
     batch_norm: normalise each hidden layer over the examples, in place of a bias
     draw: initial weights, as in `linear`; batch norm needs one
     eps, scale: options of batch norm, as in `normed`
+    Raises ValueError unless there are two widths or more, all positive.
     Sources: sine 1-40-40-1 and Omniglot without convolution 256-128-64-64 (maml.py:168-177)
     """
+    _check_sizes("widths", *widths)
+    if len(widths) < 2:
+        raise ValueError(f"a net has two widths or more, its inputs and outputs: {widths}")
+    if batch_norm and draw is None:
+        raise ValueError("batch norm needs `draw`, initial weights")
     layer = partial(normed, product=matmul, norm=(eps, scale)) if batch_norm else linear
     *hidden, last = itertools.pairwise(widths)
     body = [layer(f"dense{i}", i, kf, draw, activation) for i, kf in enumerate(hidden)]
@@ -256,8 +267,10 @@ def with_context(model: Model, shape: tuple[int, ...]) -> Model:
     """Return the model with free parameters z appended to every input (..., n, *x).
 
     shape: that of z, which all examples share. `model` must take inputs with shape[-1] more
-    entries; for images these are channels. Source: appendix C.2
+    entries; for images these are channels. Raises ValueError for an empty shape.
+    Source: appendix C.2
     """
+    _check_sizes("the sizes of a context", *shape)
 
     def apply(p: Arrays, x: Array) -> Array:
         examples = (x.shape[-len(shape) - 1], *(1 for _ in shape))
@@ -271,8 +284,10 @@ def with_film(model: Model, after: str, size: int) -> Model:
     """Return the model with parameters z (size,) that modulate a block of channels.
 
     [gamma | beta] = z W + c scale and shift each channel of the block named `after`, before
-    its activation (FiLM). gamma starts at 1 and beta at 0. Raises UsageError without it.
+    its activation (FiLM). gamma starts at 1 and beta at 0. Raises UsageError without it,
+    ValueError for a size below 1.
     """
+    _check_sizes("the size of a context", size)
     names = [block.name for block in model.blocks]
     if after not in names:
         raise UsageError("a net with a context needs convolutions: --net conv or pooled")
@@ -312,10 +327,16 @@ def conv_net(
     """The Omniglot net: `layers` x [3x3 conv of stride 2, batch norm, relu], then the
     mean over positions, then linear: (..., n, h, w, c) -> (..., n, ways).
 
+    image: height, width, channels
     eps, scale: options of batch norm, as in `normed`; pool: see `pooled_conv_net`
+    Raises ValueError when a size is below 1 or the pools leave no pixel of the image.
     Source: section 5.2 of the paper, 64 filters. The official head is drawn from N(0, 1);
     it learns about half as fast as Glorot's in the first thousand iterations.
     """
+    _check_sizes("image, ways, filters and layers", *image, ways, filters, layers)
+    if pool and min(image[:2]) >> layers == 0:
+        least = f"{2**layers}x{2**layers} pixels or more"
+        raise ValueError(f"{layers} 2x2 pools need {least}, not {image[0]}x{image[1]}")
     product, last, features = partial(conv, stride=2), MEAN, filters
     if pool:
         # The paper pools last. For relu and maxima this gives the same numbers faster.

@@ -4,6 +4,9 @@ autograd's own NumPy is used where it is exact, fast and keeps float32. The oper
 replace backward passes that turn float32 into float64 (mean, var, max, maximum, where), are
 slow (convolution) or read the data many times (batch normalisation).
 
+Functions without a leading underscore take floating-point arrays. They raise TypeError for
+others, and ValueError for shapes that their first line does not allow (`contracts`).
+
 Legend
     ...      leading axes: tasks side by side
     n        images          h, w, c  height, width, channels
@@ -23,7 +26,10 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.core import JVPNode, VJPNode
 from autograd.extend import defjvp, defvjp, primitive
-from autograd.tracer import isbox
+
+from tinymaml import contracts
+from tinymaml.contracts import takes
+from tinymaml.tracing import isbox
 
 
 Array = np.ndarray
@@ -39,8 +45,6 @@ LEAK = 0.01  # PyTorch's default slope of leaky_relu, which the code of MAML++ u
 
 
 def _product(a: Array, b: Array) -> Array:
-    if a.shape[:-2] != b.shape[:-2]:
-        raise ValueError(f"leading axes differ: {a.shape} and {b.shape}")
     if a.shape[-1] == b.shape[-2] == 1:
         return a * b  # no sums: broadcasting takes a third of the time
     if not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2]):
@@ -50,19 +54,19 @@ def _product(a: Array, b: Array) -> Array:
     return np.matmul(a, b)
 
 
-@primitive
+@contracts.primitive("mk kf")
 def matmul(a: Array, b: Array) -> Array:
     """a b: (..., m, k), (..., k, f) -> (..., m, f). The leading axes must be equal."""
     return _product(a, b)
 
 
-@primitive
+@contracts.primitive("mk fk")
 def matmul_nt(a: Array, b: Array) -> Array:
     """a b^T: (..., m, k), (..., f, k) -> (..., m, f)."""
     return _product(a, b.swapaxes(-1, -2))
 
 
-@primitive
+@contracts.primitive("mk mf")
 def matmul_tn(a: Array, b: Array) -> Array:
     """a^T b: (..., m, k), (..., m, f) -> (..., k, f)."""
     return _product(a.swapaxes(-1, -2), b)
@@ -87,7 +91,7 @@ for _map in (matmul, matmul_nt, matmul_tn):
     defjvp(_map, "same", "same")
 
 
-@primitive
+@contracts.primitive("mk")
 def sum_rows(x: Array) -> Array:
     """Sum over the rows: (..., m, k) -> (..., 1, k)."""
     # As a product, which BLAS does four times as fast as NumPy's sum.
@@ -99,7 +103,7 @@ def _ones(m: int, dtype: np.dtype) -> Array:
     return np.broadcast_to(np.ones((1, m), dtype), (1, m))  # read-only
 
 
-@primitive
+@contracts.primitive("1k")
 def repeat_row(row: Array, m: int) -> Array:
     """The adjoint of sum_rows: (..., 1, k) -> (..., m, k)."""
     rows = np.empty((*row.shape[:-2], m, row.shape[-1]), row.dtype)
@@ -113,7 +117,7 @@ for _map in (sum_rows, repeat_row):
     defjvp(_map, "same")
 
 
-@primitive
+@contracts.primitive("mk 1k")
 def add_row(x: Array, row: Array) -> Array:
     """x + row, the same row to each: (..., m, k), (..., 1, k) -> (..., m, k)."""
     return x + row
@@ -123,7 +127,7 @@ defvjp(add_row, lambda _, x, row: lambda g: g, lambda _, x, row: lambda g: sum_r
 defjvp(add_row, lambda g, _, x, row: g, lambda g, _, x, row: repeat_row(g, x.shape[-2]))
 
 
-@primitive
+@contracts.primitive("mk kf 1f")
 def affine(x: Array, w: Array, b: Array) -> Array:
     """x w + b: (..., m, k), (..., k, f), (..., 1, f) -> (..., m, f)."""
     y = _product(x, w)
@@ -152,13 +156,17 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
     """Return (outputs, pad before, pad after) along one axis.
 
     TensorFlow's SAME: ceil(size / stride) outputs, the odd pixel of padding last.
+    Raises ValueError unless all three are 1 or more.
     """
+    if min(size, kernel, stride) < 1:
+        wrong = f"size {size}, kernel {kernel}, stride {stride}"
+        raise ValueError(f"a convolution needs sizes of 1 or more, not {wrong}")
     outputs = -(-size // stride)
     pad = max((outputs - 1) * stride + kernel - size, 0)
     return outputs, pad // 2, pad - pad // 2
 
 
-@primitive
+@contracts.primitive("nhwc")
 def unfold(images: Array, kernel: int, stride: int) -> Array:
     """Image patches as rows: (..., n, h, w, c) -> (..., n * h' * w', kernel^2 * c).
 
@@ -179,7 +187,7 @@ def unfold(images: Array, kernel: int, stride: int) -> Array:
     return windows.reshape(*lead, n * rows * cols, kernel * kernel * c)
 
 
-@primitive
+@contracts.primitive("mk")
 def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Array:
     """The adjoint of unfold: every patch added at its place in images of `shape`."""
     *lead, n, h, w, c = shape
@@ -211,10 +219,12 @@ for _map in (unfold, fold):
     defjvp(_map, "same")
 
 
+@takes("nhwc rf")
 def conv(images: Array, weights: Array, stride: int = 1) -> Array:
     """Cross-correlate (..., n, h, w, c) with (..., kernel^2 * c, f), SAME padding.
 
-    Returns (..., n, h', w', f). Raises ValueError when the channels do not fit.
+    Returns (..., n, h', w', f). Raises ValueError when the channels do not fit or stride is
+    not 1 or more.
     """
     *lead, n, h, w, c = images.shape
     kernel = round((weights.shape[-2] / c) ** 0.5)
@@ -231,7 +241,8 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
 @primitive
 def _conv(images: Array, weights: Array, kernel: int) -> Array:
     """Cross-correlate with stride 1, a few images at a time."""
-    out = np.empty((*images.shape[:-1], weights.shape[-1]), images.dtype)
+    dtype = np.result_type(images, weights)
+    out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
     for x, w, y in _few(images, weights, out, kernel):
         y[...] = _product(unfold.fun(x, kernel, 1), w).reshape(y.shape)
     return out
@@ -240,7 +251,8 @@ def _conv(images: Array, weights: Array, kernel: int) -> Array:
 @primitive
 def _conv_images(g: Array, weights: Array, kernel: int) -> Array:
     """The adjoint of _conv in its images: (..., n, h, w, f) -> (..., n, h, w, c)."""
-    out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), g.dtype)
+    dtype = np.result_type(g, weights)
+    out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), dtype)
     for x, w, y in _few(out, weights, g, kernel):
         patches = _product(y.reshape(-1, y.shape[-1]), w.T)
         x[...] = fold.fun(patches, kernel, 1, x.shape)
@@ -251,7 +263,7 @@ def _conv_images(g: Array, weights: Array, kernel: int) -> Array:
 def _conv_weights(images: Array, g: Array, kernel: int) -> Array:
     """The adjoint of _conv in its weights: -> (..., kernel^2 * c, f)."""
     rows = kernel**2 * images.shape[-1]
-    out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), g.dtype)
+    out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), np.result_type(images, g))
     for x, w, y in _few(images, out, g, kernel):
         w += _product(unfold.fun(x, kernel, 1).T, y.reshape(-1, y.shape[-1]))
     return out
@@ -337,34 +349,42 @@ for _map in (_pool_take, _pool_put):
     defjvp(_map, "same", argnums=(0,))
 
 
+@takes("hwc")
 def max_pool(images: Array) -> Array:
     """2x2 maxima (..., h//2, w//2, c) of (..., h, w, c); drops an odd last row or column.
 
-    The gradient goes to the first maximum of a window, row by row.
+    The gradient goes to the first maximum of a window, row by row. Raises ValueError when
+    h or w is 1.
     """
+    if min(images.shape[-3:-1]) < 2:
+        raise ValueError(f"max_pool needs 2x2 pixels or more, not {images.shape}")
     return _pool_take(images, _pool_choice(_value(images)))
 
 
 # ----- Batch normalisation with the statistics of the batch -----
 
 
+@takes("mk")
 def normalize(x: Array, eps: float = EPSILON) -> Array:
     """(x - mean) / sqrt(var + eps) of each column, over the rows: (..., m, k) -> same.
 
     One primitive, since a plain expression's second derivative has dozens of reductions.
+    Raises ValueError when eps is negative.
     """
+    if not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, not {eps}")
     centered = center(_below(x))
     # Its rule does not use centered. As a variable, centered would get zeros to add.
     return _normalize(x, _value(centered), inverse_std(centered, eps))
 
 
-@primitive
+@contracts.primitive("mk")
 def center(x: Array) -> Array:
     """x minus its mean over the rows; its own adjoint."""
     return x - _row_mean(x)
 
 
-@primitive
+@contracts.primitive("mk")
 def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
     """r = 1 / sqrt(mean(c^2) + eps) over the rows: c (..., m, k) -> (..., 1, k)."""
     return 1 / np.sqrt(_row_mean(centered * centered) + eps)
@@ -429,11 +449,13 @@ defjvp(
 # ----- Activations and losses -----
 
 
+@takes("")
 def relu(x: Array) -> Array:
     """x where x > 0, else 0; relu'(0) = 0."""
-    return _gate(x, _positive(_value(x)))
+    return _relu(x, _positive(_value(x)))
 
 
+@takes("")
 def leaky_relu(x: Array) -> Array:
     """x where x > 0, else 0.01 x; its slope at 0 is 0.01."""
     return _gate(x, _leak(_value(x)))
@@ -452,18 +474,29 @@ def _positive(x: Array) -> Array:
 
 
 @primitive
+def _relu(x: Array, mask: Array) -> Array:
+    """x * mask, but 0 for x = -inf too, and nan for nan."""
+    return np.maximum(x, 0)
+
+
+@primitive
 def _gate(x: Array, mask: Array) -> Array:
     """x * mask: linear in x, constant in the mask, and its own adjoint."""
     return x * mask
 
 
+defvjp(_relu, lambda _, x, mask: lambda g: _gate(g, mask), argnums=(0,))
+defjvp(_relu, lambda g, _, x, mask: _gate(g, mask), argnums=(0,))
 defvjp(_gate, lambda _, x, mask: lambda g: _gate(g, mask), argnums=(0,))
 defjvp(_gate, "same", argnums=(0,))
 
 
-@primitive
+@contracts.primitive("k")
 def log_softmax(logits: Array) -> Array:
-    """Logarithm of the softmax over the last axis; finite for any finite logits."""
+    """Logarithm of the softmax over the last axis (..., k); finite for finite logits.
+
+    It is -inf for a logit of -inf.
+    """
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
@@ -473,6 +506,31 @@ defvjp(
     lambda y, _: lambda g: g - anp.exp(y) * anp.sum(g, axis=-1, keepdims=True),
 )
 defjvp(log_softmax, lambda g, y, _: g - anp.sum(anp.exp(y) * g, axis=-1, keepdims=True))
+
+
+@primitive
+def one_hot(labels: Array, ways: int) -> Array:
+    """Booleans (..., ways), true at the label: integers (...) from 0 to ways - 1.
+
+    Raises TypeError for labels that are not integers, ValueError for one out of range.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, not {labels.dtype}")
+    outside = labels[(labels < 0) | (labels >= ways)]
+    if outside.size:
+        raise ValueError(f"a label of {ways} classes is 0 to {ways - 1}, not {outside[0]}")
+    return labels[..., None] == np.arange(ways)
+
+
+@primitive
+def select(x: Array, mask: Array) -> Array:
+    """x where the mask is true, else 0, also where x is not finite; its own adjoint."""
+    return np.where(mask, x, 0)
+
+
+defvjp(select, lambda _, x, mask: lambda g: select(g, mask), argnums=(0,))
+defjvp(select, "same", argnums=(0,))
 
 
 # ----- Levels of tracing -----

@@ -41,9 +41,12 @@ def check_dtype(theta: Array, /, **vectors: Array) -> None:
 def clip(gradient: Array, bound: float) -> Array:
     """Return the gradient (P,) with every entry in [-bound, bound]; unchanged for bound 0.
 
-    A gradient that is not finite stays, so that divergence can be seen.
+    A gradient that is not finite stays, so that divergence can be seen. Raises ValueError
+    when the bound is negative.
     Source: maml.py:147-148, +-10 on mini-ImageNet, before Adam.
     """
+    if not bound >= 0:
+        raise ValueError(f"the bound must be 0 or more, not {bound}")
     if not bound or not np.isfinite(gradient).all():
         return gradient
     return np.clip(gradient, -bound, bound)
@@ -54,8 +57,13 @@ def adam(
 ) -> tuple[Array, Moments]:
     """Return theta (P,) after Adam's update number `iteration` (1, 2, ...), and moments.
 
-    It keeps theta's precision. Source: Kingma & Ba 2015, algorithm 1.
+    It keeps theta's precision. Raises ValueError when the shapes differ or the iteration is
+    not 1 or more. Source: Kingma & Ba 2015, algorithm 1.
     """
+    if iteration < 1:
+        raise ValueError(f"Adam counts its updates from 1, not {iteration}")
+    if shapes := {x.shape for x in (gradient, *moments)} - {theta.shape}:
+        raise ValueError(f"theta has shape {theta.shape}, gradient or moments {shapes}")
     m = BETA1 * moments.m + (1 - BETA1) * gradient
     v = BETA2 * moments.v + (1 - BETA2) * gradient**2
     unbiased_m = m / (1 - BETA1**iteration)

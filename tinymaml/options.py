@@ -41,6 +41,7 @@ class Role(NamedTuple):
     fixed: it cannot change when a run is resumed
     compared: runs that differ in it are not pooled as seeds of one experiment
     task: it defines a task; labels and titles name it first
+    world: scores with different values of it cannot be compared
     figures: the published figures that it is compared with: EVERY, OWN or NONE
     """
 
@@ -49,11 +50,13 @@ class Role(NamedTuple):
     fixed: bool
     compared: bool
     task: bool = False
+    world: bool = False
     figures: str = NONE
 
 
-TASK = Role(True, True, True, True, task=True, figures=OWN)  # ways and shots
+TASK = Role(True, True, True, True, task=True, world=True, figures=OWN)  # ways, shots
 PROBLEM = Role(True, True, True, True, figures=OWN)  # the losses, the world
+WORLD = PROBLEM._replace(world=True)  # what a policy acts in, and its rewards
 DATA = NET = PROBLEM._replace(figures=EVERY)
 TRAINING = Role(False, True, True, True, figures=OWN)  # the outer loop
 LENGTH = Role(False, False, False, True, figures=OWN)  # how long a run is

@@ -20,6 +20,8 @@ from autograd.extend import (
     primitive,
 )
 
+from tinymaml import contracts
+
 
 Array = np.ndarray
 Shapes = Mapping[str, tuple[int, ...]]
@@ -52,10 +54,14 @@ def unpack(theta: Array, shapes: Shapes) -> dict[str, Array]:
 
     Raises ValueError when theta does not have P = count(shapes) columns.
     """
-    if theta.shape[-1] != count(shapes):
-        raise ValueError(f"theta has {theta.shape[-1]} columns, not {count(shapes)}")
+    _check_columns(theta, shapes)
     pieces = _split(theta, shapes)
     return {name: _read(pieces, name) for name in shapes}
+
+
+def _check_columns(theta: Array, shapes: Shapes) -> None:
+    if theta.shape[-1] != count(shapes):
+        raise ValueError(f"theta has {theta.shape[-1]} columns, not {count(shapes)}")
 
 
 def spans(shapes: Shapes) -> dict[str, slice]:
@@ -77,22 +83,36 @@ def _places(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple]:
 
 
 def mask(shapes: Shapes, names: Collection[str]) -> Array:
-    """Return (P,) with 1 where theta holds one of the named arrays, and 0 elsewhere."""
+    """Return (P,) with 1 where theta holds one of the named arrays, and 0 elsewhere.
+
+    Raises ValueError for a name that no array has.
+    """
+    if unknown := [name for name in names if name not in shapes]:
+        raise ValueError(f"no arrays {unknown} among {list(shapes)}")
     return np.concatenate([np.full(prod(s), float(n in names)) for n, s in shapes.items()])
 
 
 # ----- One number per array, and parameters in another order -----
 
 
-@primitive
+@contracts.primitive("a")
 def spread(numbers: Array, shapes: Shapes) -> Array:
-    """Give every parameter the number of its array: (..., arrays) -> (..., P)."""
+    """Give every parameter the number of its array: (..., arrays) -> (..., P).
+
+    Raises ValueError for another number of numbers than arrays.
+    """
+    if numbers.shape[-1] != len(shapes):
+        raise ValueError(f"{numbers.shape[-1]} numbers for {len(shapes)} arrays")
     return np.repeat(numbers, [prod(shape) for shape in shapes.values()], axis=-1)
 
 
-@primitive
+@contracts.primitive("p")
 def totals(theta: Array, shapes: Shapes) -> Array:
-    """The adjoint of spread: the sum over each array, (..., P) -> (..., arrays)."""
+    """The adjoint of spread: the sum over each array, (..., P) -> (..., arrays).
+
+    Raises ValueError when theta does not have P columns.
+    """
+    _check_columns(theta, shapes)
     return np.add.reduceat(theta, starts(shapes), axis=-1)
 
 
@@ -100,18 +120,32 @@ defvjp(spread, lambda _, numbers, shapes: lambda g: totals(g, shapes))
 defvjp(totals, lambda _, theta, shapes: lambda g: spread(g, shapes))
 
 
-@primitive
+@contracts.primitive("p")
 def take(vector: Array, places: Array) -> Array:
-    """Read (..., n) from a vector (..., P); no place may occur twice."""
+    """Read (..., n) from a vector (..., P) at places in range(P), none of them twice.
+
+    Raises ValueError for other places.
+    """
+    _check_places(places, vector.shape[-1])
     return vector[..., places]
 
 
-@primitive
+@contracts.primitive("n")
 def put(numbers: Array, places: Array, size: int) -> Array:
-    """The adjoint of take: numbers (..., n) at their places, zeros elsewhere."""
+    """The adjoint of take: numbers (..., n) at their places, zeros elsewhere.
+
+    Raises ValueError as `take` does.
+    """
+    _check_places(places, size)
     vector = np.zeros((*numbers.shape[:-1], size), numbers.dtype)
     vector[..., places] = numbers
     return vector
+
+
+def _check_places(places: Array, size: int) -> None:
+    at = np.unique(places)  # in order
+    if len(at) != np.size(places) or (len(at) and not 0 <= at[0] <= at[-1] < size):
+        raise ValueError(f"places must be different and in 0..{size - 1}, not {places}")
 
 
 defvjp(

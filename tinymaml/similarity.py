@@ -11,6 +11,7 @@ cca_core.py of google/svcca (CCA); Raghu, Raghu, Bengio, Vinyals 2020, section 5
 
 import numpy as np
 
+from tinymaml.ops import one_hot
 from tinymaml.params import Array
 
 
@@ -22,8 +23,10 @@ DIGITS = 12  # of a correlation; the rest is the rounding error of its SVD
 def relative_change(before: Array, after: Array) -> Array:
     """Return |after - before| / |before| over the last axis: (..., P), (..., P) -> (...).
 
-    It is 0 for equal vectors, and inf for others that start at zero.
+    It is 0 for equal vectors, and inf for others that start at zero. Raises ValueError
+    when the shapes differ.
     """
+    _same_shape(before, after)
     moved, size = (np.linalg.norm(x, axis=-1) for x in (after - before, before))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(moved == 0, 0.0, moved / size)
@@ -33,7 +36,9 @@ def cka(x: Array, y: Array) -> float:
     """Return the linear CKA of two sets of features (n, ...) of the same n examples.
 
     It lies in [0, 1]. It is nan when the features of a set do not vary or are not finite.
+    Raises ValueError when the numbers of examples differ.
     """
+    _same_shape(x, y, 1)
     # Of Gram matrices (n, n): there are fewer examples than features.
     flat = (_centred(one.reshape(len(one), -1)) for one in (x, y))
     of_x, of_y = (rows @ rows.T for rows in flat)
@@ -47,7 +52,9 @@ def cca(x: Array, y: Array) -> float:
     Every entry of the leading axes is a data point: examples, and positions of an image. It
     lies in [0, 1]. It is nan when there are fewer than POINTS points per channel, which
     correlate by chance, and when the features of a set do not vary or are not finite.
+    Raises ValueError when the leading axes differ.
     """
+    _same_shape(x, y, -1)
     few = any(one.size < POINTS * one.shape[-1] ** 2 for one in (x, y))
     if few or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return float("nan")
@@ -57,6 +64,11 @@ def cca(x: Array, y: Array) -> float:
     share = np.cumsum(found) / np.sum(found)
     kept = found[: 1 + int(np.argmax(share >= CUT))]
     return float(np.round(kept.mean(), DIGITS))
+
+
+def _same_shape(x: Array, y: Array, axes: int | None = None) -> None:
+    if x.shape[:axes] != y.shape[:axes]:
+        raise ValueError(f"shapes do not fit: {x.shape} and {y.shape}")
 
 
 def _basis(x: Array) -> Array:
@@ -75,8 +87,9 @@ def class_cosines(support: Array, labels: Array, query: Array, ways: int) -> Arr
 
     support (..., n, d) with labels (..., n) in range(ways); query (..., m, d). NIL answers
     with the largest: at one shot, the nearest neighbour. A feature of norm 0 has cosine 0.
+    Raises ValueError for labels out of range, TypeError for labels that are not integers.
     """
-    of_class = labels[..., None, :] == np.arange(ways)[:, None]
+    of_class = np.swapaxes(one_hot(labels, ways), -1, -2)
     sums = of_class.astype(support.dtype) @ support  # as good as means for a cosine
     return _unit(query) @ np.swapaxes(_unit(sums), -1, -2)
 

@@ -1,11 +1,14 @@
 """The baselines: what each is trained on, the regressors' objective, the same bytes."""
 
 import json
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from autograd import grad
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinymaml import losses, models, params
 from tinymaml.algorithms import ALGORITHMS
@@ -160,6 +163,17 @@ def test_waves_double_what_there_is():
     assert training(config, 10**8) == (waves[-1], 9 * config.wave)
 
 
+@given(st.integers(2, 70), st.integers(1, 9))
+def test_every_regressor_trains_in_one_wave(regressors, length):
+    """Rejects an empty wave at the end, as with a power of two, and one that is cut."""
+    options = SimpleNamespace(regressors=regressors, wave=length)
+    waves = [training(options, i) for i in range(0, 9 * length, length)]
+    found = [*dict.fromkeys(waves)]
+    assert [i for nets, _ in found for i in nets] == [*range(regressors)]
+    assert all(len(nets) for nets, _ in found)
+    assert [begun for _, begun in found] == [*range(0, len(found) * length, length)]
+
+
 @pytest.mark.parametrize("algorithm", [*AVERAGES])
 def test_a_wave_has_an_adam_of_its_own(algorithm):
     """Rejects moments that are corrected by the run's iterations, with which a later
@@ -194,7 +208,7 @@ def test_free_regressors_do_not_touch_each_other():
 
 
 def test_a_regressor_has_many_points_of_one_curve():
-    """Rejects a curve drawn anew, K points only, and one curve for all."""
+    """Rejects a curve drawn anew, points of the shots only, and one curve for all."""
     config = of("averaged", points=100)
     tasks = own_tasks(config)
     assert tasks.x_support.shape == tasks.x_query.shape == (7, 100, 1)
@@ -206,7 +220,7 @@ def test_a_regressor_has_many_points_of_one_curve():
         unseen = np.concatenate([np.sin(x_query), np.cos(x_query)], axis=1)
         np.testing.assert_allclose(unseen @ a_b, y_query, atol=1e-10)
     assert len(np.unique(np.round(waves_of, 6), axis=0)) == 7
-    for split in ("train", "test"):  # K points, whatever the regressors had
+    for split in ("train", "test"):  # as many points as shots, whatever the regressors had
         tasks = drawn(problem(config), 0, split, 0, range(1))
         assert tasks.x_support.shape == (1, 10, 1)
 

@@ -7,6 +7,7 @@ import sys
 import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +17,18 @@ from tinymaml import maml, ops
 from tinymaml.algorithms import ALGORITHMS
 from tinymaml.algorithms.mamls import MAML
 from tinymaml.check import chain, classify
-from tinymaml.check.differences import difference, slopes_error
+from tinymaml.check.differences import (
+    Slopes,
+    difference,
+    relative_error,
+    slope,
+    slopes_error,
+)
 from tinymaml.cli.check import verify
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.sine import Sine
+from tinymaml.maml import Task
+from tinymaml.report.check import as_text
 
 
 def black_box(problem):
@@ -118,6 +127,15 @@ def test_no_steps_make_both_the_same_and_exact():
     assert classify(*black_box(make(7, steps=0))).kind == "exact"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_adaptation_that_is_not_finite_raises(value):
+    """Rejects "neither" for a first-order gradient that could not be measured."""
+    problem = make(6, widths=(2, 6, 3), steps=2)
+    loss, _, theta, _ = black_box(problem)
+    with pytest.raises(ValueError, match="adapt is not finite"):
+        classify(loss, first_order(problem), theta, lambda at: at * value)
+
+
 @pytest.mark.parametrize(
     ("loss", "gradient", "message"),
     [
@@ -173,7 +191,7 @@ def test_every_experiment_verifies(name):
     small, tasks = ({"filters": 2}, 1) if name != "sine" else ({"hidden": (7, 5)}, 2)
     report = verify(MODULES[name].CONFIG(inner_steps=2, **small), tasks)
     assert report.passed, str(report)
-    assert len(report.rows) == 7
+    assert len(report.rows) == 8
     assert json.loads(json.dumps(report.as_dict()))["passed"] is True
     assert {"w0", "all"} <= {layer.name for layer in report.layers}
     # There is a second-order part, and it is not all there is.
@@ -186,6 +204,56 @@ def wrong_sign(w, task, problem):
     return loss, 2 * MAML.first_order(w, task, problem)[1] - exact
 
 
+@pytest.mark.parametrize(
+    ("alpha", "steps", "lost"), [(1e9, 1, 1), (1e5, 2, 6), (1e3, 3, 1)]
+)
+def test_a_row_says_that_its_figure_is_not_finite(alpha, steps, lost):
+    """Rejects an IndexError, a warning, "nan", and a figure that is 0 since the one that it
+    is relative to is infinite."""
+    report = verify(Sine(alpha=alpha, inner_steps=steps), 2)
+    assert not report.passed
+    failed = [row for row in report.rows if not row.passed]
+    assert len(failed) == lost
+    assert not np.isfinite([row.figure for row in failed]).any()
+    lines = [line for line in as_text(report).splitlines() if line.endswith("WRONG")]
+    assert all(" not finite " in line for line in lines)
+    assert "nan" not in as_text(report)
+    told = json.loads(json.dumps(report.as_dict()), parse_constant=pytest.fail)
+    assert [row["figure"] is None for row in told["rows"]] == [
+        not row.passed for row in report.rows
+    ]
+
+
+def test_a_gradient_that_is_not_finite_is_counted(monkeypatch):
+    """Rejects one nan among many numbers that nobody sees."""
+
+    def spoiled(w, task, problem):
+        loss, g = MAML.gradient(w, task, problem)
+        return loss, np.where(np.arange(g.shape[-1]) == 3, np.nan, g)
+
+    monkeypatch.setitem(ALGORITHMS, "maml", MAML._replace(gradient=spoiled))
+    report = verify(Sine(hidden=(3,)), 2)
+    assert [row.check for row in report.rows] == ["gradient: not finite in 2 of 20"]
+    last = as_text(report).splitlines()[-1]
+    assert last.split()[-5:] == ["not", "finite", "<=", "1e-12", "WRONG"]
+
+
+def test_a_figure_relative_to_infinity_is_none():
+    """Rejects a finite error over an overflowing norm, which is 0: the best there is."""
+    huge = np.full(4, 1e200)
+    assert np.isnan(difference(huge + 1e180, huge))
+    assert np.isnan(relative_error(huge, Slopes(2 * huge, np.zeros(4))))
+    assert difference(np.ones(4), np.zeros(4)) == 2
+
+
+def test_the_slope_is_measured_where_the_function_is_finite():
+    """Rejects a nan at a large step that decides, and one that a maximum overlooks."""
+    edge = lambda t: np.where(np.abs(t).sum() > 2e-4, np.nan, np.sin(t).sum())  # noqa: E731
+    found = slope(edge, np.zeros(1), np.ones(1))
+    assert float(found.value) == pytest.approx(1, abs=1e-8)
+    assert found.doubt < 1e-6
+
+
 @pytest.mark.parametrize("wrong", [MAML.first_order, wrong_sign])
 def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     """Rejects rows that cannot fail: each compares with something independent."""
@@ -193,7 +261,7 @@ def test_a_wrong_chain_fails_every_row_about_it(wrong, monkeypatch):
     report = verify(Sine(inner_steps=2), 1)
     failed = [row.check.split()[0] for row in report.rows if not row.passed]
     assert failed == ["autodiff", "the", "central", "rate", "rate"]
-    assert "WRONG" in str(report)
+    assert "WRONG" in as_text(report)
     assert (report.passed, report.as_dict()["passed"]) == (False, False)
 
 
@@ -212,6 +280,31 @@ def test_a_wrong_rule_fails_differences_alone(monkeypatch):
     assert not {row.check: row for row in report.rows}[
         f"central differences, {chain.DIRECTIONS} directions"
     ].passed
+
+
+def averaged(w, task, problem):
+    """The meta-gradient of losses that are means over the tasks."""
+    mean = [lambda at, f=f: lambda x: f(at)(x) / len(w) for f in (task.support, task.query)]
+    return maml.meta_gradient(w, Task(*mean), problem.alpha, problem.options.inner_steps)
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_mean_over_tasks_fails_its_own_row(tasks, monkeypatch):
+    """Rejects a verifier that a mean over tasks passes: its gradient is the derivative of
+    its objective, and is too small; also where one task is asked for."""
+
+    def objective(w, task, problem):
+        theta = w
+        for _ in range(problem.options.inner_steps):
+            g = grad(lambda x: task.support(x)(x) / len(w))(theta)
+            theta = theta - problem.alpha * g
+        return task.query(theta)(theta) / len(w)
+
+    mean = MAML._replace(gradient=averaged, objective=objective, twin=None)
+    monkeypatch.setitem(ALGORITHMS, "maml", mean)
+    report = verify(Sine(hidden=(7, 5), inner_steps=2), tasks)
+    failed = [row.check for row in report.rows if not row.passed]
+    assert failed == ["a task beside another, against it alone"]
 
 
 def test_second_order_part_vanishes_with_alpha():

@@ -31,7 +31,7 @@ def test_the_right_one_passes(config):
     report = verify(config, 2)
     assert report.passed, str(report)
     assert json.loads(json.dumps(report.as_dict()))["passed"] is True
-    assert len(report.rows) == 15
+    assert len(report.rows) == 16
 
 
 @pytest.mark.parametrize("strength", [1e-3, 0.3, 30.0, 1e4])

@@ -18,6 +18,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
 from tinymaml.maml import Task
+from tinymaml.report.check import as_text
 from tinymaml.rl import policy, rollout, surrogates
 from tinymaml.rl.surrogates import SURROGATES, loaded_dice, lvc, naive
 
@@ -204,14 +205,14 @@ def test_the_table_is_printed_and_passes(monkeypatch):
     report = policy_gradients.verify(12345, acting)
     asked = []
 
-    def same(seed, problems):
+    def same(seed, problems, collect):
         asked.append((seed, [one.options for one in problems]))
         return report
 
     monkeypatch.setattr(policy_gradients, "verify", same)
     shown = CliRunner().invoke(check_group, ["pointnav", "--seed", "12345"])
     assert shown.exit_code == 0
-    assert shown.output == f"{report}\n"
+    assert shown.output == f"{as_text(report)}\n"
     assert asked == [(12345, [one.options for one in acting])]
     assert report.passed
     assert len(report.rows) >= 20

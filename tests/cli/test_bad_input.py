@@ -165,7 +165,7 @@ TYPED = {
     "checkpoint-html": (["evaluate", "html"], 1, "not a tinymaml checkpoint"),
     "checkpoint-torn": (["evaluate", "short"], 1, "is damaged"),
     "no-data": (["train", "omniglot"], 1, "--data"),
-    "data-missing": (["train", "omniglot", "--data", "no"], 1, "data_scripts/omniglot.py"),
+    "data-missing": (["train", "omniglot", "--data", "no"], 1, "tinymaml prepare omniglot"),
     "data-not-ours": (["train", "omniglot", "--data", "file"], 1, "'file'"),
     "no-photographs": (["train", "miniimagenet"], 1, "--data"),
     "photographs-not-ours": (["train", "miniimagenet", "--data", "file"], 1, "'file'"),

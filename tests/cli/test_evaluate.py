@@ -104,7 +104,7 @@ def test_runs_of_several_seeds_are_told_together(world):
     mean = np.mean([one["mean"] for one in each], axis=0)
     assert together["mean"] == pytest.approx(mean.tolist(), rel=1e-12)
     apart = np.abs(np.diff([one["mean"] for one in each], axis=0)[0]) / 2
-    expected = (12.706 * apart).tolist()
+    expected = (12.706204736 * apart).tolist()
     assert together["half_width_95_over_seeds"] == pytest.approx(expected, rel=1e-9)
     assert {one["tasks_sha256"] for one in each} == {together["tasks_sha256"]}
     assert as_json("both") == together
@@ -112,7 +112,7 @@ def test_runs_of_several_seeds_are_told_together(world):
 
 
 def test_other_shots_do_not_hide_those_of_the_training():
-    """Rejects a title and options with K = 5 of a run that was trained with ten."""
+    """Rejects a title and options with 5 shots of a run that was trained with ten."""
     [line, *_] = told("other", "--shots", "5").splitlines()
     assert "--shots" not in line
     assert as_json("other", "--shots", "5")["options"]["shots"] == 10
@@ -127,12 +127,28 @@ def test_a_run_does_not_count_twice():
 
 
 def test_runs_with_other_options_are_told_apart():
-    """Rejects one mean over runs that were trained differently."""
+    """Rejects one mean over runs that were trained differently, and runs on the same tasks
+    that are not compared, or runs on different ones that are."""
     found = as_json("both", "other")
     assert [one["seeds"] for one in found] == [[4, 5], [0]]
     assert [one["alpha"] for one in found] == [0.01, 0.1]
     text = told("both", "other")
-    assert len(text.split("\n\n")) == 2
+    *tables, compared = text.split("\n\n")
+    assert len(tables) == 2
+    title, head, *rows = compared.splitlines()
+    assert title.startswith("Sine, 10 shots: MSE on the same 4 test tasks")
+    assert head.split("   ")[0] == "run"
+    assert [row.partition("   ")[0] for row in rows] == [
+        "MAML, 2 inner steps, alpha 0.01, beta 0.05, 2 seeds",
+        "MAML, 2 inner steps, alpha 0.1, beta 0.001",
+    ]
+    assert rows[1].split()[-3:] == tables[1].splitlines()[3].split()[-3:]
+    in_markdown = told("both", "other", "--markdown")
+    assert f"{title}\n\n| run " in in_markdown
+    assert told("both", "glyphs").endswith(
+        "\nno comparison: the tasks of these runs differ\n"
+    )
+    assert "compar" not in told("other", "--shots", "5,10")
 
 
 # ----- Several numbers of shots -----
@@ -148,7 +164,7 @@ def test_shots_change_the_tasks_and_nothing_else(world):
     assert len({one["tasks_sha256"] for one in found}) == 3
     assert found[1] == as_json("other")
     text = told("other", "--shots", "5,20")
-    assert text.splitlines()[1].count("MSE of K =") == 2
+    assert text.splitlines()[1].count("MSE with") == 2
     assert "MAML" in text  # the paper's 5-shot figures stand beside ours
     assert "Finn et al. 2017, table 2" in told("other", "--shots", "5", "--markdown")
 
@@ -246,7 +262,17 @@ def test_the_kept_theta_is_as_good_as_it_is_said_to_be(omniglot_npz, tmp_path):
     98.6 % on 600 tasks; with a standard deviation of 6.3 % of a task, the mean of the
     first 60 lies within 2.5 % of that.
     """
-    asked = ("--data", omniglot_npz, "--tasks", "60", "--steps", "3", "--alone", "none")
+    asked = (
+        "--data",
+        omniglot_npz,
+        "--tasks",
+        "60",
+        "--steps",
+        "3",
+        "--alone",
+        "none",
+        "--quiet",
+    )
     found = as_json("kept:omniglot-5w1s", *asked)
     assert found["mean"][3] == pytest.approx(0.986, abs=0.025)
     assert found["mean"][0] < 0.3
@@ -258,7 +284,7 @@ def test_the_kept_theta_for_twenty_ways_is_as_good_as_it_is_said_to_be(omniglot_
     """Rejects learned step sizes that are lost, or in the wrong order: it is no better
     than a guess after two steps. 96.1 % on 600 tasks, 4.5 % standard deviation of a task.
     """
-    asked = ("--data", omniglot_npz, "--tasks", "20", "--alone", "none")
+    asked = ("--data", omniglot_npz, "--tasks", "20", "--alone", "none", "--quiet")
     found = as_json("kept:omniglot-20w1s", *asked)
     assert len(found["mean"]) == 6
     assert found["mean"][5] == pytest.approx(0.961, abs=0.03)

@@ -34,8 +34,8 @@ def there(world, monkeypatch):
 
 def test_the_json_has_every_figure(world):
     """Rejects figures that are missing, and anything but JSON on stdout."""
-    found = here("reuse", "maml", "anil", *FEW, "--json")
-    assert (found.code, found.err) == (0, "maml/reuse.png\n")
+    found = here("reuse", "maml", "anil", *FEW, "--json", "--quiet")
+    assert (found.code, found.err) == (0, "maml+anil/reuse.png\n")
     one, two = json.loads(found.out)
     assert (one["run"], two["run"]) == ("maml", "anil")
     assert (one["tasks"], one["steps"], one["split"]) == (6, 2, "test")
@@ -50,12 +50,12 @@ def test_the_json_has_every_figure(world):
         assert [*figures["head step"]] == ["1", "2", "5", "10", "50"]
         for rows in figures.values():
             for cell in rows.values():
-                assert set(cell) == {"mean", "half_width_95", "undefined"}
-                assert (cell["mean"] is None) == (cell["undefined"] > 0)
+                assert set(cell) == {"mean", "half_width_95", "not_finite"}
+                assert (cell["mean"] is None) == (cell["not_finite"] > 0)
     assert one["figures"] == one["untrained"]  # these runs were not trained
     assert set(two["verdict"]) == {"reuse", "reused", "suffice", "changed"}
     assert two["figures"]["change"]["conv0"]["mean"] == 0
-    with Image.open(world / "maml" / "reuse.png") as drawn:
+    with Image.open(world / "maml+anil" / "reuse.png") as drawn:
         assert drawn.format == "PNG"
 
 
@@ -69,7 +69,8 @@ def test_workers_give_the_same_numbers(tmp_path):
 
 def test_runs_stand_side_by_side(tmp_path):
     """Rejects columns of one run twice, and a table without verdict or rule."""
-    found = here("reuse", "maml", "anil", *FEW, "--out", tmp_path / "x.png", "--steps", 1)
+    how = *FEW, "--out", tmp_path / "x.png", "--quiet"
+    found = here("reuse", "maml", "anil", *how, "--steps", 1)
     assert (found.code, found.err) == (0, "")
     lines = found.out.splitlines()
     assert lines[0].endswith("6 test tasks, 2 queries per class, 1 gradient steps")
@@ -108,7 +109,7 @@ def test_what_is_wrong_is_one_line(arguments, code, words, world):
 
 def test_without_matplotlib_there_is_a_table(world):
     """Rejects a failure, or a traceback, where only the picture cannot be drawn."""
-    found = run("reuse", world / "maml", *FEW, cwd=world)
+    found = run("reuse", world / "maml", *FEW, "--quiet", cwd=world)
     assert found.code == 0, found
     assert "CKA of conv3" in found.out
     (line,) = found.err.splitlines()

@@ -103,3 +103,10 @@ def test_drawing_is_quick():
     begin = time.process_time()
     glyphs.draw_classes(1, 10)
     assert (time.process_time() - begin) / 200 < 3e-3
+
+
+@pytest.mark.parametrize("sizes", [(0, 20), (3, 0), (-1, 20)])
+def test_no_glyphs_are_refused(sizes):
+    """Rejects an empty data set."""
+    with pytest.raises(ValueError, match="no glyphs"):
+        glyphs.draw_classes(0, *sizes)

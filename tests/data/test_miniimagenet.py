@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -12,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-import _images
 import miniatures
-import miniimagenet as script
 from places import data_folder, not_ours
 from processes import here
 from tinymaml import experiments, plots
@@ -26,10 +22,12 @@ from tinymaml.errors import WorldError
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.harness import evaluation, loop
 from tinymaml.harness.runs import read_metrics
+from tinymaml.prepare import images as whole
+from tinymaml.prepare.miniimagenet import read_table
 from tinymaml.speed.workers import Here
 
 
-SCRIPT = "data_scripts/miniimagenet.py"
+COMMAND = "tinymaml prepare miniimagenet --from FOLDER --out FILE"
 PIXELS = miniatures.small_images(4 * 3).reshape(4, 3, 84, 84, 3)
 ROWS = {"train": np.array([0, 2]), "val": np.array([3]), "test": np.array([1])}
 
@@ -89,12 +87,12 @@ def test_right_file_is_mapped(tmp_path, extra, before):
     assert type(images[0, [2, 1]]) is np.ndarray
 
 
-def test_script_and_loader_agree(tmp_path):
-    """Rejects a script whose file the loader does not take: the real sizes, in small."""
+def test_what_is_prepared_can_be_loaded(tmp_path):
+    """Rejects a file that the loader does not take: the real sizes, in small."""
     names = [f"n{i:08}" for i in range(100)]
     splits = {"train": names[:64], "val": names[64:80], "test": names[80:]}
-    source = _images.Source(splits, 1, lambda name: np.full((1, 84, 84, 3), 7, "u1"), [])
-    _images.write(tmp_path / "out.npz", source)
+    source = whole.Source(splits, 1, lambda name: np.full((1, 84, 84, 3), 7, "u1"), [])
+    whole.write(tmp_path / "out.npz", source)
     images, classes = load(tmp_path / "out.npz")
     assert images.shape == (100, 1, 84, 84, 3)
     assert [len(rows) for rows in classes.values()] == [64, 16, 20]
@@ -110,7 +108,7 @@ SORTED = b"n01 train\nn02 test\nn03 train\nn04 val\n"
     ("changes", "known"),
     [
         ({}, True),
-        ({"names": None}, False),  # as of a file that another script wrote
+        ({"names": None}, False),  # as of a file that another program wrote
         ({"names": np.array(["n01", "n02", "n03", "n05"])}, False),
         ({"train": np.array([0, 3]), "val": np.array([2])}, False),  # another split
         ({"names": NAMES[:3]}, False),
@@ -138,14 +136,14 @@ def test_no_file_is_not_mini_imagenet(path):
 
 @pytest.mark.data
 def test_the_real_split_is_known(tmp_path, monkeypatch):
-    """Rejects a hash that no file has: the script's file of the real csv files."""
+    """Rejects a hash that no file has: the file of the real csv files."""
     folder = data_folder() and data_folder() / "miniimagenet"
     if not folder or not folder.is_dir():
         pytest.skip("no real csv files: set TINYMAML_DATA to a folder with miniimagenet/")
-    table, splits = script.read_table(folder)
-    members = {part: [x for x in table if splits[x] == part] for part in _images.SPLITS}
-    source = _images.Source(members, 1, lambda _: np.zeros((1, 84, 84, 3), "u1"), [])
-    _images.write(tmp_path / "out.npz", source)
+    table, splits = read_table(folder)
+    members = {part: [x for x in table if splits[x] == part] for part in whole.SPLITS}
+    source = whole.Source(members, 1, lambda _: np.zeros((1, 84, 84, 3), "u1"), [])
+    whole.write(tmp_path / "out.npz", source)
     assert not miniimagenet.is_original(tmp_path / "out.npz")  # one image of each class
     monkeypatch.setattr(miniimagenet, "IMAGES", 1)
     assert miniimagenet.is_original(tmp_path / "out.npz")
@@ -178,7 +176,7 @@ def test_large_file_does_not_sit_in_memory(tmp_path):
     names = [f"n{i:08}" for i in range(16)]
     splits = {"train": names[:14], "val": names[14:15], "test": names[15:]}
     zeros = np.zeros((600, 84, 84, 3), np.uint8)
-    _images.write(path, _images.Source(splits, 600, lambda name: zeros, []))
+    whole.write(path, whole.Source(splits, 600, lambda name: zeros, []))
     assert path.stat().st_size > 200e6
     done = subprocess.run(
         [sys.executable, "-c", RESIDENT, path], capture_output=True, text=True, check=True
@@ -191,11 +189,11 @@ def test_large_file_does_not_sit_in_memory(tmp_path):
 # ----- What is refused -----
 
 
-def test_missing_file_names_the_script(tmp_path):
+def test_missing_file_names_the_command(tmp_path):
     """Rejects a bare FileNotFoundError: the reader must learn how to make the file."""
-    assert SCRIPT in refused(tmp_path / "none.npz")
-    assert SCRIPT in refused(tmp_path)  # a folder
-    with pytest.raises(WorldError, match=SCRIPT):
+    assert COMMAND in refused(tmp_path / "none.npz")
+    assert COMMAND in refused(tmp_path)  # a folder
+    with pytest.raises(WorldError, match=COMMAND):
         load("")
 
 
@@ -204,7 +202,7 @@ def test_other_files_are_refused(tmp_path, content):
     """Rejects a traceback, and NumPy's advice to load the file "unsafely"."""
     path = tmp_path / "other.npz"
     path.write_bytes(content)
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 def header_of(shape, descr="|u1", fortran=False):
@@ -218,25 +216,25 @@ def header_of(shape, descr="|u1", fortran=False):
 SHAPE = PIXELS.shape
 TRAP = np.array([{}], dtype=object)
 WRONG = {
-    "no images": ({"images": None}, SCRIPT),
-    "no val": ({"val": None}, SCRIPT),
+    "no images": ({"images": None}, COMMAND),
+    "no val": ({"val": None}, COMMAND),
     "grey": ({"images": PIXELS[..., 0]}, "(4, 3, 84, 84)"),
     "small": ({"images": PIXELS[:, :, :28, :28]}, "(4, 3, 28, 28, 3)"),
     "flat": ({"images": PIXELS.reshape(12, 84, 84, 3)}, "(12, 84, 84, 3)"),
-    "signed": ({"images": PIXELS.view("i1")}, SCRIPT),
-    "floats": ({"images": PIXELS.astype("f4")}, SCRIPT),
-    "fortran": ({"images": np.asfortranarray(PIXELS)}, SCRIPT),
-    "objects": ({"images": TRAP}, SCRIPT),
-    "objects for rows": ({"train": TRAP}, SCRIPT),
-    "no array": ({"images": b"junk"}, SCRIPT),
-    "version 2": ({"images": b"\x93NUMPY\2\0" + npy(PIXELS)[8:]}, SCRIPT),
-    "header ends": ({"images": npy(PIXELS)[:50]}, SCRIPT),
-    "header of code": ({"images": header_of(SHAPE).replace(b"False", b"exit(")}, SCRIPT),
-    "short": ({"images": npy(PIXELS)[:-1]}, SCRIPT),
-    "long": ({"images": npy(PIXELS) + b"x"}, SCRIPT),
-    "terabytes": ({"images": header_of((2**20, 2**20, 84, 84, 3))}, SCRIPT),
-    "wraps round": ({"images": header_of((2**32, 2**32, 84, 84, 3))}, SCRIPT),
-    "negative": ({"images": header_of((-4, -3, 84, 84, 3)) + PIXELS.tobytes()}, SCRIPT),
+    "signed": ({"images": PIXELS.view("i1")}, COMMAND),
+    "floats": ({"images": PIXELS.astype("f4")}, COMMAND),
+    "fortran": ({"images": np.asfortranarray(PIXELS)}, COMMAND),
+    "objects": ({"images": TRAP}, COMMAND),
+    "objects for rows": ({"train": TRAP}, COMMAND),
+    "no array": ({"images": b"junk"}, COMMAND),
+    "version 2": ({"images": b"\x93NUMPY\2\0" + npy(PIXELS)[8:]}, COMMAND),
+    "header ends": ({"images": npy(PIXELS)[:50]}, COMMAND),
+    "header of code": ({"images": header_of(SHAPE).replace(b"False", b"exit(")}, COMMAND),
+    "short": ({"images": npy(PIXELS)[:-1]}, COMMAND),
+    "long": ({"images": npy(PIXELS) + b"x"}, COMMAND),
+    "terabytes": ({"images": header_of((2**20, 2**20, 84, 84, 3))}, COMMAND),
+    "wraps round": ({"images": header_of((2**32, 2**32, 84, 84, 3))}, COMMAND),
+    "negative": ({"images": header_of((-4, -3, 84, 84, 3)) + PIXELS.tobytes()}, COMMAND),
     "nothing": ({"images": header_of((0, 3, 84, 84, 3))}, "not a partition"),
     "overlap": ({"val": np.array([2])}, "not a partition"),
     "hole": ({"test": np.array([], int)}, "not a partition"),
@@ -256,14 +254,14 @@ def test_wrong_arrays_are_refused(tmp_path, case):
 
 def test_compressed_images_are_refused(tmp_path):
     """Rejects pixels mapped from compressed bytes."""
-    assert SCRIPT in refused(write(tmp_path / "x.npz", kind=zipfile.ZIP_DEFLATED))
+    assert COMMAND in refused(write(tmp_path / "x.npz", kind=zipfile.ZIP_DEFLATED))
 
 
 def test_rows_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
     """Rejects a loader that unpacks a bomb first and looks afterwards."""
     path = write(tmp_path / "bomb.npz", train=npy(np.zeros(2**18)))
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 def test_member_of_almost_the_same_name_is_not_read(tmp_path):
@@ -283,7 +281,7 @@ def test_flipped_pixel_is_refused(tmp_path):
     place = data.index(PIXELS[2, 1].tobytes()[:64])
     data[place] ^= 1
     path.write_bytes(data)
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 def test_local_header_elsewhere_is_refused(tmp_path):
@@ -293,7 +291,7 @@ def test_local_header_elsewhere_is_refused(tmp_path):
     entry = data.rindex(b"PK\1\2", 0, data.rindex(b"images.npy"))
     data[entry + 42 : entry + 46] = struct.pack("<I", 5000)
     path.write_bytes(data)
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
@@ -301,7 +299,7 @@ def test_truncated_file_is_refused(tmp_path, share):
     """Rejects a map of what is not there, which ends the process when it is read."""
     path = write(tmp_path / "short.npz")
     os.truncate(path, int(share * path.stat().st_size))
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 def test_changed_bytes_are_refused_or_harmless(tmp_path):
@@ -354,8 +352,8 @@ SMALL = (
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """No pictures, no memory of problems, this process's signals left alone."""
-    monkeypatch.setattr(plots, "draw", lambda path: None)
+    """No pictures, no memory of problems."""
+    monkeypatch.setattr(plots, "draw", lambda path: [])
     monkeypatch.chdir(tmp_path)
     experiments.problem.cache_clear()
     yield
@@ -363,12 +361,10 @@ def quick(monkeypatch, tmp_path):
 
 
 def prepare(source, *options):
-    """Run the script here; its file is out.npz."""
-    handler = signal.getsignal(signal.SIGTERM)
-    arguments = ["--from", str(source), "--out", "out.npz", "--any-size", *options]
-    result = CliRunner().invoke(script.main, arguments)
-    signal.signal(signal.SIGTERM, handler)
-    assert result.exit_code == 0, result.stderr
+    """Run `tinymaml prepare` here; its file is out.npz."""
+    arguments = ["--from", source, "--out", "out.npz", "--any-size", *options]
+    result = here("prepare", "miniimagenet", *arguments)
+    assert result.code == 0, result
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -457,7 +453,7 @@ def test_check_of_the_photographs(tmp_path, quick):
 
 
 def test_constants_agree():
-    """Rejects a side or a part that the script has and the package has not."""
-    assert miniimagenet.SIDE == _images.SIDE
-    assert tuple(_images.SPLITS) == miniimagenet.PARTS
+    """Rejects a side or a part that one of the two has alone."""
+    assert miniimagenet.SIDE == whole.SIDE
+    assert tuple(whole.SPLITS) == miniimagenet.PARTS
     assert zipfile.sizeFileHeader == prepared.LOCAL_HEADER

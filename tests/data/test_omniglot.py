@@ -19,7 +19,7 @@ from tinymaml.harness.runs import read_metrics
 from tinymaml.speed.workers import Here
 
 
-SCRIPT = "data_scripts/omniglot.py"
+COMMAND = "tinymaml prepare omniglot --out FILE"
 ENDS = {"finn": (1100, 1200), "vinyals": (1028, 1200), "lake": (964,)}
 
 
@@ -73,11 +73,11 @@ def test_the_papers_split_is_the_codes_without_validation(right):
     np.testing.assert_array_equal(paper["test"], code["test"])
 
 
-def test_missing_file_names_the_script(tmp_path):
+def test_missing_file_names_the_command(tmp_path):
     """Rejects a bare FileNotFoundError: the reader must learn how to make the file."""
-    assert SCRIPT in refused(tmp_path / "none.npz")
-    assert SCRIPT in refused(tmp_path)  # a folder
-    with pytest.raises(WorldError, match=SCRIPT):
+    assert COMMAND in refused(tmp_path / "none.npz")
+    assert COMMAND in refused(tmp_path)  # a folder
+    with pytest.raises(WorldError, match=COMMAND):
         load("", "finn")
 
 
@@ -92,7 +92,7 @@ def test_other_files_are_refused(tmp_path, content):
     """Rejects a traceback, and NumPy's advice to load the file "unsafely"."""
     path = tmp_path / "other.npz"
     path.write_bytes(content)
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 def test_single_array_file_is_refused(tmp_path):
@@ -100,7 +100,7 @@ def test_single_array_file_is_refused(tmp_path):
     path = tmp_path / "images.npz"
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -108,7 +108,7 @@ def test_truncated_file_is_refused(right, share):
     """Rejects a loader that lets the errors of zip and zlib through."""
     data = right.read_bytes()
     right.write_bytes(data[: int(share * len(data))])
-    assert SCRIPT in refused(right)
+    assert COMMAND in refused(right)
 
 
 def test_changed_bytes_are_refused_or_harmless(right):
@@ -141,8 +141,8 @@ ROWS = np.arange(1623)
         ({"images": np.zeros((1622, 20, 28, 28), np.uint8)}, "(1622, 20, 28, 28)"),
         ({"images": np.zeros((1623, 20, 28, 28), bool)}, "holds images bool"),
         ({"images": np.zeros((), np.uint8)}, "holds images uint8 ()"),
-        ({"images": None}, SCRIPT),
-        ({"finn_val": None}, SCRIPT),
+        ({"images": None}, COMMAND),
+        ({"finn_val": None}, COMMAND),
         ({"finn_val": ROWS[1099:1200]}, "not a partition"),
         ({"finn_val": ROWS[1101:1200]}, "not a partition"),
         ({"finn_test": ROWS[1200:] + 1}, "not a partition"),
@@ -163,7 +163,7 @@ def test_only_the_asked_split_is_needed(tmp_path):
     """Rejects a loader that reads the arrays of splits nobody asked for."""
     path = write(tmp_path / "some.npz", vinyals_val=None)
     load(path, "finn")
-    assert SCRIPT in refused(path, "vinyals")
+    assert COMMAND in refused(path, "vinyals")
 
 
 class Trap:
@@ -181,7 +181,7 @@ def test_object_arrays_are_refused_and_not_run(tmp_path, name):
     """Rejects allow_pickle=True, which runs code that a file brings along."""
     trap = tmp_path / "sprung"
     changes = {name: np.array([Trap(trap)], dtype=object)}
-    assert SCRIPT in refused(write(tmp_path / "trap.npz", **changes))
+    assert COMMAND in refused(write(tmp_path / "trap.npz", **changes))
     assert not trap.exists()
 
 
@@ -191,7 +191,7 @@ def test_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     assert path.stat().st_size < 10**6
     monkeypatch.setattr(omniglot, "LARGEST", 10**7)
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 def test_header_that_claims_terabytes_is_refused(tmp_path):
@@ -204,7 +204,7 @@ def test_header_that_claims_terabytes_is_refused(tmp_path):
     path = write(tmp_path / "large.npz", images=None)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("images.npy", header.getvalue())
-    assert SCRIPT in refused(path)
+    assert COMMAND in refused(path)
 
 
 # ----- The real drawings -----

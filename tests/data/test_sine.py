@@ -61,7 +61,7 @@ def test_points_lie_on_the_curve_of_their_task(seed, tasks, shots, queries):
 
 @given(SEEDS, TASKS, st.integers(1, 20), st.integers(1, 20))
 def test_curves_do_not_depend_on_the_number_of_points(seed, tasks, shots, queries):
-    """Rejects curves and points in one stream: K = 5, 10 and 20 would then be evaluated
+    """Rejects curves and points in one stream: 5, 10 and 20 shots would be evaluated
     on different curves."""
     curves = sine.draw_curves(streams_of(seed), tasks)
     episode = sine.sample(streams_of(seed), tasks, shots, queries, "float64")
@@ -164,3 +164,9 @@ def test_amplitudes_phases_and_inputs_are_uniform():
     # Independent: a correlation of n pairs has standard deviation 1 / sqrt(n).
     told = np.corrcoef([amplitude, phase, *x.reshape(2, n)])
     assert np.abs(told - np.eye(4)).max() < 5 / np.sqrt(n)
+
+
+def test_a_grid_has_no_more_points_than_it_has():
+    """Rejects fewer shots than were asked for."""
+    with pytest.raises(ValueError, match="51 shots asked for, the grid has 50"):
+        sine.sample_grid(partial(stream, 0, "train", 0), range(1), 51)

@@ -1,4 +1,4 @@
-"""Evaluation: the interval, the fixed tasks and their hash, the scores after each step."""
+"""Evaluation: the fixed tasks and their hash, the scores after each step."""
 
 import hashlib
 from functools import partial
@@ -10,11 +10,14 @@ from autograd import grad
 from tinymaml import losses, maml
 from tinymaml.data import sine as curves
 from tinymaml.experiments import problem
+from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.images import Images, build
+from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import apply_alone, drawn, stream
 from tinymaml.harness import evaluation, loop, runs
-from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint, interval
+from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint
+from tinymaml.rl.pointnav import PointNav as World
 from tinymaml.speed.workers import Here
 from trainings import state_of
 
@@ -29,38 +32,6 @@ def theta():
     """Parameters off the zeros, whose gradients are not small."""
     rng = np.random.default_rng(0)
     return 0.5 * rng.standard_normal(loop.initial_state(CONFIG).theta.shape)
-
-
-# ----- The interval -----
-
-
-def test_interval_is_that_of_a_hand_computation():
-    """Rejects ddof = 0, a missing square root of n, and another quantile.
-
-    Of 1, 2, 3, 4: variance 5/3, standard error sqrt(5/12), times 1.96.
-    """
-    mean, half = interval(np.array([[1.0, 2, 3, 4], [7, 7, 7, 7], [0, 0, 0, 1]]))
-    np.testing.assert_array_equal(mean, [2.5, 7, 0.25])
-    expected = [1.96 * np.sqrt(5 / 12), 0, 1.96 * 0.25]
-    np.testing.assert_allclose(half, expected, rtol=1e-15)
-
-
-def test_interval_covers_the_mean_as_often_as_it_says():
-    """Rejects a half-width of one standard error, or the width of the whole interval.
-
-    2000 samples of 600; a share of 95 % has a standard deviation of 0.5 %, bound 4.
-    """
-    rng = np.random.default_rng(0)
-    mean, half = interval(rng.standard_normal((2000, 600)))
-    assert abs(np.mean(np.abs(mean) < half) - 0.95) < 0.02
-
-
-def test_interval_of_single_precision_is_computed_in_double():
-    """Rejects sums in float32, in which the square of 1e20 is infinite."""
-    scores = np.array([[0, 1e20, 2e20]], np.float32)
-    mean, half = interval(scores)
-    assert mean == pytest.approx([1e20], rel=1e-6)
-    assert half == pytest.approx([1.96e20 / np.sqrt(3)], rel=1e-6)
 
 
 # ----- The tasks and their scores -----
@@ -280,3 +251,76 @@ def test_divergence_is_told_by_the_scores(theta):
     config = CONFIG.with_changes({"alpha": 1e6})
     scores = evaluate(config, theta, "test", 4, 10, Here())
     assert not np.isfinite(scores[-1]).all()
+
+
+WORLDS = {
+    "sine": CONFIG.with_changes({"activation": "tanh"}),
+    "glyphs": Glyphs(filters=2, net="dense", activation="tanh"),
+    "pointnav": PointNav(hidden=(3,), horizon=4, test_trajectories=2, activation="tanh"),
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_theta_that_is_not_finite_has_no_score(name, value):
+    """Rejects the accuracy of one class, the return of a walk, an error from the outputs
+    of a net whose units are saturated: tanh(inf) is 1."""
+    config = WORLDS[name]
+    w = loop.initial_state(config).theta
+    w[0] = value
+    scores = evaluate(config, w, "test", 3, 2, Here())
+    assert np.isnan(scores).all()
+
+
+def test_one_task_that_diverges_has_no_score(monkeypatch):
+    """Rejects a score of a task whose theta is not finite, and others that lose theirs.
+
+    Infinite weights of its first layer only saturate a net with tanh.
+    """
+    config = Sine(hidden=(3,), activation="tanh")
+    path = maml.path
+
+    def spoiled(*args):
+        first, *others = path(*args)
+        for theta in others:
+            theta[1, :3] = np.inf
+        return [first, *others]
+
+    monkeypatch.setattr(maml, "path", spoiled)
+    w = loop.initial_state(config).theta
+    scores = evaluate(config, w, "test", 3, 2, Here())
+    assert np.isnan(scores).tolist() == [[False] * 3, *[[False, True, False]] * 2]
+
+
+def test_one_query_alone_that_diverges_leaves_its_task_no_score(monkeypatch):
+    """Rejects the share of right answers among the finite ones."""
+    config = Glyphs(filters=2)
+    family = problem(config)
+
+    def outputs(theta, episodes):
+        logits = np.zeros((*episodes.y_query.shape, config.ways))
+        logits[1, 0, 0] = np.nan
+        return losses.accuracy(logits, episodes.y_query)
+
+    monkeypatch.setattr(
+        evaluation, "problem", lambda _: family._replace(score_alone=outputs)
+    )
+    w = loop.initial_state(config).theta
+    scores = evaluate_alone(config, w, "test", 3, [0, 1], Here())
+    assert np.isnan(scores).tolist() == [[False, True, False]] * 2
+
+
+def test_a_policy_that_breaks_the_world_in_one_task(monkeypatch):
+    """Rejects the return until then, and the whole evaluation that ends with an error."""
+    config = WORLDS["pointnav"]
+    step = World.step
+
+    def breaking(self, positions, goals, actions, alive):
+        positions, rewards, done = step(self, positions, goals, actions, alive)
+        rewards[1, 0] = np.nan
+        return positions, rewards, done
+
+    monkeypatch.setattr(World, "step", breaking)
+    w = loop.initial_state(config).theta
+    scores = evaluate(config, w, "test", 3, 1, Here())
+    assert np.isnan(scores).tolist() == [[False, True, False]] * 2

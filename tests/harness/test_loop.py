@@ -14,9 +14,10 @@ from tinymaml.algorithms.mamls import MAML
 from tinymaml.errors import Interrupted, WorldError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, runs, step
-from tinymaml.harness.evaluation import evaluate, interval
+from tinymaml.harness.evaluation import evaluate
 from tinymaml.speed.workers import Here, engine, spans
-from trainings import COUNT, SMALL, results, state_of, train
+from tinymaml.summary import interval
+from trainings import COUNT, SMALL, VALIDATED, results, state_of, train
 
 
 def at(iteration: int, *numbers: int):
@@ -28,14 +29,6 @@ def at(iteration: int, *numbers: int):
                 os.kill(os.getpid(), number)
 
     return send
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """Ctrl-C interrupts, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +185,46 @@ def test_a_loss_that_is_nan_stops(tmp_path, monkeypatch):
     assert checkpoints.load(tmp_path, SMALL).iteration == 0
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_validation_that_is_not_finite_chooses_no_theta(tmp_path, monkeypatch, lost):
+    """Rejects such a theta as the best, a mean over the other tasks, and metrics that are
+    no JSON, or that a resumed run cannot read."""
+    scored, calls = loop.evaluate, []
+
+    def evaluate(*args):
+        found = scored(*args)
+        calls.append(1)
+        found[-1, 1] = {2: 3.0, 3: 2.0}.get(len(calls), lost)
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    config = SMALL.with_changes({"validate_every": 5, "validation_tasks": 3})
+    train(tmp_path, config.with_changes({"iterations": 15}))
+    train(tmp_path, config)
+    text = (tmp_path / runs.METRICS).read_text()
+    records = [json.loads(x, parse_constant=pytest.fail) for x in text.splitlines()]
+    assert len(records) == 20
+    named = [(r["validation"], r["validation_half_width_95"]) for r in records[4::5]]
+    assert named[0] == named[3] == (None, None)
+    assert None not in (*named[1], *named[2])
+    best = checkpoints.load(tmp_path, config)
+    assert (best.iteration, best.validation) == (15, named[2][0])
+
+
+def test_a_run_without_a_finite_validation_says_so(tmp_path, monkeypatch, capsys):
+    """Rejects the last theta in silence, as if validation tasks had chosen it."""
+    monkeypatch.setattr(loop, "evaluate", lambda *_: np.full((2, 3), np.nan))
+    config = SMALL.with_changes({"validate_every": 10, "validation_tasks": 3})
+    train(tmp_path, config)
+    assert capsys.readouterr().err == ""
+    kept = checkpoints.load(tmp_path, config)
+    assert (kept.iteration, kept.chosen) == (20, False)
+    told = f"validation chose no theta of {str(tmp_path)!r}: using that of iteration 20\n"
+    assert capsys.readouterr().err == told
+    checkpoints.load(tmp_path, config, last=True)
+    assert capsys.readouterr().err == ""
+
+
 # ----- Signals -----
 
 
@@ -272,12 +305,50 @@ def interrupt_save(monkeypatch, iteration: int) -> None:
     monkeypatch.setattr(checkpoints, "save", interrupted)
 
 
+def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """Rejects a checkpoint that is saved before the metrics of its iterations or before its
+    best theta: after a crash of the machine they would be missing."""
+    calls, sync = [], runs.Metrics.sync
+
+    def synced(metrics):
+        sync(metrics)
+        calls.append(("metrics", len(runs.read_metrics(tmp_path))))
+
+    monkeypatch.setattr(runs.Metrics, "sync", synced)
+    for name in ("save_best", "save"):
+        function = getattr(checkpoints, name)
+
+        def saved(path, config, what, name=name, function=function):
+            function(path, config, what)
+            calls.append((name, what.iteration))
+
+        monkeypatch.setattr(checkpoints, name, saved)
+    train(tmp_path, VALIDATED)
+    order = [name for name, _ in calls]
+    assert order == ["save", *("metrics", "save_best", "save") * 5]
+    counts = [count for name, count in calls[1:] if name != "save_best"]
+    assert counts == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20]
+
+
 def test_progress_sees_every_iteration(tmp_path):
     """Rejects telling only the iterations that are saved."""
     seen = []
     train(tmp_path, progress=lambda *told: seen.append(told))
     lines = (tmp_path / runs.METRICS).read_text().splitlines()
     assert seen == [(r["iteration"], r) for r in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+def test_validation_adapts(inner_steps):
+    """Rejects validation before the first step where training has none, with test steps,
+    on test tasks, and its first step's score."""
+    config = SMALL.with_changes({"inner_steps": inner_steps, "validate_every": 1})
+    state = loop.initial_state(config)._replace(iteration=1)
+    steps = max(inner_steps, 1)
+    scores = evaluate(config, state.theta, "val", config.validation_tasks, steps, Here())
+    mean, half = interval(scores[-1])
+    expected = {"validation": mean, "validation_half_width_95": half}
+    assert loop.validate(config, state, Here()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_update_is_the_average_over_tasks():

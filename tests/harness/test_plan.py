@@ -79,6 +79,18 @@ def test_a_theta_alone_cannot_be_resumed(tmp_path):
         plan.resumed_runs(tmp_path / "given", {})
 
 
+def test_a_resumed_run_must_fit_its_data(tmp_path, monkeypatch):
+    """Rejects a resume that fails after its configuration was written."""
+    begin(tmp_path, SMALL.with_changes({"iterations": 1}))
+
+    def small(_):
+        raise UsageError("the split has 5 classes")
+
+    monkeypatch.setattr(plan, "training", small)
+    with pytest.raises(UsageError, match="has 5 classes"):
+        plan.resumed_runs(tmp_path, {})
+
+
 def test_huge_models_are_refused(tmp_path):
     """Rejects options that would fill the memory, new or at a resume."""
     with pytest.raises(UsageError, match="more than 10000000"):

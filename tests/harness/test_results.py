@@ -1,10 +1,13 @@
 """Results: what is pooled over runs, and the intervals over tasks and over seeds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tinymaml.errors import UsageError
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import evaluation, loop, results
@@ -12,12 +15,14 @@ from tinymaml.harness.checkpoints import Kept, size
 from tinymaml.harness.evaluation import evaluate, fingerprint
 from tinymaml.harness.results import (
     Result,
+    diverged,
     judge,
     over_seeds,
     over_tasks,
     pooled,
     unimproved,
 )
+from tinymaml.losses import ACCURACY, MSE
 from tinymaml.speed.workers import Here
 
 
@@ -41,17 +46,17 @@ def result(seed=0, sha256="a", alone=None, **more):
 
 
 def test_intervals_by_hand():
-    """Rejects an interval over runs and tasks together, 1.96 for three runs, and the
-    interval over tasks of one run only.
+    """Rejects an interval over runs and tasks together, 1.96 for few tasks or runs, and
+    the interval over tasks of one run only.
 
-    Two runs of three tasks. Task means 1, 3, 5: variance 4, so 1.96 * 2 / sqrt(3). Run
+    Two runs of three tasks. Task means 1, 3, 5: variance 4, so 4.303 * 2 / sqrt(3). Run
     means 2, 4: standard error 1, one degree of freedom, so 12.706.
     """
     scores = np.array([[[0.0, 2, 4]], [[2, 4, 6]]])
     mean, half = over_tasks(scores)
     assert mean == pytest.approx([3])
-    assert half == pytest.approx([1.96 * 2 / np.sqrt(3)])
-    assert over_seeds(scores) == pytest.approx([12.706])
+    assert half == pytest.approx([4.3026527 * 2 / np.sqrt(3)])
+    assert over_seeds(scores) == pytest.approx([12.7062047])
 
 
 @pytest.mark.parametrize("runs", [2, 3, 5, 31, 40])
@@ -71,7 +76,8 @@ def test_one_run_has_the_interval_of_its_tasks():
     scores = np.random.default_rng(0).uniform(size=(1, 3, 50))
     mean, half = over_tasks(scores)
     np.testing.assert_allclose(mean, scores[0].mean(-1))
-    np.testing.assert_allclose(half, 1.96 * scores[0].std(-1, ddof=1) / np.sqrt(50))
+    expected = 2.0095752 * scores[0].std(-1, ddof=1) / np.sqrt(50)
+    np.testing.assert_allclose(half, expected, rtol=1e-7)
 
 
 def test_divergence_is_no_warning():
@@ -85,13 +91,16 @@ def test_divergence_is_no_warning():
 
 def test_diverged_tasks_are_counted():
     """Rejects a mean that is not finite without a word, divergence on the way that came
-    to an end, and a median of those only that stayed finite."""
+    to an end, a median of those only that stayed finite, and one in which an accuracy that
+    is nan is the best."""
     scores = np.array([[1.0, 1, 1, 1], [np.inf, 2, 3, 4], [1.0, 2, 3, 4]])
-    assert results.diverged(scores) == []
+    assert diverged(MSE, scores) == []
     scores[-1] = [1.0, np.nan, np.inf, 3]
-    assert results.diverged(scores) == ["2 of 4 tasks diverged; the median is inf"]
+    assert diverged(MSE, scores) == ["2 of 4 tasks diverged; the median is not finite"]
     scores[-1] = [1.0, np.nan, 5, 2]
-    assert results.diverged(scores) == ["1 of 4 tasks diverged; the median is 3.5000"]
+    assert diverged(MSE, scores) == ["1 of 4 tasks diverged; the median is 3.5000"]
+    scores[-1] = [0.1, np.nan, 0.5, 0.2]
+    assert diverged(ACCURACY, scores) == ["1 of 4 tasks diverged; the median is 15.00 %"]
 
 
 # ----- Did training help? -----
@@ -159,10 +168,14 @@ def test_the_advice_is_one_that_can_help(scored):
 
 
 def test_where_nothing_can_be_said_nothing_is(scored, monkeypatch):
-    """Rejects a line on what was not trained or did not adapt, on scores that are not
-    finite, and a crash without validation classes; and more tasks than were asked for."""
+    """Rejects a line on what was not trained or did not adapt, a verdict on scores that
+    are not finite, and silence as if they had improved; a crash without validation
+    classes; and more tasks than were asked for."""
     lost = np.where(np.arange(100) == 7, np.inf, 3.0)
-    assert scored(PRETRAINED, 3.0, lost, 4.0) == []
+    assert scored(PRETRAINED, 3.0, lost, 4.0) == [
+        "improvement unknown: on 100 validation tasks MSE after 1 gradient steps is not"
+        " finite in 1 of 100"
+    ]
     assert scored(PRETRAINED, 3.0, 2.0 + SPREAD, lost) == []
     [line] = scored(PRETRAINED, 3.0, 3.0, 4.0, tasks=7)
     assert "on 7 validation tasks" in line
@@ -202,7 +215,41 @@ def test_results_of_other_tasks_are_not_pooled():
         pooled([result(0), result(1, sha256="b")])
 
 
+@pytest.mark.parametrize(
+    ("changes", "together"),
+    [
+        *(({"data": "b.npz"}, True), ({"replay": False}, True), ({"test": False}, True)),
+        *(({"tasks": 3}, False), ({"chunk": 5}, False), ({"iterations": 9}, False)),
+        *(({"checkpoint_every": 9}, False), ({"test_tasks": 9}, False)),
+    ],
+)
+def test_runs_of_one_kind_differ_in_their_seeds(changes, together):
+    """Rejects runs that are told apart by where their data are or by what changes no bit,
+    and one mean over runs that were trained or are tested differently."""
+    one = Omniglot(data="a.npz")
+    other = one.with_changes({"seed": 1, **changes})
+    found = results.alike([(Path("a"), one), (Path("b"), other)])
+    assert found == ([[0, 1]] if together else [[0], [1]])
+
+
 # ----- One run -----
+
+
+@pytest.mark.parametrize(
+    ("asked", "final"),
+    [
+        *(({}, True), ({"split": "val"}, False), ({"tasks": 5}, False)),
+        *(({"steps": 1}, False), ({"shots": 5}, False), ({"shots": 10}, True)),
+    ],
+)
+def test_only_the_run_s_own_evaluation_is_final(asked, final):
+    """Rejects an evaluation.json of other tasks, steps or shots than the run's own."""
+    config = Sine(hidden=(3,), test_tasks=6, test_steps=2)
+    how = {"split": "test", "tasks": 6, "steps": 2, "alone_steps": ()} | asked
+    kept = Kept(0, loop.initial_state(config).theta, 0.25)
+    found = judge(config, kept, engine=Here(), **how)
+    assert results.is_final(found) == final
+    assert not results.is_final(pooled([found, found]))
 
 
 def test_judge_tells_what_was_asked(monkeypatch):

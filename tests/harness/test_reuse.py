@@ -15,6 +15,7 @@ from tinymaml.experiments.sine import Sine
 from tinymaml.harness import evaluation, loop, reuse
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.reuse import Reuse
+from tinymaml.losses import accuracy
 from tinymaml.report.reuse import as_json, as_text, sentence
 from tinymaml.speed.workers import Here
 
@@ -102,7 +103,7 @@ def test_frozen_is_a_mask_on_step_sizes(name):
         _, view, same = adapted(config, reuse.scaled(family, theta, mask), start)
         outputs = family.model.apply(thetas[-1], episodes.x_query)
         assert_allclose(view.apply(same[-1], episodes.x_query), outputs, rtol=1e-9)
-        expected = reuse.right(outputs, episodes.y_query)
+        expected = accuracy(outputs, episodes.y_query)
         assert_array_equal(found["frozen", layer], expected)
 
 
@@ -124,7 +125,7 @@ def test_the_factor_multiplies_the_head_s_step(name):
     _, _, thetas = adapted(config, other, faster)
     assert_allclose(found, family.model.apply(thetas[-1], episodes.x_query), rtol=1e-8)
     scores = figures(config, start)["head step", str(factor)]
-    assert_array_equal(scores, reuse.right(found, episodes.y_query))
+    assert_array_equal(scores, accuracy(found, episodes.y_query))
 
 
 @every
@@ -266,11 +267,12 @@ def test_a_diverged_task_is_no_number():
     assert np.isfinite(pair[0].figures["NIL", "before"]).all()
     assert reuse.verdict(*pair).reuse is None
     (found,) = json.loads(as_json({"run": pair}))
-    cell = {"mean": None, "half_width_95": None, "undefined": 3}
+    cell = {"mean": None, "half_width_95": None, "not_finite": 3}
     assert found["figures"]["accuracy"]["after"] == cell
+    assert found["verdict"] == dict.fromkeys(("reuse", "reused", "suffice", "changed"))
     text = as_text({"run": pair})
-    assert "undefined" in text
-    assert "feature reuse: unknown" in text
+    assert "not finite in 3 of 3" in text
+    assert "feature reuse: unknown; a figure is not finite" in text
 
 
 def made(**changes):
@@ -308,16 +310,22 @@ REUSED = {"frozen_conv3": 0.97, "CKA_conv3": 0.95}
         (REUSED | {"NIL_before": 0.6}, False, 4, False, []),
         (REUSED | {"frozen_conv1": 0.9}, False, 1, True, []),
         (REUSED | {"accuracy_before": 0.97}, None, 4, True, []),
-        (REUSED | {"CKA_conv1": float("nan")}, None, 4, True, []),
-        (REUSED | {"frozen_conv1": float("nan")}, None, 1, True, []),
-        (REUSED | {"NIL_before": float("nan")}, None, 4, False, []),
     ],
 )
 def test_the_verdict_follows_its_rule(changes, reuse_, reused, suffice, changed):
-    """Rejects a yes on one sign alone, on undefined figures, or without adaptation."""
+    """Rejects a yes on one sign alone, or without adaptation."""
     found = reuse.verdict(made(**changes), UNTRAINED)
     body = ("conv0", "conv1", "conv2", "conv3")
     assert found == (reuse_, body[:reused], suffice, tuple(changed))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("figure", ["CKA_conv1", "frozen_conv1", "NIL_before"])
+def test_no_part_of_a_verdict_rests_on_what_is_not_finite(figure, value):
+    """Rejects a yes on such a figure, and features that then "do not suffice"."""
+    found = made(**REUSED | {figure: value})
+    assert reuse.verdict(found, UNTRAINED) == (None, None, None, None)
+    assert sentence(found, UNTRAINED) == "feature reuse: unknown; a figure is not finite"
 
 
 def test_the_verdict_in_words():

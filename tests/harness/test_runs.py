@@ -153,6 +153,30 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
     assert tree(tmp_path) == before
 
 
+def test_a_file_is_on_the_disk_before_it_moves_and_its_place_after(tmp_path, monkeypatch):
+    """Rejects a move of what is not on the disk yet, the old file moved away before, and
+    a folder that is not synced: a crash of the machine would undo the move."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor):
+        calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def moved(source, target):
+        calls.append(("move", source.name, target.name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", moved)
+    new, old = f"{runs.TEMPORARY}a.npz", tmp_path / "b.npz"
+    for data in (b"one", b"two"):
+        runs.write(tmp_path / "a.npz", data, previous=old)
+    begins, ends = ("sync", new), [("move", new, "a.npz"), ("sync", tmp_path.name)]
+    assert calls == [begins, *ends, begins, ("move", "a.npz", "b.npz"), *ends]
+    assert ((tmp_path / "a.npz").read_bytes(), old.read_bytes()) == (b"two", b"one")
+
+
 def test_killed_between_the_two_moves(tmp_path, monkeypatch):
     """Rejects giving up when only the previous checkpoint is there."""
     for iteration in (1, 2):
@@ -381,6 +405,31 @@ def test_a_torn_last_line_is_left_out(tmp_path, last):
     assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
 
 
+def test_metrics_are_not_lost_when_they_are_cut(tmp_path, monkeypatch):
+    """Rejects writing in place: a process that is killed meanwhile leaves none."""
+    lines = "".join(f'{{"iteration": {i}, "loss": 0.5}}\n' for i in (1, 2, 3))
+    (tmp_path / runs.METRICS).write_text(lines)
+
+    def killed(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(InterruptedError):
+        runs.Metrics(tmp_path, 2)
+    assert (tmp_path / runs.METRICS).read_text() == lines
+
+
+def test_metrics_are_on_the_disk_after_a_sync(tmp_path, monkeypatch):
+    """Rejects lines that wait in this process, and a sync of another file."""
+    synced, fsync = [], os.fsync
+    with runs.Metrics(tmp_path, 0) as metrics:
+        monkeypatch.setattr(os, "fsync", lambda x: (synced.append(x), fsync(x)))
+        metrics.add({"iteration": 1, "loss": 0.5})
+        metrics.sync()
+        assert runs.read_metrics(tmp_path) == [{"iteration": 1, "loss": 0.5}]
+        assert synced == [metrics.file.fileno()]
+
+
 def test_metrics_go_on_where_the_checkpoint_is(tmp_path):
     """Rejects doubled iterations, and metrics that a kill leaves in a buffer."""
     with runs.Metrics(tmp_path, 0) as metrics:
@@ -539,15 +588,20 @@ def test_folders_that_will_not_do(tmp_path):
 
 
 def test_two_cannot_hold_one_run(tmp_path):
-    """Rejects a lock file that only its being there makes a lock."""
+    """Rejects a lock file that only its being there makes a lock, and temporary files of
+    the holder that are swept before the lock is held."""
     held = rf"in use by process {os.getpid()}$"
     with runs.locked(tmp_path):
+        half = tmp_path / f"{runs.TEMPORARY}checkpoint.npz"
+        half.write_bytes(b"half of what the holder writes")
         with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
             pass
+        assert half.exists()
         with pytest.raises(WorldError, match=held), runs.locked(tmp_path):
             pass  # the one who was refused must not have let it go
+    (tmp_path / runs.LOCK).write_text("1234567890 of a process that has ended")
     with runs.locked(tmp_path):
-        pass
+        assert (tmp_path / runs.LOCK).read_text() == str(os.getpid())
 
 
 def test_a_lock_that_was_deleted_is_lost(tmp_path):

@@ -8,7 +8,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import evaluation, loop
 from tinymaml.harness.checkpoints import Kept, size
-from tinymaml.harness.evaluation import tuned, tuning_remarks
+from tinymaml.harness.evaluation import choice, tuned
 from tinymaml.harness.results import judge
 from tinymaml.speed.workers import Here
 
@@ -129,15 +129,29 @@ def test_step_sizes_are_a_grid():
 # ----- What is told -----
 
 
-def test_the_tuned_step_size_is_told():
+def test_the_tuned_step_size_is_told(scored):
     """Rejects a table of a baseline that does not say how it was adapted."""
-    expected = "step size 0.02, the best of 18 on 4 validation tasks"
-    assert tuning_remarks(with_alpha(CONFIG, 0.02), 10) == [expected]
-    for alpha in (1e-5, 5):
-        [remark] = tuning_remarks(with_alpha(CONFIG, alpha), 10)
-        assert remark.endswith(", at an end of the range")
-    assert tuning_remarks(CONFIG, 0) == []
-    assert tuning_remarks(Sine(), 10) == []
+    seen = scored(lambda *_: [[0, 0], [0, 0]])
+    assert choice(CONFIG, THETA, 0, Here()) == (CONFIG, [])
+    assert choice(Sine(), THETA, 10, Here()) == (Sine(), [])
+    assert seen == []
+    for best, end in ((0.02, ""), *((x, ", at an end of the range") for x in (1e-5, 5))):
+        scored(lambda alpha, _, best=best: [[9, 9], [far_from(best, alpha)] * 2])
+        remark = f"step size {best:g}, the best of 18 on 4 validation tasks{end}"
+        found = choice(CONFIG, THETA, 1, Here())
+        assert found == (with_alpha(CONFIG, best), [remark])
+
+
+def test_no_step_size_is_the_best_of_none(scored):
+    """Rejects a choice, and its remark, where the score of every step size is nan."""
+    scored(lambda *_: [[0, 0], [1, np.nan]])
+    assert choice(CONFIG, THETA, 1, Here()) == (
+        with_alpha(CONFIG, 1e-5),
+        [
+            "step size 1e-05, not tuned: the score of all 18 is not finite on 4 validation"
+            " tasks"
+        ],
+    )
 
 
 def test_the_regressors_that_fit_are_counted():

@@ -4,6 +4,7 @@ The images are small and drawn at once, so that nets of every kind are quick.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
@@ -19,6 +20,7 @@ from tinymaml.experiments.images import Images
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array
+from tinymaml.options import Option
 
 
 # Two exact ways to one result differ by rounding only: some hundred operations of 1e-16.
@@ -58,6 +60,17 @@ def case(config: Config, tasks: int = 2, iteration: int = 0) -> Case:
     family = method.at_iteration(problem_of(config), iteration)
     found = case_of(method, family, tasks)
     return found._replace(w=found.w.astype(config.dtype))
+
+
+def others(option: Option, value: Any) -> list[Any]:
+    """Return other values of an option: every other choice, or one number."""
+    if option.name == "data":
+        return ["b.npz"]
+    if option.values.choices:
+        return [x for x in option.values.choices if x != value]
+    if option.values.kind in (bool, tuple):
+        return [not value] if option.values.kind is bool else [(5,)]
+    return [value + 1 if option.values.kind is int else value / 2 or 0.07]
 
 
 def difference(a: Array, b: Array) -> float:

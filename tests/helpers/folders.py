@@ -84,3 +84,9 @@ def legend_of(figure) -> list[str]:
     """Return the legend's title and its entries."""
     (legend,) = figure.legends
     return [legend.get_title().get_text(), *(t.get_text() for t in legend.get_texts())]
+
+
+def notes_of(axes) -> list[str]:
+    """Return what is written into a panel about what is not finite."""
+    texts = (text.get_text() for text in axes.texts)
+    return [text for text in texts if text.startswith("not finite")]

@@ -8,13 +8,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from folders import HALF, bands_of, folder, judged_of, legend_of, lines_of
+from folders import HALF, bands_of, folder, judged_of, legend_of, lines_of, notes_of
 from tinymaml import losses
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.plots import curves, figures, groups
-from tinymaml.plots.curves import POINTS, SPAN, smoothed, validations
+from tinymaml.plots.curves import SPAN, smoothed, validations
 from tinymaml.report.tables import Evaluation
 
 
@@ -44,12 +44,12 @@ def test_a_span_has_its_mean_and_the_interval_of_its_mean_by_hand():
     Bessel's correction; iterations that are left out or counted in two spans.
 
     Twenty iterations are two spans. 1, 3, 1, 3, ... has a mean of 2 and a variance of
-    10 / 9, so a standard error of 1 / 3.
+    10 / 9, so a standard error of 1 / 3. Nine degrees of freedom: 2.262.
     """
     line = smoothed([records([1.0, 3.0] * 5 + [7.0] * 10)], "loss")
     assert line.x.tolist() == [5.5, 15.5]
     assert line.mean.tolist() == [2, 7]
-    assert line.half == pytest.approx([1.96 / 3, 0])
+    assert line.half == pytest.approx([2.2621572 / 3, 0])
 
 
 def test_seeds_have_students_interval_of_their_means_by_hand():
@@ -61,10 +61,10 @@ def test_seeds_have_students_interval_of_their_means_by_hand():
     runs = [records([1.0, 3.0] * 5), records([4.0] * 10 + [9.0] * 7)]
     line = smoothed(runs, "loss")
     assert (line.x.tolist(), line.mean.tolist()) == ([5.5], [3])
-    assert line.half == pytest.approx([12.706])
+    assert line.half == pytest.approx([12.7062047])
 
 
-@pytest.mark.parametrize(("length", "points"), [(1, 1), (9, 1), (57, 5), (5000, POINTS)])
+@pytest.mark.parametrize(("length", "points"), [(1, 1), (9, 1), (57, 5), (5000, 100)])
 def test_every_iteration_is_in_one_point(length, points):
     """Rejects a last, shorter span that is lost, points of too few iterations, and
     NumPy's warning where one iteration has no interval."""
@@ -91,7 +91,7 @@ def test_validations_are_drawn_with_their_own_interval():
     other[1] |= {"validation": 0.7, "validation_half_width_95": 0.1}
     both = validations([told, other], losses.MSE)
     assert (both.x.tolist(), both.mean.tolist()) == ([2], [0.6])
-    assert both.half == pytest.approx([12.706 * 0.1])
+    assert both.half == pytest.approx([1.27062047])
 
 
 def test_seeds_are_averaged_iteration_by_iteration(tmp_path, capsys):
@@ -136,7 +136,7 @@ def test_learning_of_one_run(tmp_path):
     assert left.get_ylabel() == "loss on training tasks"
     assert right.get_ylabel() == "MSE on validation tasks"
     assert left.get_ylim()[0] == 0
-    assert figure.get_suptitle() == "Sine, K = 10"
+    assert figure.get_suptitle() == "Sine, 10 shots"
     over = "bands: 95 % intervals over iterations (left), tasks (right)"
     assert legend_of(figure) == [over, name]
 
@@ -238,7 +238,7 @@ def test_steps_show_the_evaluation(tmp_path):
     assert lines["MAML, 1 inner step"].tolist() == [[0, 3], [1, 1.5], [2, 0.75]]
     assert lines["pretrained"].tolist() == [[0, 4], [1, 3.5]]
     assert bands_of(axes)[1].tolist() == [[0, 4 - HALF, 4 + HALF], [1, 3.25, 3.75]]
-    assert (axes.get_title(), axes.get_yscale()) == ("Sine, K = 10", "linear")
+    assert (axes.get_title(), axes.get_yscale()) == ("Sine, 10 shots", "linear")
     assert axes.get_ylabel() == "MSE on held-out tasks"
     assert legend_of(figure)[0] == "bands: 95 % intervals over 600 tasks"
 
@@ -253,6 +253,31 @@ def test_errors_far_apart_have_a_logarithmic_axis(tmp_path):
     assert 0.01 < low < 0.1 < 4 < high < 40
     line = lines_of(axes)["MAML, 1 inner step"]
     assert np.isnan(line[:, 1]).tolist() == [False, False, True, False]
+    assert notes_of(axes) == ["not finite:\nMAML, 1 inner step, 1 of 4 points"]
+
+
+def test_a_seed_that_diverges_leaves_its_group_no_mean(tmp_path):
+    """Rejects the mean of the other seed, a point at infinity, and a gap without a word."""
+    config = SMALL.with_changes({"seed": 1})
+    folder(tmp_path / "many/seed-0", SMALL, means=[2.0, 2.0])
+    folder(tmp_path / "many/seed-1", config, means=[4.0, None])
+    plain = SMALL.with_changes({"algorithm": "pretrained"})
+    (axes,) = stepped(tmp_path / "many", folder(tmp_path / "b", plain, means=[3.0])).axes
+    line = lines_of(axes)["MAML, 1 inner step, 2 seeds"]
+    assert np.isfinite(line[:, 1]).tolist() == [True, False]
+    assert notes_of(axes) == ["not finite:\nMAML, 1 inner step, 2 seeds, 1 of 2 points"]
+
+
+def test_a_validation_that_is_not_finite_is_a_gap(tmp_path):
+    """Rejects null that cannot be drawn, or is drawn as a number."""
+    told = records(np.ones(20))
+    told[9] |= {"validation": None, "validation_half_width_95": None}
+    told[19] |= {"validation": 5.0, "validation_half_width_95": 0.5}
+    path = folder(tmp_path / "a", SMALL, told)
+    left, right = curves.learning(groups.read([path])).axes
+    assert np.isnan(lines_of(right)["MAML, 1 inner step"][:, 1]).tolist() == [True, False]
+    assert notes_of(right) == ["not finite:\nMAML, 1 inner step, 1 of 2 points"]
+    assert notes_of(left) == []
 
 
 def test_accuracy_is_in_per_cent_beside_chance():
@@ -298,7 +323,7 @@ def test_seeds_have_the_interval_over_seeds(tmp_path):
     (axes,) = figure.axes
     name = "MAML, 1 inner step, 2 seeds"
     assert lines_of(axes)[name].tolist() == [[0, 3], [1, 2]]
-    np.testing.assert_allclose(bands_of(axes)[0][0], [0, 3 - 12.706, 3 + 12.706])
+    np.testing.assert_allclose(bands_of(axes)[0][0], [0, 3 - 12.7062047, 3 + 12.7062047])
     assert legend_of(figure) == ["bands: 95 % intervals over seeds", name]
 
 

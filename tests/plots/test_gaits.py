@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from folders import evaluated, folder, judged_of, legend_of, lines_of
+from folders import evaluated, folder, judged_of, legend_of, lines_of, notes_of
 from tinymaml import maml, plots
 from tinymaml.experiments import locomotion as experiment
 from tinymaml.experiments import problem
@@ -305,3 +305,22 @@ def test_pictures_of_locomotion(runs):
     drawn = plots.draw([path])
     assert [file.name for file in drawn] == ["steps.png", "gaits.png", "gaits.gif"]
     assert drawn[-1].stat().st_size < 10**6
+
+
+def test_a_task_whose_simulation_breaks_is_named(runs, monkeypatch):
+    """Rejects a body that stops as if it had been asked to, without a word."""
+    step = locomotion.Locomotion.step
+
+    def breaking(self, now, goals, actions, alive):
+        now.qvel[0, 0] = 1e12
+        return step(self, now, goals, actions, alive)
+
+    found, one, path = runs["cheetah"]
+    assert not found.lost.any()
+    monkeypatch.setattr(locomotion.Locomotion, "step", breaking)
+    (group,) = groups.read([path])
+    found = gaits.gaits(group, one, TASK)
+    assert found.lost.tolist() == [[True, False]] * len(STEPS)
+    left, right = gaits.draw([found]).axes
+    assert notes_of(left) == ["not finite:\nbefore\nafter 1 step\nafter 3 steps"]
+    assert notes_of(right) == []

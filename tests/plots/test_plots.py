@@ -46,18 +46,19 @@ def pixels(file):
 
 
 def test_pictures_of_sine(tmp_path):
-    """Rejects an empty canvas, a cut file, a file it does not name, and pictures in the
-    second run's folder."""
+    """Rejects an empty canvas, a cut file, a file it does not name, and pictures of two
+    runs in the folder of one of them."""
     first = evaluated(folder(tmp_path / "a", SMALL, LEARNED))
     second = evaluated(folder(tmp_path / "b", PRETRAINED, LEARNED))
     drawn = plots.draw([first, second])
-    assert drawn == [first / name for name in ("curve.png", "steps.png", "fit.png")]
+    both = tmp_path / "a+b"
+    assert drawn == [both / name for name in ("curve.png", "steps.png", "fit.png")]
     for file in drawn:
         seen = pixels(file)
         white = (seen == 255).all(axis=1).mean()
         assert 0.3 < white < 0.995  # bands of five tasks are wide
         assert len(np.unique(seen, axis=0)) > 50  # coloured lines with smooth edges
-    assert not [*second.glob("*.png")]
+    assert not [*first.glob("*.png"), *second.glob("*.png")]
     assert "matplotlib.pyplot" not in sys.modules  # whose figures are global
 
 
@@ -85,7 +86,10 @@ def test_pictures_of_navigation(tmp_path):
     plots.draw([alone])
     drawn = [picture.name for picture in plots.draw([first, second])]
     assert drawn == ["curve.png", "steps.png", "walks.png", "walks.gif"]
-    with Image.open(first / "walks.gif") as both, Image.open(alone / "walks.gif") as one:
+    with (
+        Image.open(tmp_path / "a+b/walks.gif") as both,
+        Image.open(alone / "walks.gif") as one,
+    ):
         assert both.size[0] == one.size[0]
         assert both.size[1] > 1.7 * one.size[1]
 
@@ -109,6 +113,63 @@ def test_the_command_draws_runs_and_names_the_files(tmp_path, monkeypatch):
     first = pixels(tmp_path / "many/fit.png")
     assert here("plot", "many", "--task", "7").code == 0
     assert (pixels(tmp_path / "many/fit.png") != first).any()
+
+
+def test_pictures_of_several_runs_leave_those_of_each(tmp_path, monkeypatch):
+    """Rejects `plot a b` that overwrites a's own pictures, or those of `plot a c`."""
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("runs/a", 0), ("runs/b", 1), ("runs/c", 2), ("more/b", 3)):
+        config = SMALL.with_changes({"seed": seed})
+        folder(tmp_path / name, config, LEARNED, means=[1.0, 0.5])
+    names = ["curve.png", "steps.png", "fit.png"]
+    assert here("plot", "runs/a").out.split() == [f"runs/a/{name}" for name in names]
+    before = tree(tmp_path)
+    for other, place in (("runs/b", "a+b"), ("runs/c", "a+c"), ("more/b", "runs-a+more-b")):
+        told = here("plot", "runs/a", other)
+        assert told.out.split() == [f"runs/{place}/{name}" for name in names], told
+    assert here("plot", "runs/a", "runs/./a/").out.split()[0] == "runs/a/curve.png"
+    after = tree(tmp_path)
+    assert {name: after[name] for name in before} == before
+    told = here("plot", "runs/a", "runs/b", "--out", "new/pictures")
+    assert told.out.split() == [f"new/pictures/{name}" for name in names]
+    assert here("plot", "runs/a", "--out", "new").out.split()[0] == "new/curve.png"
+
+
+def test_a_folder_of_pictures_that_cannot_be(tmp_path, monkeypatch):
+    """Rejects pictures in a run that happens to have the name, in a file, in the current
+    folder for an empty name, and a name of thousands of characters."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"run-{number}" for number in range(30)]
+    for number, name in enumerate([*names, "run-0+run-1"]):
+        folder(tmp_path / name, SMALL.with_changes({"seed": number}), LEARNED, [1.0])
+    (tmp_path / "file").write_text("")
+    before = tree(tmp_path)
+    for wrong, words in (
+        (("run-0", "run-1"), "is a run: name another folder with --out"),
+        (names, "name the folder of their pictures with --out"),
+        (("run-0", "--out", "file"), "is a file"),
+        (("run-0", "--out", ""), "must not be empty"),
+    ):
+        told = here("plot", *wrong)
+        assert told.code == 2
+        assert words in one_error(told)
+    assert tree(tmp_path) == before
+    assert here("plot", *names, "--out", "all").code == 0
+
+
+def test_each_picture_is_announced_before_it_is_drawn(tmp_path):
+    """Rejects progress that names what is done already, or nothing."""
+    path, seen = folder(tmp_path / "a", SMALL, LEARNED, [1.0, 0.5]), []
+    plots.draw([path], note=lambda name: seen.append((name, len([*path.glob("*.png")]))))
+    assert seen == [("curve.png", 0), ("steps.png", 1), ("fits", 2)]
+
+
+def test_what_has_nothing_to_draw_gets_no_folder(tmp_path):
+    """Rejects an empty folder for pictures that there are none of."""
+    for number, name in enumerate("ab"):
+        folder(tmp_path / name, SMALL.with_changes({"seed": number}))
+    assert plots.draw([tmp_path / "a", tmp_path / "b"]) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
 # ----- What they are made from -----
@@ -234,11 +295,11 @@ CALLED = {
     "algorithms": (
         [SMALL, SMALL.with_changes({"algorithm": "fomaml", "inner_steps": 5}), PRETRAINED],
         ["MAML, 1 inner step", "first-order MAML, 5 inner steps", "pretrained"],
-        "Sine, K = 10",
+        "Sine, 10 shots",
     ),
     "shots": (
         [SMALL, PRETRAINED.with_changes({"shots": 5})],
-        ["MAML, 1 inner step, K = 10", "pretrained, K = 5"],
+        ["MAML, 1 inner step, 10 shots", "pretrained, 5 shots"],
         "Sine",
     ),
     "options": (
@@ -252,7 +313,7 @@ CALLED = {
             "MAML, 1 inner step, alpha 0.5, test-tasks 9",
             "pretrained",
         ],
-        "Sine, K = 10",
+        "Sine, 10 shots",
     ),
     "memory": (
         [SMALL, SMALL.with_changes({"algorithm": "maml-low-memory"})],
@@ -260,12 +321,12 @@ CALLED = {
             "MAML, 1 inner step, algorithm maml",
             "MAML, 1 inner step, algorithm maml-low-memory",
         ],
-        "Sine, K = 10",
+        "Sine, 10 shots",
     ),
     "context": (
         [SMALL.with_changes({"algorithm": "context", "context": 20})],
         ["context vector of 20"],
-        "Sine, K = 10",
+        "Sine, 10 shots",
     ),
     "ways": (
         [Glyphs(), Glyphs(ways=20, shots=5)],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from folders import notes_of
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.harness.reuse import HEAD_STEPS, Reuse
 from tinymaml.plots.reuse import picture
@@ -48,11 +49,18 @@ def lines(axes):
     return [line.get_ydata() for line in axes.lines if line.get_linestyle() != "None"]
 
 
-def test_undefined_figures_are_left_out(tmp_path):
-    """Rejects a failure on a figure that no task has."""
-    one = made(0)
+def test_figures_that_are_not_finite_are_left_out_and_named(tmp_path):
+    """Rejects a failure on a figure that no task has, a mean over the other tasks, a point
+    at infinity, and a gap without a word."""
+    one, other = made(0), made(1)
     one.figures["CKA", "conv1"][:] = np.nan
-    one.figures["frozen", "conv1"][1] = np.nan
-    figure = picture({"run": (one, made(1))})
+    one.figures["frozen", "conv1"][1] = np.inf
+    other.figures["NIL", "before"][2] = np.nan
+    figure = picture({"run": (one, other)})
     figure.savefig(tmp_path / "x.png")
-    assert np.isnan(lines(figure.axes[3])[0]).tolist() == [False, True, False]
+    frozen, head, change, cka = figure.axes
+    assert np.isnan(lines(cka)[0]).tolist() == [False, True, False]
+    assert np.isnan(lines(frozen)[0]).tolist() == [False, False, True]
+    assert notes_of(frozen) == ["not finite:\nrun, conv1\nrun, untrained, NIL"]
+    assert notes_of(cka) == ["not finite:\nrun, conv1"]
+    assert notes_of(head) == notes_of(change) == []

@@ -111,7 +111,29 @@ def test_only_nets_on_the_same_task_share_a_sheet():
     assert [(a.label, a.steps) for a in found.answers] == [("a", 0), ("a", 2), ("b", 0)]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_net_that_diverged_does_not_answer(value):
+    """Rejects argmax of nan, which is the first class, and the class of a saturated net."""
+    config = SMALL.with_changes({"net": "dense", "activation": "tanh"})
+    one = judged(config)
+    one.theta[0] = value
+    before, after = sheets.sheet([group("net", config)], [[one]], TASK).answers
+    assert np.isnan(before.classes).all()
+    assert np.isnan(after.classes).all()
+
+
 # ----- How it is drawn -----
+
+
+def test_an_answer_that_does_not_exist_is_marked_and_counted(monkeypatch):
+    """Rejects nan as a class, as a right answer, and a count of what else is right."""
+    before, after = np.array([[0.0], [1]]), np.array([[np.nan], [1]])
+    found = made(2, 1, [Answers("net", 0, before), Answers("net", 1, after)])
+    axes = shown(found, monkeypatch)
+    told = [text.get_text() for text in marks(axes, sheets.LARGEST)[0]]
+    assert told == [f"A {RIGHT}", f"? {WRONG}"]
+    words = " ".join(text.get_text() for text in axes.texts)
+    assert words.endswith("net: right 2 of 2 before, not finite in 1 of 2 after 1 step")
 
 
 def test_answers_stand_under_their_images_and_mistakes_are_marked(monkeypatch):

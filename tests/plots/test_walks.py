@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
-from folders import evaluated, folder, judged_of, lines_of
+from folders import evaluated, folder, judged_of, lines_of, notes_of
 from tinymaml import maml
 from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
@@ -14,6 +14,7 @@ from tinymaml.harness import evaluation
 from tinymaml.plots import groups, walks
 from tinymaml.plots.figures import BLACK
 from tinymaml.plots.walks import GOALS, STEPS, WALKS
+from tinymaml.rl import pointnav
 
 
 SMALL = PointNav(
@@ -57,6 +58,18 @@ def test_walks_are_the_adapted_policies(walked):
     assert len(found.paths) == len(path) == 4
 
 
+def test_a_walk_ends_at_its_goal(walked, monkeypatch):
+    """Rejects a line from the goal back to the start, where the padding is."""
+    monkeypatch.setattr(pointnav, "NEAR", 0.3)  # so that goals are reached
+    found = walks.walks(groups.Group("run", []), walked[1], TASK)
+    draws = evaluation.held_out(SMALL, "test", range(TASK, TASK + GOALS))
+    task = problem(SMALL).task(draws)
+    task.support(np.tile(walked[1].theta, (GOALS, 1)))
+    lengths = (task.path[0].weights > 0).sum(axis=-1)[:, :WALKS]
+    assert [[len(walk) for walk in some] for some in found.paths[0]] == lengths.tolist()
+    assert lengths.min() < SMALL.horizon
+
+
 def test_a_row_a_run_a_column_a_goal(walked):
     """Rejects rows of one policy, goals of another panel, and steps that only their colour
     tells apart."""
@@ -68,6 +81,7 @@ def test_a_row_a_run_a_column_a_goal(walked):
     ]
     for row, run in zip(rows, found, strict=True):
         for goal, axes in enumerate(row):
+            assert len(axes.lines) == 2 + 2 * len(STEPS)  # two walks after each step
             lines = lines_of(axes)
             assert lines["goal"].tolist() == [run.goals[goal].tolist()]
             for step, *_, label in STEPS:
@@ -114,3 +128,18 @@ def test_names_and_steps_are_whole_in_both_pictures(walked):
         assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert axes.bbox.y1 <= box.y0 < box.y1 <= figure.bbox.y1
     assert box.y1 < panels[0][0].bbox.y0  # the second row's name
+
+
+def test_a_policy_that_diverges_is_named(tmp_path):
+    """Rejects a traceback or a warning, and a panel without a word on what it lacks."""
+    path = folder(tmp_path / "a", SMALL.with_changes({"alpha": 1e9}), means=[1.0])
+    (group,) = groups.read([path])
+    ((one,),) = judged_of([group])
+    found = walks.walks(group, one, TASK)
+    assert not found.lost[0].any()
+    assert found.lost[1:].sum() > 6
+    for goal, axes in enumerate(walks.draw([found]).axes):
+        names = [STEPS[k][-1] for k in np.flatnonzero(found.lost[:, goal])]
+        assert notes_of(axes) == (["\n".join(["not finite:", *names])] if names else [])
+        assert len(lines_of(axes)["before"]) > 1
+    assert walks.animate([found], tmp_path / "walks.gif").exists()

@@ -1,5 +1,7 @@
 """Published figures: as they were told, and beside the right runs."""
 
+from pathlib import Path
+
 import pytest
 
 from tinymaml.algorithms import ROWS
@@ -8,6 +10,7 @@ from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
+from tinymaml.options import shown
 from tinymaml.published import presets
 from tinymaml.published.figures import (
     FIGURES,
@@ -21,94 +24,51 @@ from tinymaml.published.figures import (
 
 NAMES = "finn2017-paper", "finn2017-code"
 KINDS = Sine, Omniglot, MiniImageNet
-SETTINGS = {
-    "5w1s": {"ways": 5, "shots": 1},
-    "5w5s": {"ways": 5, "shots": 5},
-    "20w1s": {"ways": 20, "shots": 1},
-    "20w5s": {"ways": 20, "shots": 5},
-}
+# The columns of figures.md.
+SETTINGS = [{"ways": ways, "shots": shots} for ways in (5, 20) for shots in (1, 5)]
 
 
-def told(experiment, method, source, **setting):
-    """The values of one method in one setting; fails when there is not exactly one."""
-    found = [
-        figure.values
-        for figure in FIGURES
-        if (figure.experiment, figure.method) == (experiment, method)
-        and figure.source.startswith(source)
-        and setting.items() <= figure.setting.items()
-    ]
-    assert len(found) == 1
-    return found[0]
+# ----- Typed again -----
 
 
-@pytest.mark.parametrize(
-    ("net", "setting", "value"),
-    [
-        ("conv", "5w1s", (3, 98.7, 0.4)),
-        ("conv", "5w5s", (3, 99.9, 0.1)),
-        ("conv", "20w1s", (5, 95.8, 0.3)),
-        ("conv", "20w5s", (5, 98.9, 0.2)),
-        ("dense", "5w1s", (3, 89.7, 1.1)),
-        ("dense", "5w5s", (3, 97.5, 0.6)),
-    ],
-)
-def test_the_papers_omniglot(net, setting, value):
-    """Rejects a figure in another column, and test steps of another number of ways."""
-    found = told("omniglot", "MAML", "Finn", net=net, **SETTINGS[setting])
-    assert found == (value,)
+def shot_of(figure):
+    """The column of a figure's number of ways and shots, of those of the tables."""
+    setting = {name: figure.setting[name] for name in ("ways", "shots")}
+    return SETTINGS.index(setting)
 
 
-@pytest.mark.parametrize(
-    ("method", "shots", "value"),
-    [
-        ("MAML", 1, (10, 48.7, 1.84)),
-        ("MAML", 5, (10, 63.11, 0.92)),
-        ("first-order MAML", 1, (10, 48.07, 1.75)),
-        ("first-order MAML", 5, (10, 63.15, 0.91)),
-    ],
-)
-def test_the_papers_mini_imagenet(method, shots, value):
-    """Rejects a figure in another column or of the other algorithm."""
-    assert told("miniimagenet", method, "Finn", ways=5, shots=shots) == (value,)
+def told(value):
+    """A value as the table has it: "3: 98.7 ± 0.4", the number of steps first."""
+    steps, mean, half = value
+    start = "" if steps is None else f"{steps}: "
+    return f"{start}{mean:g}" + ("" if half is None else f" ± {half:g}")
 
 
-def test_the_papers_table_2():
-    """Rejects a row or column exchanged for another."""
-    rows = {
-        f.algorithm: [v for _, v, _ in f.values]
-        for f in FIGURES
-        if f.experiment == "sine" and f.setting["shots"] == 5
-    }
-    assert rows == {
-        "maml": [0.67, 0.38, 0.35],
-        "pretrained": [2.41, 2.23, 2.19],
-        "averaged": [4.19, 3.85, 3.69],
-        "averaged-l2": [7.18, 5.69, 5.60],
-        "averaged-mean": [2.91, 2.72, 2.71],
-    }
+def table():
+    """The rows of the table that the figures of `scores.py` make."""
+    rows = {}
+    for figure in FIGURES:
+        images = figure.experiment in ("omniglot", "miniimagenet")
+        problem = {k: x for k, x in figure.setting.items() if not images or k == "net"}
+        names = figure.experiment, *map(shown, problem.values())
+        method = figure.algorithm or "-", *map(shown, figure.variant.values())
+        how = " ".join(names), figure.method, " ".join(method)
+        columns = rows.setdefault((*how, figure.source, figure.work or "-"), ["-"] * 4)
+        place = shot_of(figure) if images else 0
+        assert columns[place] == "-"
+        columns[place] = ", ".join(map(told, figure.values))
+    return [(*row, *columns) for row, columns in rows.items()]
 
 
-OTHERS = [
-    ("context vector", "Finn", {"5w1s": 94.9, "5w5s": 97.7}),
-    ("MAML++", "its", {"5w1s": 99.47, "5w5s": 99.93, "20w1s": 97.65, "20w5s": 99.33}),
-    ("MAML", "ANIL", {"20w1s": 93.7, "20w5s": 96.4}),
-    ("ANIL", "its", {"20w1s": 96.2, "20w5s": 98.0}),
-    ("Reptile, transductive", "its", {"5w1s": 97.68, "20w1s": 89.43, "20w5s": 97.12}),
-    ("iMAML", "READMEs", {"5w1s": 99.16, "5w5s": 99.67, "20w1s": 94.46, "20w5s": 98.69}),
-    ("MAML", "oscarknagg", {"5w1s": 98.1, "5w5s": 99.8, "20w1s": 91.6, "20w5s": 95.9}),
-    ("MAML", "katerakelly", {"5w1s": 98.9, "20w1s": 92.0}),
-    ("MAML", "jik0730", {"5w1s": 99.4, "20w1s": 92.8}),
-    ("MAML", "pytorch-maml", {"5w1s": 99.6, "5w5s": 99.9}),
-]
-
-
-@pytest.mark.parametrize(("method", "source", "values"), OTHERS)
-def test_what_others_tell(method, source, values):
-    """Rejects a figure in another column."""
-    for setting, value in values.items():
-        [(_, mean, _)] = told("omniglot", method, source, net="conv", **SETTINGS[setting])
-        assert mean == value
+def test_every_figure_is_the_one_that_was_typed_again():
+    """Rejects another digit of any figure, of half an interval or of a number of steps; a
+    figure in another column, of another method, source or setting; and a figure that is
+    added without looking its source up twice."""
+    lines = (Path(__file__).parent / "figures.md").read_text(encoding="utf-8").splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    head, _, *typed = map(tuple, cells)
+    assert len(head) == 9
+    assert table() == typed
 
 
 def test_figures_are_of_the_same_problem():
@@ -345,70 +305,7 @@ def test_a_part_of_maml_plus_plus_stands_beside_its_ablation(switches, methods, 
         assert (differing in found) == (name == "MAML++" and bool(switches))
 
 
-# ----- The family's figures, typed again -----
-
-FAMILY = [
-    ("omniglot", "MAML++", "its", {"20w1s": 97.65, "20w5s": 99.33}),
-    ("omniglot", "MAML", "MAML++", {"20w1s": 91.27}),
-    ("omniglot", "MAML, multi-step loss", "MAML++", {"20w1s": 91.53}),
-    ("omniglot", "MAML, first order for 50 epochs", "MAML++", {"20w1s": 92.3}),
-    ("omniglot", "MAML, cosine schedule", "MAML++", {"20w1s": 93.03}),
-    ("omniglot", "MAML, batch norm of each step", "MAML++", {"20w1s": 95.35}),
-    ("omniglot", "MAML, learned rates", "MAML++", {"20w1s": 95.77}),
-    ("omniglot", "NIL after ANIL", "ANIL", {"20w1s": 96.7, "20w5s": 98.0}),
-    (
-        *("omniglot", "Reptile, not transductive", "its"),
-        {"5w1s": 95.39, "5w5s": 98.90, "20w1s": 88.14, "20w5s": 96.65},
-    ),
-    (
-        *("omniglot", "Reptile, transductive", "another"),
-        {"5w1s": 97.8, "5w5s": 99.5, "20w1s": 89.1, "20w5s": 97.1},
-    ),
-    (
-        *("omniglot", "first-order MAML, transductive", "Reptile"),
-        {"5w1s": 98.3, "5w5s": 99.2, "20w1s": 89.4, "20w5s": 97.9},
-    ),
-    (
-        *("omniglot", "iMAML, Hessian-free", "its"),
-        {"5w1s": 99.50, "5w5s": 99.74, "20w1s": 96.18, "20w5s": 99.14},
-    ),
-    ("omniglot", "MT-net", "its", {"5w1s": 99.5, "20w1s": 96.2}),
-    ("miniimagenet", "MAML++", "its", {"5w1s": 52.15, "5w5s": 68.32}),
-    ("miniimagenet", "ANIL", "its", {"5w1s": 46.7, "5w5s": 61.5}),
-    ("miniimagenet", "NIL after ANIL", "ANIL", {"5w1s": 48.0, "5w5s": 62.2}),
-    ("miniimagenet", "ANIL", "learn2learn", {"5w5s": 63.2}),
-    ("miniimagenet", "ANIL", "LibFewShot", {"5w1s": 48.44, "5w5s": 64.35}),
-    ("miniimagenet", "BOIL", "its", {"5w1s": 49.61, "5w5s": 66.45}),
-    ("miniimagenet", "BOIL", "LibFewShot", {"5w1s": 47.92, "5w5s": 64.39}),
-    ("miniimagenet", "MAML", "BOIL", {"5w1s": 47.44, "5w5s": 61.75}),
-    ("miniimagenet", "ANIL", "BOIL", {"5w1s": 47.82, "5w5s": 63.04}),
-    ("miniimagenet", "first-order CAVIA", "its", {"5w1s": 49.92, "5w5s": 63.59}),
-    ("miniimagenet", "Reptile, not transductive", "its", {"5w1s": 47.07, "5w5s": 62.74}),
-    ("miniimagenet", "Reptile, transductive", "its", {"5w1s": 49.97, "5w5s": 65.99}),
-    ("miniimagenet", "iMAML", "its", {"5w1s": 49.30}),
-    ("miniimagenet", "MT-net", "its", {"5w1s": 51.70}),
-    ("miniimagenet", "Meta-Curvature", "its", {"5w1s": 55.73, "5w5s": 70.30}),
-    ("pointnav", "ANIL", "ANIL", {"": -20.1}),
-    ("pointnav", "MAML", "ANIL", {"": -20.3}),
-]
-
-
-@pytest.mark.parametrize(("experiment", "method", "source", "values"), FAMILY)
-def test_the_familys_figures(experiment, method, source, values):
-    """Rejects a figure in another column or of another method."""
-    for setting, value in values.items():
-        [(_, mean, _)] = told(experiment, method, source, **SETTINGS.get(setting, {}))
-        assert mean == value
-
-
-@pytest.mark.parametrize(
-    ("filters", "one", "five"),
-    [(32, 47.24, 59.05), (128, 49.84, 64.63), (512, 51.82, 65.85)],
-)
-def test_cavias_filters(filters, one, five):
-    """Rejects a row of CAVIA's table exchanged for another."""
-    found = [f for f in FIGURES if f.method == "CAVIA" and f.variant["filters"] == filters]
-    assert [f.values[0][1] for f in found] == [one, five]
+# ----- The family's figures -----
 
 
 def test_reptiles_demo_stands_beside_its_own_problem_only():

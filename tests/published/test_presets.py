@@ -382,7 +382,7 @@ def test_a_sum_over_shots_is_a_mean_with_n_times_the_rate(
     """Rejects a sum over all examples, over queries' number, and a scale on one side only.
 
     With the loss summed over shots, alpha is N alpha on the mean; the meta-gradient of
-    the scaled query loss is N Kq / K times that of the mean.
+    the scaled query loss is N queries / shots times that of the mean.
     """
     noise = np.random.default_rng(seed).integers(0, 256, (4, 6, 8, 8), np.uint8)
     shared = {"ways": ways, "shots": shots, "queries": queries, "filters": 2}

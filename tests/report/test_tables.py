@@ -47,13 +47,13 @@ def several(result):
 def test_table_of_accuracies_is_in_per_cent():
     """Rejects shares that are shown as per cent, and half-widths on another scale.
 
-    Standard error of 0.25, 0.75: 0.25; 1.96 of it is 49 %.
+    Standard error of 0.25, 0.75: 0.25; 12.706 of it are 318 %.
     """
     assert tables.as_text([PLAIN], (0, 2)).splitlines() == [
         "gradient steps   accuracy on 2 tasks (95 % interval)",
-        "             0   50.00 +- 49.00 %",
+        "             0   50.00 +- 317.66 %",
         "             2   100.00 +- 0.00 %",
-        "tasks, K = 1: sha256 beef",
+        "tasks, 1 shot: sha256 beef",
     ]
 
 
@@ -61,10 +61,10 @@ def test_table_of_errors_has_no_unit_and_leaves_out_steps_not_made():
     """Rejects an index error when fewer steps were made than the table would show."""
     assert tables.as_text([SINE], Sine.shown_steps).splitlines() == [
         "gradient steps   MSE on 2 tasks (95 % interval)",
-        "             0   0.5000 +- 0.4900",
-        "             1   0.7500 +- 0.4900",
+        "             0   0.5000 +- 3.1766",
+        "             1   0.7500 +- 3.1766",
         "             2   1.0000 +- 0.0000",
-        "tasks, K = 10: sha256 beef",
+        "tasks, 10 shots: sha256 beef",
     ]
 
 
@@ -73,8 +73,8 @@ def test_queries_alone_have_a_column_at_their_steps():
     lines = tables.as_text([ONE], (0, 1, 2)).splitlines()
     assert [line.split("   ")[-1].strip() for line in lines[:4]] == [
         "each query alone (not transductive)",
-        "50.00 +- 49.00 %",
-        "75.00 +- 49.00 %",
+        "50.00 +- 317.66 %",
+        "75.00 +- 317.66 %",
         "50.00 +- 0.00 %",
     ]
 
@@ -86,10 +86,11 @@ def test_several_shots_have_a_column_each():
     )
     lines = tables.as_text([SINE, other], (1,)).splitlines()
     assert lines[0].endswith(
-        "MSE of K = 10 (95 % interval)   MSE of K = 20 (95 % interval)"
+        "MSE with 10 shots (95 % interval)   MSE with 20 shots (95 % interval)"
     )
-    assert lines[1].split() == ["1", "0.7500", "+-", "0.4900", "1.7500", "+-", "0.4900"]
-    assert lines[2:] == ["tasks, K = 10: sha256 beef", "tasks, K = 20: sha256 cafe", "r"]
+    assert lines[1].split() == ["1", "0.7500", "+-", "3.1766", "1.7500", "+-", "3.1766"]
+    assert lines[2] == "tasks, 10 shots: sha256 beef"
+    assert lines[3:] == ["tasks, 20 shots: sha256 cafe", "r"]
 
 
 def test_several_seeds_have_both_intervals():
@@ -175,6 +176,17 @@ def test_what_differs_is_a_line_in_every_form():
         assert "differs" not in told
 
 
+@pytest.mark.parametrize(("validation", "ours"), [(NAN, 400), (0.9, None)])
+def test_the_shortest_training_is_compared(validation, ours):
+    """Rejects several seeds of which one was stopped early as runs of the published length,
+    and the iteration of a theta that validation chose taken for that length."""
+    config = Omniglot(iterations=60000, head="normal")
+    result = several(PLAIN._replace(config=config, trained=config, split="test"))
+    both = {"iterations": (60000, 400), "validations": (validation, validation)}
+    told = json.loads(tables.as_json([result._replace(**both)]))["published"][0]["differs"]
+    assert told.get("iterations", {}).get("ours") == ours
+
+
 def test_other_images_have_no_figures_in_any_form():
     """Rejects mini-ImageNet's figures below one's own images."""
     config = MiniImageNet()
@@ -192,6 +204,16 @@ def test_several_steps_of_one_method_are_one_row():
     assert "1, 5, 10   0.67, 0.38, 0.35   1.0000 +- 0.0000, 5.0000 +- 0.0000, 10.0" in row
 
 
+def test_a_figure_without_steps_stands_beside_our_last_score():
+    """Rejects our score before the first step beside a figure that does not give steps."""
+    config = Omniglot(algorithm="maml++")
+    scores = np.linspace(0, 0.5, 6)[None, :, None].repeat(2, -1)
+    result = PLAIN._replace(config=config, trained=config, split="test", scores=scores)
+    lines = tables.as_text([result], [0]).splitlines()
+    [row] = [line for line in lines if line.startswith("MAML++")]
+    assert re.split(" {2,}", row)[:3] == ["MAML++", "99.47 %", "50.00 +- 0.00 %"]
+
+
 # ----- Markdown -----
 
 
@@ -201,7 +223,7 @@ def test_markdown_is_a_table_with_every_step():
     result = result._replace(trained=Omniglot())
     blocks = tables.as_markdown([result]).split("\n\n")
     assert blocks[0].startswith("**omniglot, 70 iterations")
-    assert blocks[2] == "tasks, K = 1: sha256 `beef`; a remark"
+    assert blocks[2] == "tasks, 1 shot: sha256 `beef`; a remark"
     for block, rows, columns in ((blocks[1], 3, 3), (blocks[3], None, 5)):
         lines = block.strip().splitlines()
         assert rows is None or len(lines) == rows + 2
@@ -234,9 +256,36 @@ def test_json_has_the_numbers_in_full():
         "remarks": [],
         "mean": mean.tolist(),
         "half_width_95": half.tolist(),
-        "alone": {"steps": [2], "mean": [0.5], "half_width_95": [0.0]},
+        "not_finite": [0, 0, 0],
+        "alone": {"steps": [2], "mean": [0.5], "half_width_95": [0.0], "not_finite": [0]},
         "published": [],
     }
+
+
+def test_other_shots_at_test_are_those_of_the_result():
+    """Rejects the number of shots in training beside the scores of another number."""
+    result = SINE._replace(config=Sine(shots=5))
+    told = json.loads(tables.as_json([result]))
+    assert (told["shots"], told["options"]["shots"]) == (5, 10)
+    for text in (tables.as_text([result], [0]), tables.as_markdown([result])):
+        assert "tasks, 5 shots: sha256" in text
+
+
+def test_a_tuned_step_size_is_the_results():
+    """Rejects the step size of the options in training beside scores with another."""
+    tuned = Sine.restored(Sine(algorithm="pretrained").values() | {"alpha": 0.5})
+    result = SINE._replace(config=tuned, trained=Sine(algorithm="pretrained"))
+    assert json.loads(tables.as_json([result]))["alpha"] == 0.5
+
+
+def test_the_path_of_the_data_stands_nowhere():
+    """Rejects a report that gives the names of folders away."""
+    config = Omniglot(data="/home/lovelace/omniglot.npz")
+    result = PLAIN._replace(config=config, trained=config, split="test")
+    forms = tables.as_json([result]), tables.as_markdown([result])
+    for text in (*forms, tables.as_text([result], [0]), tables.title(result)):
+        assert "lovelace" not in text
+    assert "data" not in json.loads(forms[0])["options"]
 
 
 def test_json_of_several_is_a_list():
@@ -250,9 +299,37 @@ def test_json_of_several_is_a_list():
     assert omniglot["published"][0]["values"] == [[3, 98.7, 0.4]]
 
 
-def test_divergence_is_null():
-    """Rejects NaN, which is no JSON."""
-    scores = np.array([[[1.0, 2.0], [np.inf, 1.0]]])
-    result = SINE._replace(scores=scores)
-    told = json.loads(tables.as_json([result]), parse_constant=pytest.fail)
-    assert told["mean"] == [1.5, None]
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_divergence_is_null_and_counted(value):
+    """Rejects NaN, which is no JSON, in every place: scores, alone, seeds, validations."""
+    scores = np.array([[[1.0, 2.0], [value, 1.0]], [[1.0, 2.0], [value, value]]])
+    two = several(ONE)._replace(scores=scores, alone=scores, alone_steps=(0, 1))
+    two = two._replace(validations=(0.5, value))
+    told = json.loads(tables.as_json([two]), parse_constant=pytest.fail)
+    for found in (told, told["alone"]):
+        assert found["mean"] == [1.5, None]
+        assert found["half_width_95"][1] is found["half_width_95_over_seeds"][1] is None
+        assert found["not_finite"] == [0, 3]
+    assert told["validations"] == [0.5, None]
+
+
+def test_tables_count_what_is_not_finite():
+    """Rejects a mean over the finite rest, for a score, for queries alone and for one seed
+    of several, in text and in Markdown."""
+    scores = np.array([[[0.25, 0.75], [NAN, 1.0], [1.0, 1.0]]])
+    alone = np.array([[[NAN, NAN]]])
+    one = ONE._replace(scores=scores, alone=alone)
+    lines = tables.as_text([one], range(3)).splitlines()
+    assert " ".join(lines[2].split()) == "1 not finite in 1 of 2"
+    assert " ".join(lines[3].split()) == "2 100.00 +- 0.00 % not finite in 2 of 2"
+    assert "| 2 | 100.00 +- 0.00 % | not finite in 2 of 2 |" in tables.as_markdown([one])
+    pooled = several(PLAIN)._replace(scores=np.concatenate([scores, SCORES]))
+    lines = tables.as_text([pooled], (0, 1)).splitlines()
+    assert lines[2].endswith("   not finite in 1 of 4")
+    assert "not finite" not in lines[1]
+
+
+def test_a_seed_that_validation_chose_nothing_of_is_named():
+    """Rejects fewer validation scores than seeds, without a word on which is missing."""
+    told = tables.title(several(PLAIN)._replace(validations=(0.875, NAN)))
+    assert told.endswith("chosen on validation tasks (accuracy 87.50 %, not finite)")

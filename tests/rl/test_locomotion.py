@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymaml.errors import WorldError
 from tinymaml.rl import locomotion, policy, rollout
 from tinymaml.rl.locomotion import FASTEST, RULES, TASKS, VELOCITIES, Locomotion, compiled
 
@@ -494,18 +493,37 @@ def test_a_world_that_does_not_exist_is_refused(wrong):
         Locomotion(*wrong).start(np.zeros(1), 1, [np.random.default_rng(0)])
     with pytest.raises(ValueError, match="generator"):
         Locomotion().start(np.zeros(2), 1, [np.random.default_rng(0)])
+    with pytest.raises(ValueError, match="goals"):
+        Locomotion().start(np.zeros((1, 2)), 1, [np.random.default_rng(0)])
 
 
-def test_a_task_of_which_all_break_is_reported():
-    """Rejects an update from nothing."""
+@rules
+@bodies
+def test_an_action_that_is_no_number_earns_none(body, rules):
+    """Rejects motors that MuJoCo switches off for a nan, and a reward for that; and an
+    action of 1e11 that is more to a motor than 1."""
+    world, found = Locomotion(f"{body}-dir", rules), {}
+    for value in (np.nan, 1e11, 1.0):
+        now, actions = started(world), np.zeros((2, N, world.actions))
+        actions[1, 0, 2] = value
+        now, rewards, _ = world.step(now, GOALS, actions, ALIVE)
+        found[value] = rewards.ravel(), now.qvel.copy()
+    rewards, _ = found[np.nan]
+    assert np.flatnonzero(np.isnan(rewards)).tolist() == [N]
+    np.testing.assert_array_equal(found[1e11][1], found[1.0][1])
+
+
+def test_a_task_of_which_all_break_has_no_score():
+    """Rejects a return of nothing."""
 
     class Broken(Locomotion):
         def step(self, now, goals, actions, alive):
             now.qvel[N:, 0] = 1e12
             return super().step(now, goals, actions, alive)
 
-    with pytest.raises(WorldError, match="rewards are not finite"):
-        acted(Broken())
+    x = acted(Broken())
+    assert x.lost.tolist() == [0, N]
+    assert np.isnan(x.scores).tolist() == [False, True]
 
 
 # ----- Precision -----

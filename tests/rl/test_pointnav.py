@@ -100,3 +100,23 @@ def test_anchors_are_what_standing_still_and_knowing_the_goal_bring():
     assert not Options(horizon=99).anchors
     assert not Options(reward="negative_squared_distance").anchors
     assert known == pytest.approx(Options().anchors["clairvoyant"], abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 3), (3, 1, 2)])
+def test_goals_lie_in_the_plane(shape):
+    """Rejects goals that broadcast: one number for both coordinates."""
+    with pytest.raises(ValueError, match="goals"):
+        WORLD.start(np.zeros(shape), 2, [])
+
+
+def test_a_reward_that_does_not_exist_is_refused():
+    """Rejects a KeyError in the middle of a rollout."""
+    with pytest.raises(ValueError, match="no such world"):
+        PointNav("distance").start(np.zeros((3, 2)), 2, [])
+
+
+def test_an_action_that_is_no_number_earns_none():
+    """Rejects a nan that the clip takes for a step."""
+    _, reward, done = step((0, 0), (0.3, 0.3), (np.nan, 0))
+    assert np.isnan(reward)
+    assert not done

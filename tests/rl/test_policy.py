@@ -125,3 +125,13 @@ def test_precision_is_kept(dtype):
     arrays = [*old, gradient, hvp(theta), product(theta)]
     arrays += [policy.kl(old, old), policy.log_prob(old, actions)]
     assert {array.dtype.name for array in arrays} == {dtype}
+
+
+def test_actions_are_those_of_the_policy():
+    """Rejects one number for all of an action, and one state's mean for every state."""
+    mean, log_std = np.zeros((2, 3, 2)), np.zeros((2, 1, 2))
+    for shape in [(2, 3, 1), (2, 1, 2), (2, 3)]:
+        with pytest.raises(ValueError, match=r"of a policy with means \(2, 3, 2\)"):
+            policy.log_prob((mean, log_std), np.zeros(shape))
+    with pytest.raises(ValueError, match="kl takes shapes"):
+        policy.kl((mean, log_std), (mean[:, :1], log_std))

@@ -62,6 +62,19 @@ def live_of(x):
     return x.weights > 0
 
 
+@pytest.mark.parametrize("value", [1e3, np.nan, np.inf])
+def test_rewards_after_the_end_are_not_earned(value):
+    """Rejects rewards of a trajectory that is over in the returns of its live steps."""
+    rng = np.random.default_rng(0)
+    live = np.arange(H) < rng.integers(1, H, (T, N))[..., None]
+    observations, rewards = rng.standard_normal((T, N, H, 2)), rng.random((T, N, H))
+    found = [
+        rollout.advantages(observations, np.where(live, rewards, after), live, 0.9)
+        for after in (0, value)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 # ----- Acting -----
 
 
@@ -120,7 +133,8 @@ def test_weights_are_a_mean_over_a_tasks_live_steps():
 
 @given(seeds, st.sampled_from(sorted(SURROGATES)))
 def test_garbage_after_the_end_changes_nothing(seed, name):
-    """Rejects finished steps in the baseline, the advantages, the loss or its Hessian."""
+    """Rejects finished steps in the returns, the baseline, the advantages, the loss or its
+    Hessian."""
     x, _ = met(seed)
     rng = np.random.default_rng(seed)
     live = live_of(x)
@@ -135,6 +149,7 @@ def test_garbage_after_the_end_changes_nothing(seed, name):
         mean=spoiled(x.mean),
         logp_old=spoiled(x.logp_old),
         advantages=spoiled(x.advantages),
+        rewards=spoiled(x.rewards),
     )
     found = [rollout.advantages(y.observations, y.rewards, live, 0.9) for y in (x, garbage)]
     np.testing.assert_allclose(found[1], found[0], atol=1e-12)
@@ -147,14 +162,75 @@ def test_garbage_after_the_end_changes_nothing(seed, name):
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
 
 
-def test_rewards_that_are_not_finite_are_told():
-    """Rejects averaging a nan into the update, and telling it only if all tasks broke."""
-    with pytest.raises(WorldError, match="rewards are not finite"):
-        met(far=np.nan)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_task_that_breaks_at_once_is_nan_alone(value):
+    """Rejects a task of nothing that counts as one without rewards, and its neighbours
+    that break too: a score of 0 would be the best of all."""
     at = np.full((T, N), H)
     at[1] = 0
-    with pytest.raises(WorldError, match="rewards are not finite"):
-        met(world=Breaking(np.nan, at))
+    x, _ = met(world=Breaking(value, at))
+    assert x.lost.tolist() == [0, N, 0]
+    for array in (x.weights, x.advantages, x.scores[:, None]):
+        wanted = np.broadcast_to(np.arange(T) == 1, array.T.shape).T
+        assert np.array_equal(np.isnan(array), wanted)
+    loss = rollout.surrogate_loss(MODEL, SURROGATES["lvc"], x)
+    g = maml.value_and_gradient(loss, x.theta)[1]
+    assert np.isfinite(g).all(axis=-1).tolist() == [True, False, True]
+
+
+def test_a_score_is_of_whole_trajectories():
+    """Rejects the return until a trajectory broke, which is better than of the whole."""
+    at = np.full((T, N), H)
+    at[1, 2] = 1
+    x, _ = met(world=Breaking(np.nan, at))
+    assert np.isnan(x.scores).tolist() == [False, True, False]
+    assert np.array_equal(x.scores[::2], x.returns[::2])
+    assert np.isfinite(x.returns).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_not_finite_ends_a_trajectory(value):
+    """Rejects a walk with a reward, since the world clips infinity to its longest step,
+    and a mean or an observation of that moment that spoils the loss."""
+    rng = np.random.default_rng(0)
+    theta = np.tile(MODEL.init(rng), (2, 1))
+    draws = rng.standard_normal((2, N, H, 2))
+    draws[1, 2, 5, 0] = value
+    x = rollout.act(MODEL, PointNav(), theta, np.full((2, 2), 0.4), draws, 0.9)
+    assert x.lost.tolist() == [0, 1]
+    assert live_of(x).sum(axis=-1).tolist() == [[H] * N, [H, H, 5, H]]
+    assert np.isnan(x.scores).tolist() == [False, True]
+    assert np.isfinite(x.mean).all()
+    assert np.isfinite(x.observations).all()
+
+
+def test_a_policy_without_finite_actions_has_no_score():
+    """Rejects a nan in theta that ends as a return."""
+    rng = np.random.default_rng(0)
+    theta = np.tile(MODEL.init(rng), (2, 1))
+    theta[1, -1] = np.nan  # the logarithm of a deviation
+    draws = rng.standard_normal((2, N, H, 2))
+    x = rollout.act(MODEL, PointNav(), theta, np.full((2, 2), 0.4), draws, 0.9)
+    assert x.lost.tolist() == [0, N]
+    assert np.isnan(x.scores).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"horizon": 0}, {"trajectories": 0}, {"tasks": 1}, {"discount": 1.1}),
+        *({"goals": (2, 3)}, {"goals": (3, 2)}, {"goals": (2,)}, {"discount": np.nan}),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes):
+    """Rejects goals of other tasks or of another plane, a rollout without a step, and a
+    discount that grows."""
+    given = {"tasks": 2, "trajectories": N, "horizon": H, "goals": (2, 2)} | changes
+    theta = np.tile(MODEL.init(np.random.default_rng(0)), (2, 1))
+    draws = np.zeros((given["tasks"], given["trajectories"], given["horizon"], 2))
+    discount, goals = given.get("discount", 0.9), np.zeros(given["goals"])
+    with pytest.raises(ValueError, match="goals"):
+        rollout.act(MODEL, PointNav(), theta, goals, draws, discount)
 
 
 def test_a_reward_that_float32_cannot_hold_ends_a_trajectory():
@@ -204,12 +280,15 @@ def test_the_world_knows_who_is_over(seed):
 
 
 def test_noise_is_keyed_by_seed_and_step():
-    """Rejects noise that two steps, or two tasks, share."""
+    """Rejects noise that two steps, or two tasks, share, and other draws than before: a
+    resumed run goes on with the old ones."""
     shape = (N, H, 2)
     first = rollout.noise(np.array([1, 2]), 0, shape, "float32")
     again = rollout.noise(np.array([2, 1]), 0, shape, "float32")[::-1]
     later = rollout.noise(np.array([1, 2]), 1, shape, "float32")
     assert first.dtype == np.float32
+    drawn = np.random.default_rng([2, 0]).standard_normal(shape, "float32")
+    assert (first[1] == drawn).all()
     assert (first == again).all()
     assert not (first == later).any()
     assert not (first[0] == first[1]).any()

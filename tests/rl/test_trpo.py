@@ -14,7 +14,8 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.fewshot import drawn
 from tinymaml.harness import loop, policy_step
-from tinymaml.rl import surrogates, trpo
+from tinymaml.maml import Task
+from tinymaml.rl import rollout, surrogates, trpo
 from tinymaml.speed.workers import Here
 
 
@@ -182,6 +183,40 @@ def test_conjugate_gradients_solve(size, seed):
     np.testing.assert_allclose(x, np.linalg.solve(a, b), atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e-9, 1e-5, 1e-2])
+def test_conjugate_gradients_of_a_short_vector(scale):
+    """Rejects a tolerance that a short gradient meets before its first step, or with a
+    rest as large as itself: it had no update, and counted as refused."""
+    rng = np.random.default_rng(0)
+    root, b = rng.standard_normal((6, 6)), scale * rng.standard_normal(6)
+    a = root @ root.T + np.eye(6)
+    x, rest = trpo.conjugate_gradients(lambda v: a @ v, b)
+    np.testing.assert_allclose(x, np.linalg.solve(a, b), rtol=1e-3)
+    assert np.linalg.norm(rest) < 1e-4 * np.linalg.norm(b)
+
+
+def test_the_tolerance_of_a_long_vector_is_that_of_the_official_code():
+    """Rejects a rest of 0.007 for solved, since the vector is longer."""
+    a, b = np.array([1, 1.00001]), np.array([1e3, 1e3])
+    _, rest = trpo.conjugate_gradients(lambda v: a * v, b)
+    assert rest @ rest < 1e-10
+
+
+def test_a_short_gradient_has_an_update(monkeypatch):
+    """Rejects an iteration that stands still, and says that its step was refused."""
+    collect = policy_step.collect
+
+    def short(*arguments):
+        found = collect(*arguments)
+        return found._replace(gradient=1e-6 * found.gradient)
+
+    monkeypatch.setattr(policy_step, "collect", short)
+    state = generic(SMALL)
+    after, record = policy_step.iterate(SMALL, state, Here())
+    assert record["refused"] == 0
+    assert (after.theta != state.theta).any()
+
+
 def test_conjugate_gradients_stop():
     """Rejects products after the solution is found, and more than ten of them."""
     calls = []
@@ -256,6 +291,31 @@ def test_the_first_good_step_is_taken():
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
+def test_a_trial_is_the_divergence_from_the_policy_that_acted():
+    """Rejects KL(new || old), which has the same Hessian, a KL of other states, and a mean
+    over tasks; and a loss on the advantages of other time steps."""
+    found, theta = collected(SMALL)
+    theta = theta + 0.3 * np.random.default_rng(2).standard_normal(theta.shape)
+    *inner, last = found.path
+    losses = policy_step.inner_losses(SMALL, inner)
+    task = Task(lambda _: losses[0], None)
+    thetas = np.tile(theta, (SMALL.tasks, 1))
+    adapted = maml.adapt(thetas, task, problem(SMALL).alpha, 1)
+    mean, log_std = rollout.gaussian(problem(SMALL).model, last, adapted)
+    mean = mean.reshape(last.mean.shape)
+    old, new = np.exp(last.log_std)[:, None], np.exp(log_std)[:, None]
+    parts = np.log(new / old) + (old**2 + (last.mean - mean) ** 2) / (2 * new**2) - 0.5
+    kl = (last.weights * parts.sum(-1)).sum()
+    densities = [
+        np.exp(-0.5 * ((last.actions - at) / deviation) ** 2) / deviation
+        for at, deviation in ((mean, new), (last.mean, old))
+    ]
+    ratio = (densities[0] / densities[1]).prod(-1)
+    expected = -(last.weights * last.advantages * ratio).sum(), kl
+    assert policy_step.trial(SMALL, theta, found.path) == pytest.approx(expected, rel=1e-9)
+    assert kl > 0.1
+
+
 def test_no_good_step_is_refused():
     """Rejects taking the last trial when the line search fails."""
     (theta, tries, loss, kl), seen = search([BAD[0]] * 15)
@@ -298,6 +358,40 @@ def test_an_iteration_keeps_its_promises():
     assert record["loss"] - record["improvement"] == pytest.approx(loss)
 
 
+def test_an_iteration_steps_in_the_mean_metric(monkeypatch):
+    """Rejects a metric summed over the tasks, a mean of chunks of unequal size, and a
+    damping that depends on the number of tasks: here it is strong enough to be seen."""
+    monkeypatch.setattr(trpo, "DAMPING", 0.1)
+    state = generic(SMALL)
+    after, record = policy_step.iterate(SMALL, state, Here())
+    found, _ = collected(SMALL)
+    gradient = found.gradient / SMALL.tasks
+    step = trpo.natural_step(metric(SMALL, found.path), gradient, SMALL.max_kl)
+    expected = state.theta - 0.8 ** record["backtracks"] * step
+    np.testing.assert_allclose(after.theta, expected, rtol=0, atol=1e-9)
+    assert np.abs(after.theta - state.theta).max() > 1e-3
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam", "sgd"])
+def test_the_mean_meta_gradient_is_clipped(monkeypatch, outer):
+    """Rejects a clip without effect, of each task's gradient or of the step."""
+    config = SMALL.with_changes({"outer": outer, "clip": 0.01})
+    found, _ = collected(config)
+    gradient = found.gradient / config.tasks
+    assert np.sum(np.abs(gradient) > 0.01) > 5
+    taken = []
+
+    def noted(given):
+        taken.append(given)
+        raise InterruptedError
+
+    monkeypatch.setattr(trpo, "natural_step", lambda product, g, max_kl: noted(g))
+    monkeypatch.setattr(policy_step, "outer_step", lambda theta, g, *_: noted(g))
+    with pytest.raises(InterruptedError):
+        policy_step.iterate(config, generic(config), Here())
+    np.testing.assert_allclose(taken[0], gradient.clip(-0.01, 0.01), rtol=1e-9)
+
+
 def test_adam_is_the_simple_outer_update():
     """Rejects an option that is not heard, or moments that are not kept."""
     config = SMALL.with_changes({"outer": "adam", "beta": 0.02})
@@ -334,6 +428,21 @@ def test_a_policy_that_diverges_is_told():
     state = state._replace(theta=np.full_like(state.theta, 1e300))
     with pytest.raises(WorldError, match="not finite: the policy has diverged"):
         policy_step.iterate(SMALL, state, Here())
+
+
+@pytest.mark.parametrize("outer", ["trpo", "adam"])
+def test_a_gradient_that_is_not_finite_is_no_refused_step(tmp_path, monkeypatch, outer):
+    """Rejects a line search that refuses every step of a nan, for the rest of the run."""
+    collect = policy_step.collect
+
+    def spoiled(*arguments):
+        found = collect(*arguments)
+        return found._replace(gradient=np.where(found.gradient > 0, np.nan, 0.0))
+
+    monkeypatch.setattr(policy_step, "collect", spoiled)
+    config = SMALL.with_changes({"outer": outer, "iterations": 2})
+    with pytest.raises(WorldError, match="diverged at iteration 1 "):
+        loop.train(tmp_path, config, Here(), lambda *_: None)
 
 
 @pytest.mark.parametrize("outer", ["trpo", "adam"])

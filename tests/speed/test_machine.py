@@ -31,6 +31,9 @@ def test_cpu_is_read_as_linux_writes_it(tmp_path):
         ("SkylakeX", AVX512, False),
         ("Haswell", "avx2", False),
         ("", AVX512, False),
+        *(("Haswell", AVX512.replace(flag, ""), False) for flag in AVX512.split()),
+        ("Haswell", "avx512f avx512bw avx512dq avx512vl", True),
+        ("Haswell", "avx512f avx512bw avx512dq", False),
     ],
 )
 def test_advice_is_given_where_it_helps(monkeypatch, taken, flags, told):
@@ -117,3 +120,21 @@ def test_versions_of_further_libraries():
     """Rejects a run that does not tell which simulator made it."""
     assert machine.versions(["hypothesis"])["hypothesis"] == hypothesis.__version__
     assert {*machine.versions(["hypothesis"])} - {*machine.versions()} == {"hypothesis"}
+
+
+def test_the_name_of_the_cpu(tmp_path, monkeypatch):
+    """Rejects an architecture for a name that is known, and nothing for one that is not."""
+    file = tmp_path / "cpuinfo"
+    file.write_text("model name\t: One of 4 GHz\n\nmodel name\t: Two\n")
+    assert machine.cpu_model(file) == "One of 4 GHz"
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
+    assert machine.cpu_model(tmp_path / "missing") == "arm"
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    """Rejects the cores of the machine where the process is bound to some."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert machine.cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.cores() == 1

@@ -281,6 +281,43 @@ def test_a_constant_that_changes_is_noticed():
         call(np.ones(2))
 
 
+@pytest.mark.parametrize(
+    ("recording", "afterwards"),
+    [
+        (np.full(3, 2.0), np.full(3, np.nextafter(2.0, 3.0))),
+        (np.zeros(3), -np.zeros(3)),
+        (np.ones(3), np.ones(3, np.float32)),
+        (np.ones(3), np.ones((1, 3))),
+        (np.ones(3), np.array([1.0, np.nan, 1.0])),
+    ],
+    ids=["last bit", "sign of zero", "dtype", "shape", "nan"],
+)
+def test_the_proof_is_of_bits(recording, afterwards):
+    """Rejects a proof by values that are close, or equal without the same bits."""
+    outputs = [recording]
+    call = recorded(lambda x: (x, outputs[0]))
+    call(np.ones(2))
+    outputs[0] = afterwards
+    with pytest.raises(CannotRecordError, match="differs"):
+        call(np.full(2, 3.0))
+
+
+def test_a_nan_does_not_spoil_the_proof():
+    """Rejects an advice on replays where a training diverges."""
+    call = recorded(lambda x: (x * 2.0,))
+    for _ in range(3):
+        assert np.isnan(call(np.array([np.nan, 1.0]))[0]).tolist() == [True, False]
+
+
+def test_a_tape_is_of_one_precision():
+    """Rejects constants in float32 on the tape of a function of float64."""
+    call = recorded(lambda x: (x * np.asarray(0.1, x.dtype),))
+    for dtype in (np.float32, np.float64):
+        for value in (1.0, 2.0, 3.0):
+            x = np.full(2, value, dtype)
+            assert bits(call(x)) == bits([x * np.asarray(0.1, dtype)])
+
+
 def test_values_out_of_sight_are_noticed():
     """Rejects a replay of a function that peeks at a value through getval."""
     from autograd.tracer import getval
@@ -296,6 +333,16 @@ def test_outputs_that_are_inputs_or_constants():
     replay = record(lambda x, y: (x, 1.5, x + y, y), np.ones(2), np.zeros(2))
     x, constant, total, y = replay(np.full(2, 3.0), np.full(2, 4.0))
     assert (x[0], constant, total[0], y[0]) == (3.0, 1.5, 7.0, 4.0)
+
+
+def test_a_constant_output_is_the_callers_own():
+    """Rejects one shared array, which a caller's write changes for all later calls."""
+    for moving in (None, 1):
+        call = recorded(lambda x, y: (np.zeros(2), x + y), moving=moving)
+        for _ in range(4):
+            constant, _ = call(np.ones(2), np.ones(2))
+            assert constant.tolist() == [0, 0]
+            constant += 1
 
 
 def test_the_error_survives_the_way_from_a_worker():

@@ -65,6 +65,34 @@ def test_a_worker_that_dies_is_told():
     assert not multiprocessing.active_children()
 
 
+def test_a_worker_that_dies_takes_the_others_along():
+    """Rejects waiting for a worker that works on, or waits for a lock of the dead one."""
+    began = time.monotonic()
+
+    def killed() -> None:
+        with engine(2) as pool:
+            pool.submit(time.sleep, 60)
+            pool.submit(signal.raise_signal, signal.SIGKILL).result()
+
+    with pytest.raises(WorldError, match="a worker process died"):
+        killed()
+    assert time.monotonic() - began < 30
+    assert not multiprocessing.active_children()
+
+
+def test_only_the_pools_own_workers_are_killed():
+    """Rejects killing every process that this one has started."""
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
+    try:
+        with pytest.raises(WorldError, match="a worker process died"), engine(2) as pool:
+            pool.submit(signal.raise_signal, signal.SIGKILL).result()
+        assert multiprocessing.active_children() == [other]
+    finally:
+        other.kill()
+        other.join()
+
+
 def test_an_exception_keeps_its_type():
     """Rejects taking every failure for a dead worker."""
     with pytest.raises(ValueError, match="invalid literal"), engine(2) as pool:

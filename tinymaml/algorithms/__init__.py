@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.algorithms.anil import ANIL
@@ -57,27 +58,36 @@ def find(name: str) -> Algorithm:
 
 
 @lru_cache
-def _loaded(file: str, attribute: str) -> Algorithm:
-    if not Path(file).is_file():
-        raise UsageError(f"--algorithm: no file {file!r}")
-    name = f"tinymaml_own_{hashlib.sha256(file.encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where its classes are looked up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise WorldError(f"{file!r} cannot be loaded: {error!r}") from error
-    found = getattr(module, attribute, None)
+def _loaded(file: str, name: str) -> Algorithm:
+    found = attribute(file, name, "--algorithm: ")
     if not isinstance(found, Algorithm):
-        raise UsageError(f"--algorithm: {file!r} has no Algorithm called {attribute!r}")
+        raise UsageError(f"--algorithm: {file!r} has no Algorithm called {name!r}")
     try:
         options_of(found.options)
         hash(found.options())
     except (TypeError, KeyError, NameError) as error:
-        reason = f"{file!r}: the options of {attribute} are no frozen dataclass of options"
+        reason = f"{file!r}: the options of {name} are no frozen dataclass of options"
         raise WorldError(f"{reason} with defaults: {error}") from error
     return found
+
+
+def attribute(file: str, name: str, option: str = "") -> Any:
+    """Return what a Python file calls `name`, None if nothing. option: begins the message.
+
+    Raises UsageError when there is no such file, WorldError when it cannot be loaded.
+    """
+    if not Path(file).is_file():
+        raise UsageError(f"{option}no file {file!r}")
+    full = str(Path(file).resolve())
+    module_name = f"tinymaml_own_{hashlib.sha256(full.encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(module_name, full)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # where its classes are looked up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise WorldError(f"{file!r} cannot be loaded: {error!r}") from error
+    return getattr(module, name, None)
 
 
 def fingerprint(name: str) -> str:

@@ -83,8 +83,9 @@ class Algorithm(NamedTuple):
     gradient(w (T, M), task, problem) -> the summed loss, and its gradient by w (T, M). It
         reads problem.alpha, problem.options and, with `phase`, problem.arrays and .phase.
         After these it returns `figures`: a number (T,) each, of which the means are logged.
-        Its NumPy calls are recorded once and replayed: it uses autograd's NumPy, keeps the
-        precision of w, does not decide by values, and draws nothing at random
+        It uses autograd's NumPy, keeps the precision of w and leaves tasks independent.
+        Its NumPy calls are recorded once and replayed. One that decides by values trains
+        without a replay, after a note; one that draws at random needs --no-replay
     method: the name in published figures; `name` when it is empty
     learns, adapts, cost: the meta-learned parameters, those that gradient steps change at
         test time, and the time of an iteration relative to MAML with one step

@@ -139,6 +139,12 @@ def fitted(w: Array, problem: Problem, tasks: Tasks) -> int:
     return int(np.sum(scores < FITTED))
 
 
+def _refuses(options: Any) -> str:
+    """Return why the options do not fit, "" when they fit."""
+    grid = getattr(options, "grid", False)
+    return "--grid: every net trains on --points points of its own" if grid else ""
+
+
 def _init(rng: Generator, problem: Problem) -> Array:
     return np.concatenate(
         [problem.model.init(rng) for _ in range(problem.options.regressors)]
@@ -174,6 +180,7 @@ AVERAGED = Algorithm(
     iterate=pulled_to(lambda thetas, _: thetas),
     task_options=lambda options: {"shots": options.points, "queries": options.points},
     remarks=_remarks,
+    refuses=_refuses,
 )
 AVERAGED_L2 = AVERAGED._replace(
     name="averaged-l2",

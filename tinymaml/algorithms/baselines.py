@@ -33,7 +33,7 @@ PRETRAINED = Algorithm(
     cost="0.3",
     source="Finn et al. 2017, section 5.1: one net for all tasks, then fine-tuned",
     defaults=no_validation,
-    ignores=("inner_steps",),
+    ignores=("inner_steps", "outer_loss", "surrogate"),  # one loss, without Hessians
     inner_loop=False,
     settings=(FEW_SHOT, RL),
 )
@@ -51,5 +51,9 @@ RANDOM = PRETRAINED._replace(
     cost="0",
     source="Finn et al. 2017, section 5.3",
     defaults=lambda given: no_validation(given) | {"iterations": 0},
-    ignores=("inner_steps", "iterations", "tasks", "beta", "outer", "schedule"),
+    ignores=(
+        *PRETRAINED.ignores,
+        *("iterations", "tasks", "beta", "outer", "schedule", "clip"),
+        *("max_kl", "fisher_stride"),
+    ),
 )

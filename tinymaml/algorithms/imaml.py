@@ -28,7 +28,6 @@ from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd import grad
 
 from tinymaml import maml
 from tinymaml.algorithms import conjugate, learned
@@ -72,7 +71,7 @@ def gradient(w: Array, task: Task, problem: Problem) -> tuple[Array, ...]:
     """Return Q after the inner steps, its gradient (T, P), and the two figures (T,)."""
     phi, near = w, inner(w, task, problem)
     for alpha_k in maml._step_sizes(problem.alpha, w, problem.options.inner_steps):
-        phi = phi - alpha_k * grad(near.support(phi))(phi)
+        phi = phi - alpha_k * maml.gradient(near.support(phi), phi)
     return implicit(phi, w, task, problem)
 
 

@@ -31,6 +31,7 @@ from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
 from tinymaml.options import option
 from tinymaml.params import Shapes
+from tinymaml.summary import lacking
 
 
 FIXED, PARAMETER, TENSOR = "fixed", "parameter", "tensor"
@@ -151,6 +152,8 @@ def described(rates: Array, problem: Problem) -> str:
     used = rates[rates != 0]
     if not used.size:
         return "no step sizes"
+    if missing := lacking(used):
+        return missing
     numbers = f"median {np.median(used):.3g}, from {used.min():.3g} to {used.max():.3g}"
     return f"{numbers}; {np.sum(used < 0)} of {used.size} negative"
 

@@ -4,6 +4,7 @@
 code with it. `classify`, in its own file, takes the meta-gradient of any framework.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import autograd.numpy as anp
@@ -17,12 +18,16 @@ from tinymaml.check.differences import (
     NUMERIC,
     difference,
     directions,
+    quiet,
+    relative,
     remainder_rate,
     slopes_error,
 )
+from tinymaml.check.mixing import mixing
 from tinymaml.errors import UsageError
-from tinymaml.fewshot import Problem, drawn, stream
+from tinymaml.fewshot import Episode, Problem, drawn, stream
 from tinymaml.maml import Array, Task
+from tinymaml.summary import finite, lacking
 
 
 DIRECTIONS = 8
@@ -68,31 +73,12 @@ class Report(NamedTuple):
         """Whether every row passed."""
         return all(row.passed for row in self.rows)
 
-    def __str__(self) -> str:
-        lines = [f"{self.title:<44} figure     allowed"]
-        for row in self.rows:
-            figure, allowed = f"{row.figure:.1e}", f"<= {row.high:.0e}"
-            if row.low:
-                figure, allowed = f"{row.figure:.2f}", f"{row.low:g} to {row.high:g}"
-            verdict = "ok" if row.passed else "WRONG"
-            lines.append(f"  {row.check:<42} {figure:<9}  {allowed:<13} {verdict}")
-        if self.layers:
-            lines.append("second-order part of the meta-gradient       share      cosine")
-        for layer in self.layers:
-            share = f"{100 * layer.relative:.1f} %"
-            lines.append(f"  {layer.name:<42} {share:<9}  {layer.cosine:.4f}")
-        return "\n".join(lines)
-
     def as_dict(self) -> dict:
         """Return the report for JSON. Figures that are not finite become None."""
-        rows = [_finite(row._asdict() | {"passed": row.passed}) for row in self.rows]
-        layers = [_finite(layer._asdict()) for layer in self.layers]
-        return {"title": self.title, "passed": self.passed, "rows": rows, "layers": layers}
-
-
-def _finite(row: dict) -> dict:
-    bad = [k for k, x in row.items() if isinstance(x, float) and not np.isfinite(x)]
-    return row | dict.fromkeys(bad)
+        rows = [row._asdict() | {"passed": row.passed} for row in self.rows]
+        layers = [layer._asdict() for layer in self.layers]
+        found = {"title": self.title, "passed": self.passed, "rows": rows, "layers": layers}
+        return finite(found)
 
 
 class Case(NamedTuple):
@@ -102,6 +88,7 @@ class Case(NamedTuple):
     problem: Problem
     w: Array
     task: Task
+    episodes: Episode
 
     @property
     def args(self) -> tuple[Array, Task, Problem]:
@@ -128,48 +115,69 @@ def case_of(method: Algorithm, problem: Problem, tasks: int) -> Case:
     w[:, :size] += noise[:, :size]
     rest = w[:, size:]
     rest += noise[:, size:] * np.where(rest == 0, 1, rest)
-    return Case(method, problem, w, problem.task(episodes))
+    return Case(method, problem, w, problem.task(episodes), episodes)
 
 
+Collect = Callable[[Iterable[Row]], list[Row]]
+
+
+@quiet
 def verify(
-    title: str, method: Algorithm, rough: Problem, smooth: Problem, tasks: int
+    title: str,
+    method: Algorithm,
+    rough: Problem,
+    smooth: Problem,
+    tasks: int,
+    collect: Collect = list,
 ) -> Report:
     """Verify the gradient of an algorithm on a problem in float64.
 
     smooth: the problem with a smooth activation, for the Taylor remainders. With relu the
         inner gradient jumps at a kink, and so does the objective
+    collect(rows): the list of the rows, each of which is measured when it is asked for
     Raises UsageError when the algorithm has neither an objective nor `implicit`.
     """
     if method.objective is None and method.implicit is None:
         raise UsageError(f"{method.name} has no objective, so there is nothing to check")
     case = case_of(method, rough, tasks)
-    if wrong := np.count_nonzero(~np.isfinite(case.gradient)):
-        return Report(title, [Row("entries that are not finite", wrong, 0, 0)], [])
-    curved = case_of(method, smooth, tasks)
-    if method.objective is None:
-        args = method, smooth, curved.w, curved.task
-        rows = [Row(*figure) for figure in implicit.figures(*args)]
-    else:
-        rows = [*_gradient_rows(case), *_remainder_rows(curved)]
-    if method.inner_loop:
-        rows += _hvp_rows(case)
+    if missing := lacking(case.gradient):
+        return Report(title, [Row(f"gradient: {missing}", np.nan, 0, ROUNDING)], [])
+    # Of two tasks, whatever their number: more take as long, and one has no neighbour.
+    beside = case_of(method, rough, 2)
+    rows = collect(_rows(case, case_of(method, smooth, tasks), beside))
     steps = f", K = {rough.options.inner_steps}" if method.inner_loop else ""
     title = f"{title}{steps}, P = {case.w.shape[-1]}"
     return Report(title, rows, second_order_part(case))
 
 
-def _gradient_rows(case: Case) -> list[Row]:
-    """Return one row for each other way to the gradient."""
+def _rows(case: Case, curved: Case, beside: Case) -> Iterator[Row]:
+    """Yield every check.
+
+    curved: the case with a smooth activation; beside: the case with two tasks
+    """
+    if case.method.objective is None:
+        args = curved.method, curved.problem, curved.w, curved.task
+        yield from (Row(*figure) for figure in implicit.figures(*args))
+    else:
+        yield from _gradient_rows(case)
+        yield from _remainder_rows(curved)
+    if case.method.inner_loop:
+        yield from _hvp_rows(case)
+    yield _mixing_row(beside)
+
+
+def _gradient_rows(case: Case) -> Iterator[Row]:
+    """Yield one row for each other way to the gradient."""
     exact, unrolled = case.gradient, grad(case.objective)(case.w)
-    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
-    slopes = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
-    unrolled_error = difference(exact, unrolled)
-    rows = [Row("autodiff through the unrolled loop", unrolled_error, 0, ROUNDING)]
+    error = difference(exact, unrolled)
+    yield Row("autodiff through the unrolled loop", error, 0, ROUNDING)
     if twin := case.method.twin:
         name = twin.__name__.replace("_", "-")
         _, same = twin(*case.args)
-        rows.append(Row(f"the {name} chain", difference(exact, same), 0, ROUNDING))
-    return [*rows, Row(f"central differences, {DIRECTIONS} directions", slopes, 0, NUMERIC)]
+        yield Row(f"the {name} chain", difference(exact, same), 0, ROUNDING)
+    ways = directions(np.random.default_rng(0), case.w.shape, DIRECTIONS)
+    error = slopes_error(lambda at: float(case.objective(at)), case.w, ways, exact)
+    yield Row(f"central differences, {DIRECTIONS} directions", error, 0, NUMERIC)
 
 
 def _remainder_rows(case: Case) -> list[Row]:
@@ -194,13 +202,22 @@ def _hvp_rows(case: Case) -> list[Row]:
     u, v = directions(np.random.default_rng(1), theta.shape, 2)
     hu, hv, both = hvp(u), hvp(v), hvp(2.0 * u + v)
     # Relative to the factors, since the products themselves may nearly vanish.
-    scale = np.linalg.norm(hu) + np.linalg.norm(hv) or 1.0
-    symmetry = abs(np.sum(u * hv) - np.sum(v * hu)) / scale
-    linearity = np.linalg.norm(both - (2.0 * hu + hv)) / scale
+    scale = np.linalg.norm(hu) + np.linalg.norm(hv)
+    symmetry = relative(abs(np.sum(u * hv) - np.sum(v * hu)), scale)
+    linearity = relative(np.linalg.norm(both - (2.0 * hu + hv)), scale)
     return [
-        Row("symmetry of the Hessian product", float(symmetry), 0, ROUNDING),
-        Row("linearity of the Hessian product", float(linearity), 0, ROUNDING),
+        Row("symmetry of the Hessian product", symmetry, 0, ROUNDING),
+        Row("linearity of the Hessian product", linearity, 0, ROUNDING),
     ]
+
+
+def _mixing_row(case: Case) -> Row:
+    def gradients(some: slice) -> Array:
+        episodes = Episode(*(array[some] for array in case.episodes))
+        return case._replace(w=case.w[some], task=case.problem.task(episodes)).gradient
+
+    figure = mixing(gradients, len(case.w))
+    return Row("a task beside another, against it alone", figure, 0, ROUNDING)
 
 
 def second_order_part(case: Case) -> list[Layer]:
@@ -214,5 +231,5 @@ def second_order_part(case: Case) -> list[Layer]:
 
 def _layer(name: str, exact: Array, first: Array) -> Layer:
     sizes = np.linalg.norm(exact), np.linalg.norm(first)
-    cosine = np.sum(exact * first) / (sizes[0] * sizes[1]) if all(sizes) else float("nan")
-    return Layer(name, difference(first, exact), float(cosine))
+    cosine = relative(np.sum(exact * first), np.prod(sizes)) if all(sizes) else np.nan
+    return Layer(name, difference(first, exact), cosine)

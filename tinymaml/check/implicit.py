@@ -207,7 +207,8 @@ def curvatures(product: Callable[[Array], Array], rows: Array, number: int = 40)
 
     product: (T, P) -> (T, P), taken as one map of T P numbers
     rows: (T, P), 0 where the map is not looked at
-    The first and the last are the least and the largest, to a few digits.
+    The first and the last are the least and the largest, to a few digits; nan for a map
+    whose products are not finite.
     """
     start = rows * np.random.default_rng(0).standard_normal(rows.shape)
     basis, found = [start / np.linalg.norm(start)], []
@@ -216,6 +217,8 @@ def curvatures(product: Callable[[Array], Array], rows: Array, number: int = 40)
         found.append([np.sum(new * old) for old in basis])
         for old in [*basis, *basis]:  # twice, against rounding
             new = new - np.sum(new * old) * old
+        if not np.isfinite(new).all():
+            return np.full(2, np.nan)
         if np.linalg.norm(new) <= ROUNDING * np.abs(found[-1]).max():
             break
         basis.append(new / np.linalg.norm(new))

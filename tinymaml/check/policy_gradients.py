@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from tinymaml import maml
 from tinymaml.check import differences, exact, mdp
-from tinymaml.check.chain import ROUNDING, Report, Row
+from tinymaml.check.chain import ROUNDING, Collect, Report, Row
 from tinymaml.check.differences import difference
 from tinymaml.check.exact import World, world
 from tinymaml.check.mdp import Bandit
@@ -43,20 +43,28 @@ SIGMAS, REPLICATES = 4.0, 2000
 BANDIT, BANDIT_THETA, BANDIT_ALPHA = Bandit(goal=-0.4, std=0.5), 0.3, 0.1
 
 
-def verify(seed: int, acting: Sequence[Problem]) -> Report:
+def verify(seed: int, acting: Sequence[Problem], collect: Collect = list) -> Report:
     """Return every check, on worlds and trajectories drawn from `seed`.
 
     acting: problems with the options SMALL, for the metric of the trust region
+    collect(rows): the list of the rows, each of which is measured when it is asked for
     """
+    rows = collect(all_rows(seed, acting))
+    return Report(f"meta-policy-gradients, seed {seed}", rows, [])
+
+
+def all_rows(seed: int, acting: Sequence[Problem]) -> Iterator[Row]:
+    """Yield every check; see `verify`."""
     worlds = [world(seed, horizon) for horizon in (1, 2, 3)]
     rng = np.random.default_rng(seed)
-    rows = [*expected_rows(worlds), *drawn_rows(worlds[1], rng), *bandit_rows()]
+    yield from itertools.chain(
+        expected_rows(worlds), drawn_rows(worlds[1], rng), bandit_rows()
+    )
     for problem in acting:
         name = f"TRPO's J'FJ v, K = {problem.options.inner_steps}"
-        rows.append(Row(name, metric_error(problem), 0, differences.NUMERIC))
+        yield Row(name, metric_error(problem), 0, differences.NUMERIC)
     masks = [mask_error(w, surrogate) for w in worlds for surrogate in SURROGATES.values()]
-    rows.append(Row("garbage after a trajectory's end", max(masks), 0, ROUNDING))
-    return Report(f"meta-policy-gradients, seed {seed}", rows, [])
+    yield Row("garbage after a trajectory's end", float(np.max(masks)), 0, ROUNDING)
 
 
 # ----- Formulation I: J(U(theta)), with expected inner gradients -----
@@ -167,7 +175,7 @@ def bandit_rows() -> Iterator[Row]:
     richer = BANDIT._replace(offset=10.0)
     for surrogate in (lvc, loaded_dice):
         cases = (BANDIT, False), (richer, False), (richer, True)
-        error = max(bandit_error(bandit, surrogate, b) for bandit, b in cases)
+        error = float(np.max([bandit_error(bandit, surrogate, b) for bandit, b in cases]))
         yield Row(f"Gaussian bandit, {surrogate.__name__}", error, 0, ROUNDING)
     for name, bandit in (": its bias", BANDIT), (", reward + 10", richer):
         error = bandit_error(bandit, naive, False)

@@ -1,12 +1,15 @@
 """`tinymaml chain`: the picture of the algorithm itself."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from tinymaml.cli.options import asked
+from tinymaml.cli.terminal import columns
 from tinymaml.errors import UsageError
 from tinymaml.plots import chain, figures
+from tinymaml.report.layout import laid_out
 
 
 OUT = asked("--out", click.Path(path_type=Path), "PNG file to write", "chain.png")
@@ -27,4 +30,5 @@ def chain_command(out: Path) -> None:
         raise UsageError(f"--out: the picture is a PNG, so {str(out)!r} must end with .png")
     found = chain.solved()
     click.echo(figures.save(chain.picture(found), out))
-    click.echo(chain.caption(found))
+    lines = chain.caption(found).splitlines()
+    click.echo(laid_out(lines, columns(sys.stdout)))

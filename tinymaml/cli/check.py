@@ -1,17 +1,32 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
-import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tinymaml import algorithms, summary
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
-from tinymaml.check.chain import Report
-from tinymaml.cli.options import JSON, Command, Experiments, Value, asked, option_of
+from tinymaml.check import verify as verify_program
+from tinymaml.check.chain import Collect, Report, Row
+from tinymaml.cli.options import (
+    JSON,
+    QUIET,
+    Command,
+    Experiments,
+    Value,
+    asked,
+    option_of,
+)
+from tinymaml.cli.terminal import Show, columns, progress
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem, sine, stand_in
 from tinymaml.experiments.common import Config, check_parameters
 from tinymaml.options import COUNT, SEEDS
+from tinymaml.report.check import as_text
 
 
 STEPS = asked(
@@ -37,19 +52,65 @@ def check_command(kind: type[Config], record: Algorithm) -> click.Command:
         if option.role.checked and name != TASKS.name and usual.uses(name)
     ]
 
-    def check(as_json: bool, tasks: int, **given: Any) -> None:
-        show([verify(kind(**given), tasks)], as_json)
+    def check(as_json: bool, tasks: int, quiet: bool, **given: Any) -> None:
+        config = kind(**given)
+        with progress("check", quiet) as show:
+            report = verify(config, tasks, watched(config.name, show))
+        finish([report], as_json)
 
     text = f"Verify the gradient.\n\nExample: tinymaml check {kind.name} --steps 3"
-    params = [*checked, TASKS, JSON]
+    params = [*checked, TASKS, JSON, QUIET]
     return Command(kind, record, params=params, callback=check, help=text)
 
 
+class Checks(Experiments):
+    """The commands of the experiments, and one for each FILE.py:NAME."""
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return the command of an experiment, or of a program in a file."""
+        file, _, attribute = name.rpartition(":")
+        if not file.endswith(".py"):
+            return super().get_command(context, name)
+
+        def check(as_json: bool, quiet: bool) -> None:
+            with progress("check", quiet) as show:
+                show(0, None, name)
+                report = program_report(file, attribute)
+            finish([report], as_json)
+
+        return click.Command(name, params=[JSON, QUIET], callback=check)
+
+
+def program_report(file: str, name: str) -> Any:
+    """Return the report on a program: a dict of arguments of `tinymaml.check.verify`.
+
+    name: of the dict, or of a function without arguments that returns it
+    Raises UsageError when there is none, WorldError when the file or the program fails.
+    """
+    sys.path.append(str(Path(file).resolve().parent))  # for what the file imports
+    found = algorithms.attribute(file, name)
+    try:
+        found = found() if callable(found) else found
+        if not isinstance(found, Mapping):
+            kind = type(found).__name__
+            what = "dict of arguments of tinymaml.check.verify"
+            raise UsageError(f"{name!r} in {file!r} is a {kind}, not a {what}")
+        return verify_program(**found)
+    except UsageError:
+        raise
+    except Exception as error:  # of the user's program
+        raise WorldError(f"{file}:{name}: {error or type(error).__name__}") from error
+
+
 @click.group(
-    "check", cls=Experiments, make=check_command, invoke_without_command=True, params=[JSON]
+    "check",
+    cls=Checks,
+    make=check_command,
+    invoke_without_command=True,
+    params=[JSON, QUIET],
 )
 @click.pass_context
-def check_group(context: click.Context, as_json: bool) -> None:
+def check_group(context: click.Context, as_json: bool, quiet: bool) -> None:
     """Verify the gradient of an algorithm, in float64; exit 1 on any failure.
 
     Without an experiment: MAML on the sine net and on a small convolutional net.
@@ -58,12 +119,38 @@ def check_group(context: click.Context, as_json: bool) -> None:
     tinymaml check
     tinymaml check omniglot --steps 3
     tinymaml check sine --algorithm context
+    tinymaml check my_maml.py:PROGRAM
+
+    PROGRAM is a dict of the arguments of `tinymaml.check.verify`, or a function that
+    returns it: PROGRAM = dict(meta_loss=..., meta_gradient=..., theta=...).
     """
     if context.invoked_subcommand is None:
-        show([verify(config, config.tasks) for config in EXAMPLES], as_json)
+        with progress("check", quiet) as show:
+            reports = [
+                verify(config, config.tasks, watched(config.name, show))
+                for config in EXAMPLES
+            ]
+        finish(reports, as_json)
+    else:  # the experiment's own command has these options too
+        given = {"as_json": as_json, "quiet": quiet}
+        context.default_map = {context.invoked_subcommand: given}
 
 
-def verify(config: Config, tasks: int) -> Report:
+def watched(name: str, show: Show) -> Collect:
+    """Return a function that makes a list of checks and shows how many there are."""
+
+    def collect(rows: Iterable[Row]) -> list[Row]:
+        found: list[Row] = []
+        show(0, None, f"{name}: nothing checked yet")
+        for row in rows:
+            found.append(row)
+            show(len(found), None, f"{name}: {len(found)} checked, {row.check}")
+        return found
+
+    return collect
+
+
+def verify(config: Config, tasks: int, collect: Collect = list) -> Report:
     """Verify the gradient of a configuration's algorithm on some tasks, in float64."""
     exact = {"dtype": "float64", "validate_every": 0}  # some data have no validation tasks
     exact |= {"tune": False} if config.uses("tune") else {}
@@ -72,17 +159,19 @@ def verify(config: Config, tasks: int) -> Report:
         for activation in ("relu", "tanh")
     )
     check_parameters(config.method.size(rough))
-    return chain.verify(config.name, config.method, rough, smooth, tasks)
+    return chain.verify(config.name, config.method, rough, smooth, tasks, collect)
 
 
 def policies_command(kind: type[Config]) -> click.Command:
     """Return the command that checks the meta-policy-gradients of one experiment."""
 
-    @click.command(name=kind.name, params=[JSON, SEED])
-    def check_policies(seed: int, as_json: bool) -> None:
+    @click.command(name=kind.name, params=[JSON, QUIET, SEED])
+    def check_policies(seed: int, as_json: bool, quiet: bool) -> None:
         small = policy_gradients.SMALL | {"seed": seed}
         acting = [problem(kind(**small, inner_steps=k)) for k in (1, 2)]
-        show([policy_gradients.verify(seed, acting)], as_json)
+        with progress("check", quiet) as show:
+            report = policy_gradients.verify(seed, acting, watched(kind.name, show))
+        finish([report], as_json)
 
     check_policies.help = (
         "Verify meta-policy-gradients on random worlds whose trajectories can be summed,"
@@ -91,11 +180,13 @@ def policies_command(kind: type[Config]) -> click.Command:
     return check_policies
 
 
-def show(reports: list[Report], as_json: bool) -> None:
-    """Print the reports and exit 1 if one failed."""
+def finish(reports: list[Any], as_json: bool) -> None:
+    """Print the reports, of an algorithm or of a program; exit 1 if one failed."""
     if as_json:
-        click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
+        click.echo(summary.as_json([report.as_dict() for report in reports], indent=2))
     else:
-        click.echo("\n\n".join(map(str, reports)))
+        width = columns(sys.stdout)
+        texts = [as_text(x, width) if isinstance(x, Report) else str(x) for x in reports]
+        click.echo("\n\n".join(texts))
     if not all(report.passed for report in reports):
         raise SystemExit(1)

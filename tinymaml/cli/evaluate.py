@@ -1,5 +1,6 @@
 """`tinymaml evaluate` and `tinymaml export`: score a run's theta, or export it."""
 
+import sys
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from tinymaml.cli.options import (
     asked,
     note,
 )
+from tinymaml.cli.terminal import Watched, columns, progress
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, results, runs
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.results import Result
 from tinymaml.options import COUNT, SAMPLE, STEPS
-from tinymaml.report import tables
+from tinymaml.report import comparison, tables
+from tinymaml.report.layout import laid_out, markdown
 from tinymaml.speed.workers import engine
 
 
@@ -35,7 +38,7 @@ OPTIONS = (
         "--shots",
         Value(tuple, **COUNT),
         "support examples per class, if other than in training",
-        metavar="K,K,...",
+        metavar="N,N,...",
     ),
     asked("--split", click.Choice(["train", "val", "test"]), "split of the tasks", "test"),
     asked(
@@ -51,11 +54,14 @@ OPTIONS = (
 
 @click.command(params=[DATA, LAST, FALLBACK, WORKERS, QUIET, *OPTIONS])
 @click.argument("run", nargs=-1, required=True, type=Folder())
-def evaluate(run: tuple[str, ...], as_json: bool, as_markdown: bool, **given: Any) -> None:
+def evaluate(
+    run: tuple[str, ...], as_json: bool, as_markdown: bool, quiet: bool, **given: Any
+) -> None:
     """Score runs on held-out tasks after each gradient step.
 
-    Runs that differ only in their seeds are pooled. kept:NAME is a run in the package. A
-    run scored as at the end of its training is ready for `tinymaml plot`.
+    Runs that differ only in their seeds are pooled. Other runs have a table each, and one
+    table that compares those with the same tasks. kept:NAME is a run in the package. A run
+    scored as at the end of its training is ready for `tinymaml plot`.
 
     \b
     tinymaml evaluate runs/omniglot-1
@@ -70,23 +76,44 @@ def evaluate(run: tuple[str, ...], as_json: bool, as_markdown: bool, **given: An
         opened.append((path, config, theta))
         note(path, config)
     groups = results.alike([(path, config) for path, config, _ in opened])
-    with engine(given["workers"]) as pool:
-        found = [scored([opened[i] for i in group], given, pool) for group in groups]
+    files: list[Path] = []
+    with engine(given["workers"]) as pool, progress("evaluation", quiet) as show:
+        how = given, Watched(pool, show), files
+        found = [scored([opened[i] for i in group], *how) for group in groups]
+    every = [one for group in found for one in group]
+    compared = comparison.blocks(every) if len(found) > 1 else []
     if as_json:
-        click.echo(tables.as_json([one for group in found for one in group]), nl=False)
+        click.echo(tables.as_json(every), nl=False)
     elif as_markdown:
-        click.echo("\n".join(map(tables.as_markdown, found)), nl=False)
+        texts = [*map(tables.as_markdown, found)]
+        texts += ["\n".join(markdown(x)) + "\n" for x in compared if x]
+        click.echo("\n".join(texts), nl=False)
     else:
-        steps = [range(group[0].scores.shape[1]) for group in found]
-        texts = map(tables.as_text, found, steps)
-        titles = (tables.title(group[0]) for group in found)
-        click.echo("\n\n".join(map("{}\n{}".format, titles, texts)))
+        width = columns(sys.stdout)
+        texts = [as_text(group, width) for group in found]
+        texts += [laid_out(compared, width)] if compared else []
+        click.echo("\n\n".join(texts))
+    for file in files:
+        click.echo(file, err=as_json or as_markdown)
+
+
+def as_text(group: list[Result], width: int | None) -> str:
+    """Return the title and the table of a group, with every number of steps."""
+    steps = range(group[0].scores.shape[1])
+    title = laid_out([tables.title(group[0])], width)
+    return f"{title}\n{tables.as_text(group, steps, width)}"
 
 
 def scored(
-    group: list[tuple[Path, Config, Kept]], given: dict[str, Any], pool: Executor
+    group: list[tuple[Path, Config, Kept]],
+    given: dict[str, Any],
+    pool: Executor,
+    files: list[Path],
 ) -> list[Result]:
-    """Return the pooled result of runs of several seeds, for each number of shots."""
+    """Return the pooled result of runs of several seeds, for each number of shots.
+
+    files: gains the files that are written
+    """
     _, first, _ = group[0]
     tasks = first.test_tasks if given["tasks"] is None else given["tasks"]
     steps = first.test_steps if given["steps"] is None else given["steps"]
@@ -98,7 +125,7 @@ def scored(
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
         result = results.judge(config, theta, *how, shots)
         if results.is_final(result) and not given["last"]:
-            tables.keep(path, result)
+            files.extend(tables.keep(path, result))
         return result
 
     return [

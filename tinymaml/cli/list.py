@@ -1,38 +1,59 @@
 """`tinymaml list`: experiments, algorithms, their options, published settings."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tinymaml.algorithms import ALGORITHMS
-from tinymaml.cli.options import JSON, asked
+from tinymaml.cli.options import JSON, Folder, asked
+from tinymaml.cli.terminal import columns
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
-from tinymaml.options import Option, flag, flags, options_of, shown
+from tinymaml.options import flag, flags, options_of, shown
 from tinymaml.published import presets
 from tinymaml.published.work import Published, Work
+from tinymaml.report import overview
+from tinymaml.report.layout import Rows, aligned, laid_out
 
 
 KINDS = {name: module.CONFIG for name, module in MODULES.items()}
+RUNS = "runs"
+TABLE = 72  # columns that a table of published settings needs
 COLUMNS = ("algorithm", "meta-learns", "adapts", "relative cost", "source")
 
 
 @click.command(
     "list", params=[asked("--presets published", None, "list published settings"), JSON]
 )
-@click.argument("name", required=False, type=click.Choice([*MODULES, *ALGORITHMS]))
-def list_command(name: str | None, published: bool, as_json: bool) -> None:
-    """List the experiments and the algorithms, or the options of one of them.
+@click.argument("name", required=False, type=click.Choice([RUNS, *MODULES, *ALGORITHMS]))
+@click.argument("folder", required=False, type=Folder())
+def list_command(
+    name: str | None, folder: str | None, published: bool, as_json: bool
+) -> None:
+    """List the experiments and the algorithms, the options of one of them, or runs.
+
+    FOLDER is where the runs are, if not in runs/.
 
     \b
     tinymaml list sine
     tinymaml list averaged
     tinymaml list --presets
     tinymaml list sine --presets
+    tinymaml list runs
     """
-    if published:
+    width = columns(sys.stdout)
+    if folder is not None and name != RUNS:
+        raise UsageError(f"unexpected argument {folder!r}; try: tinymaml list runs")
+    if name == RUNS:
+        if published:
+            raise UsageError("--presets are of experiments, not of runs")
+        found = overview.read(Path(folder or RUNS))
+        click.echo(overview.as_json(found) if as_json else overview.as_text(found, width))
+    elif published:
         chosen = [n for n in KINDS if presets.of(n) and name in (None, n)]
         if not chosen:
             having = ", ".join(n for n in KINDS if presets.of(n))
@@ -40,44 +61,51 @@ def list_command(name: str | None, published: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({n: _as_json(n) for n in chosen}, indent=2))
         else:
-            click.echo("\n\n".join(side_by_side(KINDS[n]) for n in chosen))
+            click.echo("\n\n".join(side_by_side(KINDS[n], width) for n in chosen))
     elif as_json:
         kinds = KINDS | {n: row.options for n, row in ALGORITHMS.items()}
         known = {n: options_of(kind) for n, kind in kinds.items()}
         found = {n: {k: o.default for k, o in row.items()} for n, row in known.items()}
         click.echo(json.dumps(found[name] if name else found, indent=2))
     elif name is None:
-        lines = [f"  {n:<14} {kind.__doc__.splitlines()[0]}" for n, kind in KINDS.items()]
-        click.echo("\n".join(["experiments", *lines, "", algorithms()]))
+        rows = [[f"  {n}", kind.__doc__.splitlines()[0]] for n, kind in KINDS.items()]
+        click.echo(laid_out([[["experiments", ""], *rows], "", algorithms()], width))
     else:
         kind = KINDS[name] if name in KINDS else ALGORITHMS[name].options
-        lines = [_described(option) for option in options_of(kind).values()]
-        click.echo("\n".join(lines) or f"{name} has no options of its own")
+        click.echo(described(kind, width) or f"{name} has no options of its own")
 
 
-def algorithms() -> str:
+def algorithms() -> Rows:
     """Return the algorithms as a table; costs are relative to MAML with one inner step."""
     found = ALGORITHMS.values()
-    rows = [COLUMNS, *((x.name, x.learns, x.adapts, x.cost, x.source) for x in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    rows = [[x.name, x.learns, x.adapts, x.cost, x.source] for x in found]
+    return [[*COLUMNS], *rows]
 
 
-def _described(option: Option) -> str:
-    line = f"{option.flag:<20} {shown(option.default):<10} {option.help}"
-    return f"{line}\n{'':<31} source: {option.source}" if option.source else line
+def described(kind: type, width: int | None = None) -> str:
+    """Return the options of a dataclass with their defaults, help and sources."""
+    rows = []
+    for option in options_of(kind).values():
+        rows.append([option.flag, shown(option.default), option.help])
+        rows += [["", "", f"source: {option.source}"]] if option.source else []
+    return "\n".join(aligned(rows, width, headed=False)) if rows else ""
 
 
-def side_by_side(kind: type[Config]) -> str:
+def side_by_side(kind: type[Config], width: int | None = None) -> str:
     """Return an experiment's published settings, work by work (see `_work`)."""
     found = presets.of(kind.name).items()
-    return "\n\n".join(_work(kind, presets.WORKS[n], published) for n, published in found)
+    narrow = width is not None and width < TABLE
+    works = (_work(kind, presets.WORKS[n], x, narrow) for n, x in found)
+    return "\n\n".join(laid_out(work, width) for work in works)
 
 
-def _work(kind: type[Config], work: Work, published: Published) -> str:
+def _work(
+    kind: type[Config], work: Work, published: Published, narrow: bool
+) -> list[str | Rows]:
     """Return the settings of a work: paper, code and our default, with their sources.
 
     A row in which paper and code disagree is marked with !.
+    narrow: without columns
     """
     names = " or ".join(f"{work.name}-{column}" for column in work.columns)
     lines = [
@@ -88,16 +116,23 @@ def _work(kind: type[Config], work: Work, published: Published) -> str:
     ours = _defaults(kind, published)
     for part in published.parts:
         head = flags(part.when) or "all of these"
-        lines.append(f"  {head:<18} {'paper':<16} {'code':<16} our default")
+        if not narrow:
+            head = f"{head:<18} {'paper':<16} {'code':<16} our default"
+        lines.append(f"  {head}")
         for row in part.rows:
-            mark = "!" if row.paper != row.code else " "
-            cells = (f"{shown(x):<16}" for x in (row.paper, row.code, ours[row.option]))
-            lines.append(f"{mark}   {flag(row.option):<16} {' '.join(cells).rstrip()}")
+            differ, name = row.paper != row.code, flag(row.option)
+            cells = [shown(x) for x in (row.paper, row.code, ours[row.option])]
+            if narrow:
+                line = "    {}: paper {}, code {}, our default {}".format(name, *cells)
+                lines.append(line + " (!)" * differ)
+            else:
+                line = f"   {name:<16} {' '.join(f'{x:<16}' for x in cells)}"
+                lines.append(("!" if differ else " ") + line.rstrip())
             lines.append(f"{'':<6}paper: {row.paper_source} | code: {row.code_source}")
     lines += [f"!   {note}" for note in published.notes]
     lines += [f"    without effect in the code: {what}" for what in published.dead]
     lines += [f"    no option here: {what}" for what in published.missing]
-    return "\n".join(lines)
+    return lines
 
 
 def _defaults(kind: type[Config], published: Published) -> dict[str, Any]:

@@ -8,6 +8,7 @@ resumable.
 import errno
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
-from tinymaml.cli.options import DATA, FALLBACK, Folder, Value, asked, note
+from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, Value, asked, note
+from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.reuse import reuse_command
+from tinymaml.cli.terminal import progress
 from tinymaml.cli.train import train
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.harness import runs
@@ -55,6 +58,7 @@ def main(debug: bool) -> None:
 
 for command in (train, chain_command, check_group, evaluate, export, list_command):
     main.add_command(command)
+main.add_command(prepare_group)
 main.add_command(reuse_command)
 
 TASK = asked(
@@ -65,10 +69,17 @@ TASK = asked(
 )
 
 
-@main.command(params=[DATA, FALLBACK, TASK])
+OUT = asked(
+    "--out",
+    Folder(),
+    "folder of the pictures  [the run's; of several runs a new one, as runs/sine-1+sine-2]",
+)
+
+
+@main.command(params=[DATA, FALLBACK, TASK, OUT, QUIET])
 @click.argument("run", nargs=-1, required=True, type=Folder())
-def plot(run: tuple[str, ...], data: str | None, fallback: bool, task: int) -> None:
-    """Draw pictures of runs, into the folder of the first.
+def plot(run: tuple[str, ...], out: str | None, quiet: bool, **given: Any) -> None:
+    """Draw pictures of runs, and print their paths.
 
     Several runs share each picture. A line or a row is a run, or all runs that differ only
     in their seeds, with the interval over seeds. A run without evaluation has only its
@@ -76,13 +87,18 @@ def plot(run: tuple[str, ...], data: str | None, fallback: bool, task: int) -> N
 
     \b
     tinymaml plot runs/sine-1
-    tinymaml plot runs/sine-1 runs/sine-2
+    tinymaml plot runs/sine-1 runs/sine-2 --out pictures
     """
+    into = None if out is None else Path(out)
+    if into and into.exists() and not into.is_dir():
+        raise UsageError(f"--out {out!r} is a file")
     folders = [*map(Path, run)]
     for path in (path for folder in folders for path in runs.members(folder)):
         note(path, runs.read_config(path))
-    for picture in plots.draw(folders, data, task, fallback):
-        click.echo(picture)
+    with progress("pictures", quiet) as show:
+        files = plots.draw(folders, **given, into=into, note=partial(show, 0, None))
+    for file in files:
+        click.echo(file)
 
 
 def run(args: list[str] | None = None) -> None:
@@ -98,7 +114,7 @@ def run(args: list[str] | None = None) -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except (UsageError, WorldError, OSError, MemoryError) as error:
+    except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         click.echo(f"Error: {one_line(error)}", err=True)
@@ -109,12 +125,18 @@ def run(args: list[str] | None = None) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error in one line, with the file of an OSError."""
+    """Return the text of an error in one line, with the file of an OSError.
+
+    An error that nobody expects, in an algorithm of the user's or in the package, has its
+    type too.
+    """
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         name = repr(error.filename) if error.filename else "standard output" * full
         text = ": ".join(filter(None, [name, error.strerror]))
+    elif not isinstance(error, UsageError | WorldError | OSError | MemoryError):
+        text = f"{type(error).__name__}: {error}; `tinymaml --debug` shows where"
     return shortened(" ".join(text.split()))
 
 

@@ -1,5 +1,6 @@
 """`tinymaml reuse`: does adaptation reuse the features of a net, or change them?"""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,21 @@ from tinymaml.cli.options import (
     FALLBACK,
     JSON,
     LAST,
+    QUIET,
     WORKERS,
     Folder,
     Value,
     asked,
     note,
 )
+from tinymaml.cli.terminal import Watched, columns, progress
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, reuse, runs
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.reuse import Reuse
 from tinymaml.options import COUNT, SAMPLE
-from tinymaml.plots import figures
+from tinymaml.plots import figures, place
 from tinymaml.plots.reuse import picture
 from tinymaml.report.reuse import as_json as json_of
 from tinymaml.report.reuse import as_text
@@ -41,16 +44,16 @@ OPTIONS = (
     asked(
         "--out",
         click.Path(path_type=Path),
-        "PNG file to write  [reuse.png in the folder of the first run]",
+        "PNG file to write  [reuse.png beside the run's pictures, as `tinymaml plot`]",
     ),
     JSON,
 )
 
 
-@click.command("reuse", params=[DATA, LAST, FALLBACK, WORKERS, *OPTIONS])
+@click.command("reuse", params=[DATA, LAST, FALLBACK, WORKERS, QUIET, *OPTIONS])
 @click.argument("run", nargs=-1, required=True, type=Folder())
 def reuse_command(
-    run: tuple[str, ...], out: Path | None, as_json: bool, **given: Any
+    run: tuple[str, ...], out: Path | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
     """Measure which layers adaptation changes, and which changes the accuracy needs.
 
@@ -69,13 +72,15 @@ def reuse_command(
     for name in run:
         paths = runs.members(checkpoints.locate(name))
         names |= {name if len(paths) == 1 else str(path): path for path in paths}
+    folder = out.parent if out else place_of(run)  # raises before the work
     configs, opened = runs.read_configs([*names.values()], given["data"]), {}
     for (name, path), config in zip(names.items(), configs, strict=True):
         reuse.check(config)
         kept = checkpoints.load(path, config, given["last"], given["fallback"])
         opened[name] = config, kept
         note(path, config)
-    with engine(given["workers"]) as pool:
+    with engine(given["workers"]) as pool, progress("reuse", quiet) as show:
+        pool = Watched(pool, show)
 
         def analysed(config: Config, kept: Kept) -> tuple[Reuse, Reuse]:
             steps = given["steps"] or max(config.test_steps, 1)
@@ -83,11 +88,20 @@ def reuse_command(
             return reuse.analyse(config, kept, *how, pool)
 
         found = {name: analysed(*one) for name, one in opened.items()}
-    click.echo(json_of(found) if as_json else as_text(found), nl=not as_json)
-    folder = Path() if run[0].startswith(checkpoints.PREFIX) else Path(run[0])
+    text = json_of(found) if as_json else as_text(found, columns(sys.stdout))
+    click.echo(text, nl=not as_json)
     try:
         drawn = picture(found)
     except WorldError as error:  # without matplotlib there are tables still
         click.echo(f"no picture: {error}", err=True)
     else:
+        if out is None:
+            folder.mkdir(parents=True, exist_ok=True)
         click.echo(figures.save(drawn, out or folder / "reuse.png"), err=as_json)
+
+
+def place_of(run: tuple[str, ...]) -> Path:
+    """Return the folder of the picture; one run of the package has the current folder."""
+    if len({*run}) == 1 and run[0].startswith(checkpoints.PREFIX):
+        return Path()
+    return place([Path(name.removeprefix(checkpoints.PREFIX)) for name in run])

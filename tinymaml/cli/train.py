@@ -1,9 +1,8 @@
 """`tinymaml train`: begin runs or resume them, then evaluate and draw them."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tinymaml import plots
+from tinymaml import plots, summary
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.cli import options
 from tinymaml.cli.options import QUIET, WORKERS, Value, asked
+from tinymaml.cli.terminal import Show, Watched, columns, progress
 from tinymaml.errors import Interrupted, UsageError, WorldError
 from tinymaml.experiments.common import Config
-from tinymaml.harness import checkpoints, loop, plan, results, runs
+from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
 from tinymaml.report import tables
+from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import versions
 from tinymaml.speed.workers import engine
 
@@ -94,20 +95,28 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
     make, found = partial(planned_runs, kind, typed, shared), []
     out = shared["out"] if shared["resume"] is None else shared["resume"]
-    make(out)  # raises, if it does, before workers are started
+    _, first = make(out).runs[0]  # raises, if it does, before workers are started
+    changes: dict[str, Any] = {}
+    if fault := own.replay_fault(first):  # the other runs differ in their seeds
+        slower = f"cannot be replayed: {fault}; it trains with --no-replay, which is slower"
+        click.echo(f"note: {first.algorithm} {slower}", err=True)
+        changes = {"replay": False}
     with engine(shared["workers"]) as pool, plan.held(make, out) as (planned, checks):
         folder = planned.folder
-        for path, config in planned.runs:  # every config.json before the first training
+        configs = [(path, one.with_changes(changes)) for path, one in planned.runs]
+        for path, config in configs:  # every config.json before the first training
             note_changes(path, config, typed)
+            now = versions(config.libraries)
             begun = runs.library_versions(path, config)  # which a run keeps
-            runs.write_config(path, config, versions(config.libraries) | begun)
-        for (path, config), check in zip(planned.runs, checks, strict=True):
+            own_versions = {name: now[name] for name in config.libraries}
+            runs.write_config(path, config, own_versions | begun)
+        for (path, config), check in zip(configs, checks, strict=True):
             found.append(train_and_report(path, config, pool, check, shared, folder))
     if len(found) > 1 and all(found):
-        together = results.pooled(found)
-        click.echo(f"\n{tables.title(together)}")
-        click.echo(tables.as_text([together], config.rows))
-        tables.save(folder, together)
+        together, width = results.pooled(found), columns(sys.stdout)
+        title = laid_out([tables.title(together)], width)
+        click.echo(f"\n{title}\n{tables.as_text([together], config.rows, width)}")
+        click.echo(tables.save(folder, together))
 
 
 def note_changes(path: Path, config: Config, typed: Mapping[str, Any]) -> None:
@@ -146,55 +155,59 @@ def train_and_report(
     shared: dict[str, Any],
     folder: Path,
 ) -> Result | None:
-    """Train in a run's folder; print, write, draw and return the result on test tasks."""
+    """Train in a run's folder; print, write, draw and return the result on test tasks.
+
+    It ends with the paths of the evaluation and of the pictures.
+    """
     click.echo(f"run folder: {path}", err=True)
+    quiet, files = shared["quiet"], []
     try:
-        with progress_bar(config, shared["quiet"]) as progress:
-            loop.train(path, config, pool, progress, check)
+        with progress(config.name, quiet, stays=True) as show:
+            session = sessions.Session(path, config.libraries)
+            each = partial(show_iteration, config, show)
+            loop.train(path, config, pool, each, check, session.save)
     except Interrupted as stop:
         stopped = f"interrupted at iteration {stop.iteration}; resume with:"
         click.echo(f"{stopped} tinymaml train --resume {folder}", err=True)
         raise
-    theta, steps = checkpoints.load(path, config), config.test_steps
-    result, tasks = None, config.test_tasks
-    if config.test:
-        result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
-        tables.save(path, result)
-        if theta.chosen:
-            click.echo(tables.title(result))
-        click.echo(tables.as_text([result], config.rows))
-    else:
-        line = f"{config.name}, {theta.iteration} iterations"
-        if theta.chosen:
-            line += f", {config.score.name} {theta.validation:.4f} on validation tasks"
-        click.echo(f"{line}; to test it: tinymaml evaluate {path}")
-        config = tuned(config, theta.theta, steps, pool)
-        for line in results.unimproved(config, theta, steps, tasks, pool):
-            click.echo(line)
+    with progress("evaluation", quiet) as show:
+        result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    if result:
+        files.append(tables.save(path, result))
+    click.echo(text)
     try:
-        plots.draw([path])
+        with progress("pictures", quiet) as show:
+            show(0, None, path.name)
+            files += plots.draw([path])
     except WorldError as error:  # the training itself succeeded
         click.echo(f"no pictures: {error}", err=True)
+    for file in files:
+        click.echo(file)
     return result
 
 
-@contextmanager
-def progress_bar(config: Config, quiet: bool) -> Iterator[Callable[[int, dict], None]]:
-    """Yield a function that shows the progress on stderr, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda iteration, record: None
-        return
-    with click.progressbar(
-        length=config.iterations,
-        label=config.name,
-        file=sys.stderr,
-        item_show_func=lambda loss: loss,
-        update_min_steps=max(1, config.iterations // 1000),
-    ) as bar:
-        seen = [0]
+def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> None:
+    """Show the loss of an iteration, or the return where that is what is learned."""
+    metric = config.learning[0]
+    figure = f"{metric.partition('_')[0]} {summary.text('{:.4f}', record[metric])}"
+    show(iteration, config.iterations, figure)
 
-        def show(iteration: int, record: dict) -> None:
-            bar.update(iteration - seen[0], f"loss {record['loss']:.4f}")
-            seen[0] = iteration
 
-        yield show
+def tested(
+    path: Path, config: Config, pool: Executor, width: int | None
+) -> tuple[Result | None, str]:
+    """Return the result of a run on test tasks and its table, or None and a line."""
+    theta, steps = checkpoints.load(path, config), config.test_steps
+    tasks = config.test_tasks
+    if config.test:
+        result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
+        title = [laid_out([tables.title(result)], width)] if theta.chosen else []
+        table = tables.as_text([result], config.rows, width)
+        return result, "\n".join([*title, table])
+    line = f"{config.name}, {theta.iteration} iterations"
+    if theta.chosen:
+        line += f", {config.score.name} {theta.validation:.4f} on validation tasks"
+    line += f"; to test it: tinymaml evaluate {path}"
+    config = tuned(config, theta.theta, steps, pool)
+    lacking = results.unimproved(config, theta, steps, tasks, pool)
+    return None, "\n".join([line, *(laid_out([x], width) for x in lacking)])

@@ -28,7 +28,10 @@ def draw_classes(seed: int, classes: int, drawings: int = 20) -> Array:
     """Return images uint8 (classes, drawings, 28, 28), ink 255 on 0.
 
     The same seed gives the same glyphs; more classes or drawings add to them.
+    Raises ValueError unless classes and drawings are 1 or more.
     """
+    if min(classes, drawings) < 1:
+        raise ValueError(f"no glyphs in {classes} classes of {drawings} drawings")
     images = np.empty((classes, drawings, SIDE, SIDE), np.uint8)
     for index in range(classes):
         source = np.random.SeedSequence(seed, spawn_key=(index,))

@@ -1,4 +1,4 @@
-"""mini-ImageNet, read from the .npz that data_scripts/miniimagenet.py writes."""
+"""mini-ImageNet, read from the .npz of `tinymaml prepare miniimagenet`."""
 
 import hashlib
 from pathlib import Path
@@ -21,9 +21,9 @@ def load(path: str | Path) -> tuple[Array, dict[str, Array]]:
 
     mini-ImageNet has 64/16/20 classes of 600 images (Ravi & Larochelle 2017). Its 1.2 GB
     stay in the file, which is mapped into memory and must not change meanwhile.
-    Raises WorldError when the file is missing or damaged; the message names the script.
+    Raises WorldError when the file is missing or damaged; it names the command to make it.
     """
-    with prepared.opened(path, "miniimagenet.py"):
+    with prepared.opened(path, "miniimagenet --from FOLDER"):
         classes = prepared.arrays(path, PARTS, LARGEST)
         images = prepared.mapped(path, "images")
     prepared.check(path, images, classes, (*images.shape[:2], SIDE, SIDE, 3))

@@ -1,4 +1,4 @@
-"""Omniglot, read from the .npz that data_scripts/omniglot.py writes."""
+"""Omniglot, read from the .npz of `tinymaml prepare omniglot`."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
     split: "finn" (1100/100/423), "finn-1200" (1200/423, validation classes joined to
         training), "vinyals" (1028/172/423) or "lake" (964 background, 659 evaluation)
     Raises UsageError for an unknown split, WorldError when the file is missing or
-    damaged; the message names the script.
+    damaged; the message names the command that makes it.
     """
     if split not in PARTS:
         raise UsageError(f"no split {split!r}; there are {', '.join(PARTS)}")
     names = [name for lists in PARTS[split].values() for name in lists]
-    with prepared.opened(path, "omniglot.py"):
+    with prepared.opened(path, "omniglot"):
         images, *rows = prepared.arrays(path, ["images", *names], LARGEST).values()
     found = dict(zip(names, rows, strict=True))
     prepared.check(path, images, found, (CHARACTERS, DRAWINGS, SIDE, SIDE))

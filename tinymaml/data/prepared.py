@@ -1,4 +1,4 @@
-"""Prepared data: the .npz files that data_scripts/ write, read without trusting them."""
+"""Prepared data: the .npz files of `tinymaml prepare`, read without trusting them."""
 
 import math
 import os
@@ -21,12 +21,12 @@ CHUNK = 2**20  # bytes
 
 
 @contextmanager
-def opened(path: str | Path, script: str) -> Iterator[None]:
+def opened(path: str | Path, name: str) -> Iterator[None]:
     """Turn every error of a data file into a WorldError of one line.
 
-    script: the script that makes the file, named in the message
+    name: of the data for `tinymaml prepare`, which makes the file; for the message
     """
-    hint = f"make it with: python data_scripts/{script} --out FILE"
+    hint = f"make it with: tinymaml prepare {name} --out FILE"
     if not path:
         raise WorldError(f"no data file given (--data FILE); {hint}")
     if not Path(path).is_file():

@@ -69,7 +69,10 @@ def sample_grid(
 
     Returns what `sample` does: `shots` (at most 50) different support points in random
     order, and all points of the grid as query points. Fewer shots are the first of more.
+    Raises ValueError for more shots than points.
     """
+    if shots > len(GRID):
+        raise ValueError(f"{shots} shots asked for, the grid has {len(GRID)} points")
     order = np.argsort(_rows(streams(1), tasks, len(GRID)), axis=-1)
     x = GRID[order[:, :shots], None]
     query = np.broadcast_to(GRID[:, None], (len(tasks), len(GRID), 1))

@@ -12,7 +12,7 @@ from tinymaml.experiments.common import Config, check_parameters, configuration
 from tinymaml.fewshot import Problem, each
 from tinymaml.losses import Score
 from tinymaml.maml import Array
-from tinymaml.options import COUNT, DATA, NET, POSITIVE, WIDTHS, option, redefault
+from tinymaml.options import COUNT, DATA, NET, POSITIVE, WIDTHS, WORLD, option, redefault
 from tinymaml.rl import policy, rollout, surrogates
 from tinymaml.rl.rollout import Experience, World
 from tinymaml.rl.surrogates import PolicyLoss, Surrogate
@@ -43,7 +43,12 @@ class Acting(Config):
         20, "trajectories per goal and gradient step in training", "A.2", **COUNT
     )
     horizon: int = option(
-        100, "maximum number of time steps of a trajectory", "A.2", least=1, most=10**5
+        100,
+        "maximum number of time steps of a trajectory",
+        "A.2",
+        role=WORLD,
+        least=1,
+        most=10**5,
     )
     discount: float = option(
         0.99, "discount of rewards per time step", "maml_trpo_point.py", least=0, most=1
@@ -141,7 +146,7 @@ def setup(config: Acting, world: World) -> Problem:
         options=config,
         sample=each(draw),
         task=task,
-        score=lambda theta, draws: act(theta, draws, SCORE).returns,
+        score=lambda theta, draws: act(theta, draws, SCORE).scores,
         test_scale=halved,
     )
 

@@ -139,6 +139,8 @@ def from_data(
             raise UsageError(f"split {split!r}: {error}{advice}") from error
         return fewshot.sample(rng, images, rows, *wanted, rotate, config.dtype)
 
+    if config.adapt_norm and not {*method.moved(model, config)} & {*model.norm}:
+        raise UsageError("--adapt-norm: inner steps do not change batch norm")
     adapts_norm = config.adapt_norm or not config.uses("adapt_norm")
     apply, fixed = model.apply, () if adapts_norm else model.norm
     inner, outer = (

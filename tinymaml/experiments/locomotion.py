@@ -6,7 +6,7 @@ from tinymaml.experiments import acting
 from tinymaml.experiments.acting import Acting
 from tinymaml.experiments.common import configuration
 from tinymaml.fewshot import Problem
-from tinymaml.options import TASK, option, redefault
+from tinymaml.options import TASK, WORLD, option, redefault
 from tinymaml.rl import locomotion
 
 
@@ -41,6 +41,7 @@ class Locomotion(Acting):
         " --preset gymnasium-v5 sets all of Gymnasium's world",
         f"{CODE}, ant_env_rand.py",
         choices=tuple(locomotion.RULES),
+        role=WORLD,
     )
     velocity: str = option(
         "com",
@@ -48,11 +49,13 @@ class Locomotion(Acting):
         " mean over the time step (root)",
         "mjcore.py:58-81 of rllab; Gymnasium has root",
         choices=locomotion.VELOCITIES,
+        role=WORLD,
     )
     frame_skip: int = option(
         1,
         "simulation steps in a time step",
         "mujoco_env.py:72-77 of rllab; Gymnasium has 5",
+        role=WORLD,
         least=1,
         most=100,
     )

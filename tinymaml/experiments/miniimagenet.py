@@ -35,7 +35,9 @@ class MiniImageNet(Images):
     filters: int = redefault(32, "section 5.2")
     chunk: int = redefault(1)
     checkpoint_every: int = redefault(100)
-    data: str = option("", "data file that data_scripts/miniimagenet.py writes", role=PLACE)
+    data: str = option(
+        "", "data file that `tinymaml prepare miniimagenet` writes", role=PLACE
+    )
 
     @property
     def is_original(self) -> bool:

@@ -20,7 +20,7 @@ class Omniglot(Images):
     title: ClassVar[str] = "Omniglot"
 
     iterations: int = redefault(10000, "60,000 in main.py:11")
-    data: str = option("", "data file that data_scripts/omniglot.py writes", role=PLACE)
+    data: str = option("", "data file that `tinymaml prepare omniglot` writes", role=PLACE)
     split: str = option(
         "finn",
         "split of the characters into training, validation and test",

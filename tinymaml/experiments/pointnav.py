@@ -6,7 +6,7 @@ from tinymaml.experiments import acting
 from tinymaml.experiments.acting import Acting
 from tinymaml.experiments.common import configuration
 from tinymaml.fewshot import Problem
-from tinymaml.options import option, redefault
+from tinymaml.options import WORLD, option, redefault
 from tinymaml.rl import pointnav
 
 
@@ -27,6 +27,7 @@ class PointNav(Acting):
         "reward at the new position",
         "point_env_randgoal.py:39-42; the paper's A.2 squares the distance",
         choices=tuple(pointnav.REWARDS),
+        role=WORLD,
     )
 
     @property

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymaml.errors import DAMAGE, UsageError, WorldError
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.harness import runs
@@ -196,6 +196,7 @@ def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
 def load(path: Path, config: Config, last: bool = False, fallback: bool = False) -> Kept:
     """Return a run's best theta when validation chose one, else its last.
 
+    A line on stderr reports a run whose validations chose none, as none was finite.
     last: return the last in any case
     fallback: where a newer file is damaged, return an older one, with a line on stderr
     Raises WorldError when there is none, or a newer file is damaged.
@@ -210,6 +211,9 @@ def load(path: Path, config: Config, last: bool = False, fallback: bool = False)
     if not last:
         best, wrong = best_of(path, config, state.iteration)
         faults += wrong
+        if not (best or wrong) and 0 < config.validate_every <= state.iteration:
+            none = f"validation chose no theta of {str(path)!r}"
+            print(f"{none}: using that of iteration {state.iteration}", file=sys.stderr)
         file, kept = best or (file, kept)
     _fall_back(faults, file, kept.iteration, fallback)
     return kept
@@ -238,6 +242,21 @@ def locate(name: str) -> Path:
         found = sorted(kept, key=lambda name: (len(name), name))  # 5 ways before 20
         raise UsageError(f"no {name!r}; there are: {', '.join(found) or 'none'}")
     return folder
+
+
+def reached(path: Path) -> int | None:
+    """Return the iteration of a run's last checkpoint or exported theta; None without one.
+
+    It needs neither the run's data nor its model. Raises DamagedError.
+    """
+    files = (path / name for name in (THETA, CHECKPOINT, PREVIOUS))
+    file = next(filter(Path.exists, files), None)
+    if file is None:
+        return None
+    try:
+        return int(_arrays(file, math.inf)["iteration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{str(file)!r} is damaged: it has no iteration") from error
 
 
 def states(path: Path, config: Config, faults: list[str]) -> Iterator[tuple[Path, State]]:
@@ -271,8 +290,9 @@ def read_state(file: Path, config: Config) -> State:
 def read_theta(file: Path, config: Config) -> Kept:
     """Return the content of best.npz or theta.npz. Raises WorldError as `_read` does."""
     arrays = _read(file, config, ("theta",), ("validation",))
-    validation = arrays["validation"]
-    if validation.shape != () or validation.dtype != np.float64:
+    validation = arrays["validation"]  # nan where it chose none
+    wrong = validation.shape != () or validation.dtype != np.float64
+    if wrong or np.isinf(validation):
         raise WorldError(f"{str(file)!r} has validation {validation}")
     return Kept(int(arrays["iteration"]), arrays["theta"], float(validation))
 
@@ -286,16 +306,8 @@ def _read(
     not fit the model.
     """
     count = size(config)
-    try:
-        largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
-        if file.stat().st_size > largest:
-            raise ValueError("it is too large for this model")
-        arrays = _unpacked(file.read_bytes())
-    except DAMAGE as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        # NumPy's advice to load a pickle "unsafely" is not ours.
-        text = "an array of objects" if "pickle" in text.lower() else text
-        raise WorldError(f"{str(file)!r} is damaged: {text}") from error
+    largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
+    arrays = _arrays(file, largest)
     expected = {"format", "experiment", "iteration", *vectors, *others}
     if arrays.keys() - {OPTIONS} != expected:
         names = ", ".join(sorted((arrays.keys() - {OPTIONS}) ^ expected))
@@ -311,6 +323,19 @@ def _read(
     if iteration.shape != () or iteration.dtype != np.int64 or iteration < 0:
         raise WorldError(f"{str(file)!r} has iteration {iteration}")
     return arrays
+
+
+def _arrays(file: Path, largest: float) -> dict[str, Array]:
+    """Return the arrays of a file of at most `largest` bytes. Raises DamagedError."""
+    try:
+        if file.stat().st_size > largest:
+            raise ValueError("it is too large for this model")
+        return _unpacked(file.read_bytes())
+    except DAMAGE as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # NumPy's advice to load a pickle "unsafely" is not ours.
+        text = "an array of objects" if "pickle" in text.lower() else text
+        raise DamagedError(f"{str(file)!r} is damaged: {text}") from error
 
 
 def _unpacked(data: bytes) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Held-out tasks: the score after each gradient step, with its interval.
+"""Held-out tasks: the score after each gradient step.
 
 The tasks are a fixed list, the same for every run and seed. Equal lists have equal hashes.
 """
@@ -14,10 +14,10 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
 from tinymaml.maml import Array
 from tinymaml.speed.workers import gather, spans
+from tinymaml.summary import NOT_FINITE
 
 
 TASK_SEED = 0
-NORMAL_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 def evaluate(
@@ -50,7 +50,8 @@ def chunk_scores(
     """Return the score (steps + 1, len(tasks)) of a chunk of the fixed tasks."""
     episodes = held_out(config, split, tasks)
     thetas = adapted(config, start, episodes, len(tasks), steps)
-    return np.stack([problem(config).score(theta_k, episodes) for theta_k in thetas])
+    score = problem(config).score
+    return np.stack([of_finite(theta_k, score(theta_k, episodes)) for theta_k in thetas])
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -60,7 +61,16 @@ def chunk_alone(
     """Return the score (len(steps), len(tasks)), each query example on its own."""
     episodes = held_out(config, split, tasks)
     thetas = adapted(config, start, episodes, len(tasks), max(steps))
-    return np.stack([problem(config).score_alone(thetas[k], episodes) for k in steps])
+    score = problem(config).score_alone
+    return np.stack([of_finite(thetas[k], score(thetas[k], episodes)) for k in steps])
+
+
+def of_finite(theta: Array, scores: Array) -> Array:
+    """Return the scores (T,), nan for a task whose theta (T, P) is not finite.
+
+    The outputs of such a theta may be finite: tanh(inf) is 1.
+    """
+    return np.where(np.isfinite(theta).all(axis=-1), scores, np.nan)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -81,19 +91,33 @@ def held_out(config: Config, split: str, tasks: range) -> Episode:
 
 
 def tuned(config: Config, w: Array, steps: int, engine: Executor) -> Config:
-    """Return the options for adapting to held-out tasks, with a tuned step size.
+    """Return the options for adapting to held-out tasks, with a tuned step size."""
+    return choice(config, w, steps, engine)[0]
+
+
+def choice(
+    config: Config, w: Array, steps: int, engine: Executor
+) -> tuple[Config, list[str]]:
+    """Return the options for adapting to held-out tasks, and a remark on the step size.
 
     Where alpha is an option in use, they do not change. Otherwise alpha is the one of its
     `step_sizes` with the best mean score after `steps` steps on validation tasks; test
-    tasks are not used. Source: section 5.1, "an automatically tuned step size".
+    tasks are not used. Without a finite score it is the smallest, and the remark says so.
+    Source: section 5.1, "an automatically tuned step size".
     """
     if config.uses("alpha") or steps == 0:
-        return config
-    tried = [
-        config.restored(config.values() | {"alpha": alpha}) for alpha in config.step_sizes
-    ]
+        return config, []
+    sizes, tasks = config.step_sizes, f"{config.validation_tasks} validation tasks"
+    tried = [config.restored(config.values() | {"alpha": alpha}) for alpha in sizes]
     costs = [_cost(one, w, steps, engine) for one in tried]
-    return tried[int(np.argmin(costs))]
+    best = int(np.argmin(costs))
+    if not np.isfinite(costs[best]):
+        best = int(np.argmin(sizes))
+        failed = f"the score of all {len(sizes)} is {NOT_FINITE} on {tasks}"
+        return tried[best], [f"step size {sizes[best]:g}, not tuned: {failed}"]
+    edge = ", at an end of the range" * (best in (0, len(sizes) - 1))
+    chosen = f"step size {sizes[best]:g}, the best of {len(sizes)}"
+    return tried[best], [f"{chosen} on {tasks}{edge}"]
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -102,16 +126,6 @@ def _cost(config: Config, w: Array, steps: int, engine: Executor) -> float:
     last = evaluate(config, w, "val", tasks, steps, engine)[-1].astype(float)
     cost = -last.mean() if config.score.higher_is_better else last.mean()
     return cost if np.isfinite(cost) else np.inf
-
-
-def tuning_remarks(config: Config, steps: int) -> list[str]:
-    """Return the remark on a tuned step size, if it was. config: the tuned options."""
-    if config.uses("alpha") or not steps:
-        return []
-    tried = config.step_sizes
-    edge = ", at an end of the range" * (config.alpha in (tried[0], tried[-1]))
-    best = f"step size {config.alpha:g}, the best of {len(tried)}"
-    return [f"{best} on {config.validation_tasks} validation tasks{edge}"]
 
 
 def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str:
@@ -140,11 +154,3 @@ def _digest(arrays: Sequence[Array]) -> bytes:
         found.update(f"{array.dtype.str} {array.shape}\n".encode())
         found.update(np.ascontiguousarray(array))
     return found.digest()
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def interval(scores: Array) -> tuple[Array, Array]:
-    """Return the mean over the last axis and half the width of its 95 % interval."""
-    scores = scores.astype(float)  # the squares of diverged scores exceed float32
-    spread = scores.std(axis=-1, ddof=1) / np.sqrt(scores.shape[-1])
-    return scores.mean(axis=-1), NORMAL_95 * spread

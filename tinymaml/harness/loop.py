@@ -20,8 +20,9 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import stream
 from tinymaml.harness import checkpoints, policy_step, runs, step
 from tinymaml.harness.checkpoints import Kept
-from tinymaml.harness.evaluation import evaluate, interval, tuned
+from tinymaml.harness.evaluation import evaluate, tuned
 from tinymaml.optim import Moments, State, check_dtype
+from tinymaml.summary import interval
 
 
 Progress = Callable[[int, dict], None]
@@ -35,11 +36,13 @@ def train(
     engine: Executor,
     progress: Progress,
     check: Callable[[], None] = lambda: None,
+    saved: Callable[[int], None] = lambda iteration: None,
 ) -> State:
     """Train from the run's last checkpoint, if any, to config.iterations.
 
-    It calls progress(iteration, record) after every iteration, and check() before it writes
-    a checkpoint; check raises where this process has lost the run's lock.
+    It calls progress(iteration, record) after every iteration, check() before it writes a
+    checkpoint, and saved(iteration) after it. check raises where this process has lost the
+    run's lock.
     Raises Interrupted after Ctrl-C or SIGTERM, with the run saved. Raises WorldError when
     the loss or the update is not finite or has another dtype; the last checkpoint stays.
     """
@@ -59,7 +62,8 @@ def train(
                 after, found = ITERATIONS[config.setting](config, state, engine)
                 m, v = after.moments
                 check_dtype(state.theta, theta=after.theta, m=m, v=v)
-                numbers = found["loss"], after.theta, m, v
+                learned = (found[name] for name in config.learning)
+                numbers = found["loss"], *learned, after.theta, m, v
                 if not all(np.isfinite(x).all() for x in numbers):
                     sizes = f"alpha={config.alpha}"
                     if config.method.rates(state.theta, problem(config)) is not None:
@@ -85,6 +89,7 @@ def train(
                     if best:
                         checkpoints.save_best(path, config, best)
                     checkpoints.save(path, config, state)
+                    saved(state.iteration)
                 if stop:
                     break
         if asked:
@@ -99,8 +104,12 @@ def initial_state(config: Config) -> State:
     return State(0, theta, Moments(np.zeros_like(theta), np.zeros_like(theta)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
-    """Return the score on validation tasks and half its 95 % interval, if one is due."""
+    """Return the score on validation tasks and half its 95 % interval, if one is due.
+
+    Neither is finite when the score of a task is not.
+    """
     if not config.validate_every or state.iteration % config.validate_every:
         return {}
     tasks, steps = config.validation_tasks, max(config.inner_steps, 1)

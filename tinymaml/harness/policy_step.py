@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
@@ -46,7 +47,8 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
         after, kl = np.sum(gather(engine, trial, (config, theta), paths), axis=0)
         return after / config.tasks, kl / config.tasks
 
-    if config.outer != "trpo":
+    # Adam reports a gradient that is not finite; the line search would refuse its step.
+    if config.outer != "trpo" or not np.isfinite(gradient).all():
         args = state.theta, gradient, state.moments, number, config, number - 1
         theta, moments = outer_step(*args)
         (after, kl), tries = score(theta), 0
@@ -86,9 +88,12 @@ def _mean(arrays: Iterable[Array]) -> float:
     return float(np.concatenate([*arrays]).mean())
 
 
-@np.errstate(over="ignore", invalid="ignore")  # `act` reports a diverging policy
+@np.errstate(over="ignore", invalid="ignore")
 def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Collected:
-    """Return the meta-gradient of some tasks, and the experience of their policies."""
+    """Return the meta-gradient of some tasks, and the experience of their policies.
+
+    Raises WorldError when no time step of a task has a finite action and reward.
+    """
     family, method = problem(config), config.method
     family = method.at_iteration(family, iteration)
     task = family.task(drawn(family, config.seed, "train", iteration, tasks))
@@ -97,7 +102,11 @@ def collect(config: Config, theta: Array, iteration: int, tasks: range) -> Colle
             support=task.query
         )  # the policy is scored on its own trajectories
     start = np.broadcast_to(theta, (len(tasks), *theta.shape))
-    return trpo.collect(lambda task: method.gradient(start, task, family), task)
+    found = trpo.collect(lambda task: method.gradient(start, task, family), task)
+    if any(np.isnan(met.weights).any() for met in found.path):
+        what = "the actions or rewards are not finite: the policy has diverged"
+        raise WorldError(f"{what}; try smaller steps")
+    return found
 
 
 def curvature(config: Config, v: Array, path: Path) -> Array:

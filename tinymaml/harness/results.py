@@ -12,18 +12,12 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.harness import evaluation
 from tinymaml.harness.checkpoints import Kept
-from tinymaml.harness.evaluation import interval, tuned
+from tinymaml.harness.evaluation import choice
 from tinymaml.harness.loop import initial_state
 from tinymaml.harness.step import own_tasks
+from tinymaml.losses import Score
 from tinymaml.maml import Array
-
-
-# Two-sided 95 % quantiles of Student's t with 1, 2, ..., 30 degrees of freedom.
-STUDENT_95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
+from tinymaml.summary import interval, lacking, lost
 
 
 class Result(NamedTuple):
@@ -72,7 +66,7 @@ def judge(
     trained, w, alone = config, kept.theta, None
     if shots is not None:
         config = config.with_changes({"shots": shots})
-    config, alone_steps = tuned(config, w, steps, engine), tuple(alone_steps)
+    (config, chosen), alone_steps = choice(config, w, steps, engine), tuple(alone_steps)
     scores = evaluation.evaluate(config, w, split, tasks, steps, engine)
     if alone_steps and problem(config).score_alone:
         alone = evaluation.evaluate_alone(config, w, split, tasks, alone_steps, engine)
@@ -88,9 +82,9 @@ def judge(
         alone=None if alone is None else alone[None],
         alone_steps=alone_steps,
         remarks=(
-            *evaluation.tuning_remarks(config, steps),
+            *chosen,
             *config.method.remarks(w, problem(config), own_tasks(config, engine)),
-            *diverged(scores),
+            *diverged(config.score, scores),
             *unimproved(config, kept, steps, tasks, engine),
         ),
     )
@@ -107,7 +101,8 @@ def unimproved(
 
     The score must exceed the untrained net's by more than the 95 % interval of the
     difference. It must also exceed the score before the first step by its own interval; an
-    oracle is exempt. Data without validation classes and diverging scores have no line.
+    oracle is exempt. A score that is not finite has another line: it was not compared. Data
+    without validation classes have none.
     """
     if not (steps and kept.iteration):
         return []
@@ -120,13 +115,16 @@ def unimproved(
     except UsageError:
         return []
     after, sign = trained[-1], 1 if config.score.higher_is_better else -1
+    on = f"on {tasks} validation tasks {config.score.name}"
+    if missing := lacking(after):
+        return [f"improvement unknown: {on} after {steps} gradient steps is {missing}"]
     others = [("from the untrained net", untrained[-1], after - untrained[-1])]
     if not config.method.sees_task:
         others.append(("before them", trained[0], after))
     for name, other, uncertain in others:
         gain, (_, half) = sign * (after - other).mean(), interval(uncertain)
         if gain <= half < np.inf:
-            line = f"no clear improvement: on {tasks} validation tasks {config.score.name}"
+            line = f"no clear improvement: {on}"
             now, then, width = map(config.score.shown, (after.mean(), other.mean(), half))
             line += f" {now} after {steps} gradient steps, {then} {name}"
             line += f" (half of the 95 % interval is {width})"
@@ -138,13 +136,17 @@ def unimproved(
     return []
 
 
-def diverged(scores: Array) -> list[str]:
-    """Return a line on the tasks whose last score (steps + 1, tasks) is not finite."""
-    finite = np.isfinite(last := scores[-1])
-    if finite.all():
+def diverged(score: Score, scores: Array) -> list[str]:
+    """Return a line on the tasks whose last score (steps + 1, tasks) is not finite.
+
+    They are the worst in its median.
+    """
+    last, count = scores[-1].astype(float), int(lost(scores[-1]))
+    if not count:
         return []
-    line = f"{np.sum(~finite)} of {len(last)} tasks diverged; the median is"
-    return [f"{line} {np.median(np.where(finite, last, np.inf)):.4f}"]
+    worst = -np.inf if score.higher_is_better else np.inf
+    median = score.shown(np.median(np.where(np.isfinite(last), last, worst)))
+    return [f"{count} of {len(last)} tasks diverged; the median is {median}"]
 
 
 def alike(runs: Sequence[tuple[Path, Config]]) -> list[list[int]]:
@@ -188,9 +190,7 @@ def over_tasks(scores: Array) -> tuple[Array, Array]:
 @np.errstate(over="ignore", invalid="ignore")
 def over_seeds(scores: Array) -> Array:
     """Return half the 95 % interval (k,) of the runs' means; there are at least two."""
-    means = scores.astype(float).mean(axis=-1)
-    t = STUDENT_95[min(len(means) - 1, len(STUDENT_95)) - 1]
-    return t * means.std(axis=0, ddof=1) / np.sqrt(len(means))
+    return interval(scores.astype(float).mean(axis=-1).T)[1]
 
 
 def is_final(result: Result) -> bool:

@@ -12,7 +12,7 @@
     CKA, CCA    LAYER: similarity of query activations before and after adaptation
 
 Batch norm sees support and query sets separately, as in adaptation. An accuracy is nan
-where the net's outputs are not finite.
+for a task whose theta or outputs are not finite.
 
 Source: Raghu, Raghu, Bengio, Vinyals, "Rapid Learning or Feature Reuse? Towards
 Understanding the Effectiveness of MAML", ICLR 2020, sections 3 and 5. 15 queries per class
@@ -26,9 +26,8 @@ from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
-from autograd import grad
 
-from tinymaml import params, similarity
+from tinymaml import maml, params, similarity
 from tinymaml.errors import UsageError
 from tinymaml.experiments import check_split, problem
 from tinymaml.experiments.common import Config
@@ -36,12 +35,13 @@ from tinymaml.experiments.images import Images
 from tinymaml.fewshot import Episode, EpisodeTask, Problem, as_task
 from tinymaml.harness import evaluation
 from tinymaml.harness.checkpoints import Kept
-from tinymaml.harness.evaluation import interval
+from tinymaml.harness.evaluation import of_finite
 from tinymaml.harness.loop import initial_state
 from tinymaml.losses import accuracy
 from tinymaml.maml import Array
 from tinymaml.models import Model
 from tinymaml.speed.workers import gather, spans
+from tinymaml.summary import interval, lost
 
 
 QUERIES = 15
@@ -167,21 +167,19 @@ def chunk(config: Config, start: Array, split: str, steps: int, tasks: range) ->
     task, (theta, *_, last) = adapted(family)
     found = by_layer(family.model, task, theta, last)
     for row, at in (("before", theta), ("after", last)):
-        found["accuracy", row] = right(task.apply(at, episodes.x_query), episodes.y_query)
+        found["accuracy", row] = right(task, at)
         found["NIL", row] = nil(family.model, at, episodes, config.ways)
 
     at, (*body, head) = np.arange(theta.shape[-1]), layers(family.model).items()
     for name, place in body:
         task, thetas = adapted(scaled(family, theta, at >= place.stop))
-        outputs = task.apply(thetas[-1], episodes.x_query)
-        found["frozen", name] = right(outputs, episodes.y_query)
+        found["frozen", name] = right(task, thetas[-1])
     of_head = at >= head[1].start
     if not (family.alpha * of_head).any():  # the algorithm leaves the head alone
         family = family._replace(alpha=(config.alpha * of_head).astype(theta.dtype))
     for factor in HEAD_STEPS:
         task, thetas = adapted(scaled(family, theta, np.sqrt(factor) * of_head))
-        outputs = task.apply(thetas[-1], episodes.x_query)
-        found["head step", str(factor)] = right(outputs, episodes.y_query)
+        found["head step", str(factor)] = right(task, thetas[-1])
         if factor == 1:
             found |= reach(family.model, task, thetas)
     return found
@@ -189,7 +187,7 @@ def chunk(config: Config, start: Array, split: str, steps: int, tasks: range) ->
 
 def by_layer(model: Model, task: EpisodeTask, theta: Array, last: Array) -> Figures:
     """Return how the parameters and the query activations of each layer change."""
-    g = grad(task.support(theta))(theta)
+    g = maml.gradient(task.support(theta), theta)
     before, after = (model.activations(at, task.episode.x_query) for at in (theta, last))
     found: Figures = {}
     for name, at in layers(model).items():
@@ -202,10 +200,10 @@ def by_layer(model: Model, task: EpisodeTask, theta: Array, last: Array) -> Figu
     return found
 
 
-def right(outputs: Array, labels: Array) -> Array:
-    """Return the accuracy (T,) of outputs (T, n, ways); nan where one is not finite."""
-    finite = np.isfinite(outputs).all(axis=(-2, -1))
-    return np.where(finite, accuracy(outputs, labels), np.nan)
+def right(task: EpisodeTask, theta: Array) -> Array:
+    """Return the accuracy (T,) of the query examples at theta (T, P)."""
+    _, _, query, wanted = task.episode
+    return of_finite(theta, accuracy(task.apply(theta, query), wanted))
 
 
 def features(model: Model, theta: Array, x: Array) -> Array:
@@ -215,10 +213,10 @@ def features(model: Model, theta: Array, x: Array) -> Array:
 
 
 def nil(model: Model, theta: Array, episodes: Episode, ways: int) -> Array:
-    """Return the accuracy (T,) by nearest class means; nan for features not finite."""
+    """Return the accuracy (T,) by nearest class means."""
     support, query = (features(model, theta, x) for x in (episodes[0], episodes[2]))
     cosines = similarity.class_cosines(support, episodes.y_support, query, ways)
-    return right(cosines, episodes.y_query)
+    return of_finite(theta, accuracy(cosines, episodes.y_query))
 
 
 def reach(model: Model, task: EpisodeTask, thetas: list[Array]) -> Figures:
@@ -283,7 +281,8 @@ class Verdict(NamedTuple):
     """Whether adaptation reuses features.
 
     reuse: True when `reused` are all layers but the head, `suffice` holds and `changed` is
-        empty. None when a figure is undefined or adaptation does not improve the accuracy
+        empty. None when adaptation does not improve the accuracy. With a figure that is not
+        finite all four are None
     reused: layers without whose adaptation, and that of those below, the accuracy is not
         below the interval of full adaptation
     suffice: whether NIL before adaptation is at least halfway from the untrained net's NIL
@@ -292,9 +291,9 @@ class Verdict(NamedTuple):
     """
 
     reuse: bool | None
-    reused: tuple[str, ...]
-    suffice: bool
-    changed: tuple[str, ...]
+    reused: tuple[str, ...] | None
+    suffice: bool | None
+    changed: tuple[str, ...] | None
 
 
 def verdict(found: Reuse, untrained: Reuse) -> Verdict:
@@ -306,10 +305,11 @@ def verdict(found: Reuse, untrained: Reuse) -> Verdict:
         {name: figures[g, name].mean() for name in body} for g in ("frozen", "CKA")
     )
     nil, floor = (one.figures["NIL", "before"].mean() for one in (found, untrained))
-    held = takewhile(lambda name: frozen[name] >= after - half, body)
     gain, uncertain = interval(full - before)
-    known = np.isfinite([after, nil, floor, *frozen.values(), *cka.values()]).all()
+    if lost(np.array([gain, half, nil, floor, *frozen.values(), *cka.values()])):
+        return Verdict(None, None, None, None)
+    held = takewhile(lambda name: frozen[name] >= after - half, body)
     reused, suffice = tuple(held), bool(2 * nil >= after + floor)
     changed = tuple(name for name in body if cka[name] < SIMILAR)
     reuse = reused == body and suffice and not changed
-    return Verdict(reuse if known and gain > uncertain else None, reused, suffice, changed)
+    return Verdict(reuse if gain > uncertain else None, reused, suffice, changed)

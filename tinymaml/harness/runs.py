@@ -1,8 +1,9 @@
 """The run folder and its files, each whole at any time.
 
-    config.json       experiment, options, versions; two hashes
+    config.json       experiment, options, versions of simulators; two hashes
     metrics.jsonl     one line an iteration
     evaluation.json   the result on held-out tasks
+    sessions.json     time and environment, see sessions.py
     lock              held while a process works on the run
     *.npz             see checkpoints.py
 
@@ -27,9 +28,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from tinymaml import algorithms
+from tinymaml import algorithms, summary
 from tinymaml.algorithms import older
-from tinymaml.errors import DAMAGE, UsageError, WorldError, named
+from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError, named
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.options import flag, shown
@@ -127,6 +128,18 @@ def _is_at(place: Path, file: IO[bytes]) -> bool:
         return False
 
 
+def in_use(path: Path) -> bool:
+    """Return whether a process works on the run."""
+    try:
+        with open(path / LOCK, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
     """Write a file, whole or not at all; the former file moves to `previous`, if given."""
     beside = path.with_name(f"{TEMPORARY}{path.name}")
@@ -153,7 +166,7 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
 
 
 def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
-    """Write config.json: the experiment, its options and the versions of libraries."""
+    """Write config.json: the experiment, its options and versions that must not change."""
     found = {"experiment": config.name, "options": config.values(), "versions": versions}
     if file_hash := algorithms.fingerprint(config.algorithm):
         found["algorithm_sha256"] = file_hash
@@ -168,8 +181,8 @@ def read_config(path: Path) -> Config:
         found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         kind, options = MODULES[found["experiment"]].CONFIG, found["options"]
         own = re.fullmatch(algorithms.OWN, options["algorithm"])
-        if not (fault := _fault(options["algorithm"]) if own else ""):
-            config = kind.restored(older.translated(options))
+        fault = _fault(options["algorithm"]) if own else ""
+        config = None if fault else kind.restored(older.translated(options))
         written = found.pop(HASH, None)
         if (BEGUN in found or written is not None) and written != _sha256(found):
             raise ValueError(
@@ -178,7 +191,7 @@ def read_config(path: Path) -> Config:
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
-        raise WorldError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
+        raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
     if fault:
         raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
     return config
@@ -315,7 +328,8 @@ class Metrics(AbstractContextManager):
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Write a record, and return it as it was written."""
+        """Write a record, null for a number that is not finite; return what was written."""
+        record = summary.finite(record)
         record = {**record, CHECK: _check(record, self.run)}
         with named(self.path):
             self.file.write(json.dumps(record) + "\n")

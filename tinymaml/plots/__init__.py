@@ -1,26 +1,36 @@
 """Pictures of runs, drawn from their folders. Needs matplotlib: pip install '.[plot]'."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tinymaml.errors import WorldError
+from tinymaml.errors import UsageError, WorldError
+from tinymaml.harness import runs
 from tinymaml.plots import curves, figures, fits, gaits, groups, rates, sheets, walks
 
 
+LONGEST = 100  # characters of a folder's name that is made from several
 # The pictures of single tasks, by the experiment's own choice.
 OF_TASKS = {"fits": fits, "sheets": sheets, "walks": walks, "gaits": gaits}
 
 
 def draw(
-    folders: Sequence[Path], data: str | None = None, task: int = 0, fallback: bool = False
+    folders: Sequence[Path],
+    data: str | None = None,
+    task: int = 0,
+    fallback: bool = False,
+    into: Path | None = None,
+    note: Callable[[str], None] = lambda picture: None,
 ) -> list[Path]:
-    """Draw runs of one experiment together, into the first folder; return the files.
+    """Draw runs of one experiment together; return the files.
 
     folders: of a run, or of runs of several seeds
     data: the data file, when it has moved
     task: the number of the first held-out task to show
     fallback: use an older theta when the newest is damaged
+    into: the folder of the pictures, by default `place(folders)`
+    note: called with the name of each picture before it is drawn
 
         curve.png               learning, of runs that were trained
         steps.png               the score of held-out tasks after each gradient step
@@ -37,10 +47,7 @@ def draw(
     """
     found = groups.read(folders, data)
     figures.new_figure(1, 1)  # reports a missing matplotlib before anything is computed
-    into = folders[0]
-    files = []
-    if learned := curves.learning(found):
-        files.append(figures.save(learned, into / "curve.png"))
+    into = into or place(folders)
     judged = [[groups.judged(run, fallback) for run in group.runs] for group in found]
     every = [run for group in found for run in group.runs]
     tested = [one for some in judged for one in some]
@@ -48,13 +55,43 @@ def draw(
     for run in lacking:
         asked = f"tinymaml evaluate {run.path}"
         print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)
+    files = []
+    note("curve.png")
+    learned = curves.learning(found)
+    if learned or not lacking:
+        into.mkdir(parents=True, exist_ok=True)
+    if learned:
+        files.append(figures.save(learned, into / "curve.png"))
     if lacking:
         return files
+    note("steps.png")
     files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
     if sizes := rates.picture(found, judged):
         files.append(figures.save(sizes, into / "rates.png"))
+    picture = found[0].config.picture
+    note(picture)
     try:
-        files += OF_TASKS[found[0].config.picture].pictures(found, judged, task, into)
+        files += OF_TASKS[picture].pictures(found, judged, task, into)
     except WorldError as error:  # the data or the simulator, which only these need
         print(f"no picture of tasks: {error}", file=sys.stderr)
     return files
+
+
+def place(folders: Sequence[Path]) -> Path:
+    """Return the folder of the pictures of runs: of one run its own, of several a new one.
+
+    It stands beside the first run's folder and has the names of all, as sine-1+sine-2.
+    Raises UsageError when such a name is too long, or when it is that of a run.
+    """
+    first, *others = dict.fromkeys(folders)
+    if not others:
+        return first
+    found = [folder.resolve() for folder in (first, *others)]
+    above = os.path.commonpath(found)
+    parts = (folder.relative_to(above).parts or (folder.name,) for folder in found)
+    into = first.parent / "+".join(map("-".join, parts))
+    if len(into.name) > LONGEST:
+        raise UsageError("so many runs: name the folder of their pictures with --out")
+    if runs.members(into) != [into] or (into / runs.CONFIG).exists():
+        raise UsageError(f"{str(into)!r} is a run: name another folder with --out")
+    return into

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tinymaml.harness import results, runs
-from tinymaml.harness.evaluation import interval
 from tinymaml.losses import MSE, RETURN, Score
 from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.groups import Group, Judged, title
+from tinymaml.summary import interval, lost
 
 
 POINTS, SPAN = 100, 10  # most points of a learning curve, and least iterations of a point
@@ -122,17 +122,22 @@ def _draw(axes, lines: dict[tuple[int, str], Line], score: Score) -> None:
 
     lines: by the number of their style, and their label
     The axis may be logarithmic where it is not in per cent. Else it begins at 0 where lower
-    is better.
+    is better. A mean that is not finite is a gap, and a text says how many there are.
     """
     figures.tidy(axes)
     means = np.concatenate([line.mean for line in lines.values()])
     log = figures.log_from(means) if score.scale == 1 else None
+    lacking: list[str] = []
     for (number, label), (x, mean, half) in lines.items():
         how = figures.style(number)
         every = max(1, len(x) // MARKED)
+        if count := lost(mean):
+            lacking.append(f"{label}, {count} of {len(mean)} points")
+        mean, half = (np.where(np.isfinite(y), y, np.nan) for y in (mean, half))
         axes.plot(x, mean, label=label, linewidth=1.8, markersize=5, markevery=every, **how)
         low = np.maximum(mean - half, -np.inf if log is None else log)
         axes.fill_between(x, low, mean + half, color=how["color"], alpha=0.2, linewidth=0)
+    figures.missing(axes, lacking)
     if log is not None:
         figures.make_log(axes, log)
     elif not score.higher_is_better and np.isfinite(axes.dataLim.ymax):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tinymaml.errors import WorldError, named
 from tinymaml.maml import Array
+from tinymaml.summary import NOT_FINITE
 
 
 # Okabe & Ito's colours, which the colour-blind can distinguish, without the pale ones.
@@ -83,6 +84,15 @@ def level(axes, value: float, label: str) -> None:
     axes.axhline(value, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
     where = axes.get_yaxis_transform()  # x as a share of the axes, y as the data
     axes.text(1, value, label, color=GREY, ha="right", va="bottom", transform=where)
+
+
+def missing(axes, names: Sequence[str]) -> None:
+    """Write into the corner of a panel what it lacks, because it is not finite."""
+    if names:
+        box = {"facecolor": WHITE, "edgecolor": "none", "alpha": 0.7, "pad": 1}
+        how = {"color": VERMILLION, "fontsize": "small", "bbox": box}
+        what = "\n".join([f"{NOT_FINITE}:", *names])
+        axes.text(0.02, 0.03, what, va="bottom", transform=axes.transAxes, **how)
 
 
 def wrapped(text: str, width: float) -> str:

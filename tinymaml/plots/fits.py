@@ -11,7 +11,7 @@ from tinymaml.data.sine import INPUTS, Curve
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, stream
-from tinymaml.harness.evaluation import TASK_SEED, held_out
+from tinymaml.harness.evaluation import TASK_SEED, held_out, of_finite
 from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.figures import BLACK, BLUE, GREEN, ORANGE
@@ -67,12 +67,17 @@ def _draw(row, judged: Judged, task: int) -> None:
         axes.plot(x, truth[:, 0], color=BLACK, linewidth=1.2, label="truth")
         how = {"color": BLACK, "zorder": 3, "label": "support points"}  # before the curves
         axes.plot(inputs[:, 0], outputs[:, 0], "^", **how)
+    lacking: list[list[str]] = [[] for _ in row]
     for step, dashes, color in STEPS:
         how = {"color": color, "linestyle": dashes, "label": figures.after(step)}
         with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
             fits = problem(config).model.apply(thetas[step], seen)[..., 0]
-        for axes, fit in zip(row, fits, strict=True):
-            axes.plot(x, fit, linewidth=2, **how)
+        fits = of_finite(thetas[step], fits.T).T
+        for axes, fit, names in zip(row, fits, lacking, strict=True):
+            axes.plot(x, np.where(np.isfinite(fit), fit, np.nan), linewidth=2, **how)
+            names += [] if np.isfinite(fit).all() else [figures.after(step)]
+    for axes, names in zip(row, lacking, strict=True):
+        figures.missing(axes, names)
 
 
 def _tasks(config: Config, task: int) -> tuple[Episode, Curve]:

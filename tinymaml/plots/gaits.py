@@ -34,6 +34,7 @@ class Gaits(NamedTuple):
     seconds: (H + 1,)
     positions: (len(STEPS), 2, N, H + 1, q) in the simulator's coordinates, of which the
         first is x; nan after the end of a trajectory
+    lost: (len(STEPS), 2), whether the task's score is not finite
     """
 
     title: str
@@ -42,6 +43,7 @@ class Gaits(NamedTuple):
     asked: Array
     seconds: Array
     positions: Array
+    lost: Array
 
 
 class Recorder(Locomotion):
@@ -92,13 +94,16 @@ def gaits(group: Group, judged: Judged, task: int) -> Gaits:
     draws = few._make(part[two] for part in few)
     thetas = adapted(judged, draws, len(two), STEPS[-1][0])
     score = acting.setup(config, world).score
-    positions = []
+    positions, scores = [], []
     for step, *_ in STEPS:
-        score(thetas[step], draws)
+        scores.append(score(thetas[step], draws))
         positions.append(np.stack(world.positions, axis=2))
     model = compiled(world.body, world.rules)
     seconds = np.arange(config.horizon + 1) * world.frame_skip * model.opt.timestep
-    return Gaits(group.first, world.task, model, asked[two], seconds, np.stack(positions))
+    return Gaits(
+        *(group.first, world.task, model, asked[two], seconds, np.stack(positions)),
+        lost=~np.isfinite(scores),
+    )
 
 
 def draw(found: Sequence[Gaits], above: str = ""):
@@ -120,6 +125,7 @@ def draw(found: Sequence[Gaits], above: str = ""):
                 for i, x in enumerate(met[task, :LINES, :, 0]):
                     name = "_" if i else figures.after(step)
                     axes.plot(run.seconds, x, dashes, color=color, linewidth=1, label=name)
+            _note(axes, run, task, range(len(STEPS)))
     for axes in grid[-1]:
         axes.set_xlabel("time (s)")
     figure.suptitle(above)
@@ -134,6 +140,11 @@ def _name(axes, run: Gaits, task: int) -> None:
     direction = "forward" if asked > 0 else "backward"
     name = f"{asked:.2f} m/s" if run.task.endswith("vel") else direction
     axes.text(0.02, 0.97, f"asked: {name}", va="top", transform=axes.transAxes)
+
+
+def _note(axes, run: Gaits, task: int, steps: Sequence[int]) -> None:
+    """Write into a panel after which of these steps the task's score is not finite."""
+    figures.missing(axes, [figures.after(STEPS[i][0]) for i in steps if run.lost[i, task]])
 
 
 def animate(found: Sequence[Gaits], file: Path) -> Path:
@@ -155,6 +166,7 @@ def animate(found: Sequence[Gaits], file: Path) -> Path:
                 figures.name_row(row, run.title)
             for task, axes in enumerate(row):
                 _name(axes, run, task)
+                _note(axes, run, task, [i])
                 path = run.positions[i, task, 0]
                 path = path[np.isfinite(path).all(axis=-1)]
                 panels.append((Side(axes, run.model, color), run.seconds, path))

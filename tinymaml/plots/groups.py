@@ -75,7 +75,7 @@ def read(folders: Sequence[Path], data: str | None = None) -> list[Group]:
 
 
 def title(groups: Sequence[Group]) -> str:
-    """Return what the groups' tasks have in common, as "Sine, K = 10"."""
+    """Return what the groups' tasks have in common, as "Sine, 10 shots"."""
     return names.title([group.config for group in groups])
 
 

@@ -10,6 +10,7 @@ from tinymaml.experiments import problem
 from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.groups import Group, Judged, title
+from tinymaml.summary import lacking
 
 
 PERCENTILES = (10, 50, 90)
@@ -64,5 +65,6 @@ def _draw(axes, found: dict[str, Array]) -> None:
         how = figures.style(k) | {"linestyle": "none"}
         bars = np.array([middle - low, high - middle])
         axes.errorbar(at, middle, bars, label=f"step {k + 1}", markersize=5, **how)
+    figures.missing(axes, [name for name, values in found.items() if lacking(values)])
     axes.axhline(0, color=figures.GREY, linewidth=1)
     axes.set_xticks(np.arange(len(found)), found)

@@ -14,6 +14,7 @@ from tinymaml.maml import Array
 from tinymaml.plots import figures
 from tinymaml.plots.figures import VERMILLION
 from tinymaml.plots.groups import Group, Judged, adapted, title
+from tinymaml.summary import lacking
 
 
 COLUMNS, ROWS = 20, 5  # classes, and images of each, that fit on a sheet
@@ -21,12 +22,16 @@ WIDTH, LARGEST, LINE = 7.0, 1.0, 0.28  # inches: all images, the largest, a line
 LETTER = 10  # points, where there is room
 # A mistake has a sign, a weight and a frame of its own, not only a colour.
 RIGHT, WRONG = "\N{CHECK MARK}", "\N{BALLOT X}"
+NONE = "?"  # in place of a class, for a net whose output is not finite
 FRAME = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": VERMILLION}
 MISTAKE = {"color": VERMILLION, "weight": "bold", "bbox": FRAME}
 
 
 class Answers(NamedTuple):
-    """The classes (ways, queries) that a net predicts for the query images after steps."""
+    """The classes (ways, queries) that a net predicts for the query images after steps.
+
+    A class is nan where the net's output, or all its theta, is not finite.
+    """
 
     label: str
     steps: int
@@ -66,9 +71,11 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
         last = one.config.test_steps
         thetas = adapted(one, episode, 1, last)
         for step in sorted({0, last}):
-            logits = problem(one.config).model.apply(thetas[step], episode.x_query)
-            classes = logits[0].argmax(axis=-1)[orders[1]].reshape(ways, -1)
-            answers.append(Answers(group.first, step, classes))
+            with np.errstate(over="ignore", invalid="ignore"):  # steps may diverge
+                logits = problem(one.config).model.apply(thetas[step], episode.x_query)
+            known = np.isfinite(logits[0].max(axis=-1)) & np.isfinite(thetas[step]).all()
+            classes = np.where(known, logits[0].argmax(axis=-1), np.nan)
+            answers.append(Answers(group.first, step, classes[orders[1]].reshape(ways, -1)))
     support, query = (
         x[0][order].reshape(ways, -1, *x.shape[2:])
         for x, order in zip(episode[::2], orders, strict=True)
@@ -117,9 +124,10 @@ def _rows(found: Sheet, cell: float) -> list[tuple[float, str, Sequence]]:
     # An em a character of "20 x" leaves room for its frame.
     size = min(LETTER, 72 * cell / (2 + max(map(len, names))))
 
-    def mark(truth: int, answer: int) -> tuple[str, dict[str, Any]]:
+    def mark(truth: int, answer: float) -> tuple[str, dict[str, Any]]:
         how, sign = ({}, RIGHT) if answer == truth else (MISTAKE, WRONG)
-        return f"{names[answer]} {sign}", {"fontsize": size, **how}
+        name = names[int(answer)] if np.isfinite(answer) else NONE
+        return f"{name} {sign}", {"fontsize": size, **how}
 
     support, query = (images[:COLUMNS, :ROWS].swapaxes(0, 1) for images in found[:2])
     several = len({one.label for one in found.answers}) > 1
@@ -140,8 +148,8 @@ def _scores(answers: Sequence[Answers]) -> list[str]:
     counts: dict[str, list[str]] = {}
     for one in answers:
         right = np.count_nonzero(one.classes == np.arange(len(one.classes))[:, None])
-        count = f"{right} of {one.classes.size} {figures.after(one.steps)}"
-        counts.setdefault(one.label, []).append(count)
+        count = lacking(one.classes) or f"{right} of {one.classes.size}"
+        counts.setdefault(one.label, []).append(f"{count} {figures.after(one.steps)}")
     return [f"{label}: right {', '.join(some)}" for label, some in counts.items()]
 
 

@@ -28,11 +28,15 @@ STEPS = (
 
 
 class Walks(NamedTuple):
-    """The walks of one run's policy: paths[step][goal] is a list of paths (length, 2)."""
+    """The walks of one run's policy: paths[step][goal] is a list of paths (length, 2).
+
+    lost: (len(STEPS), GOALS), whether some rewards of the task were not finite
+    """
 
     title: str
     goals: Array  # (GOALS, 2)
     paths: list[list[list[Array]]]
+    lost: Array
 
 
 def pictures(
@@ -45,6 +49,7 @@ def pictures(
     return [picture, animate(walked, into / "walks.gif")]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # steps may diverge
 def walks(group: Group, judged: Judged, task: int) -> Walks:
     """Return the walks of a group's first policy to held-out goals, after each step."""
     family, method = problem(judged.config), judged.config.method
@@ -61,7 +66,8 @@ def walks(group: Group, judged: Judged, task: int) -> Walks:
         ]
         for met in acting.path
     ]
-    return Walks(group.label, draws.goals, paths)
+    lost = np.array([met.lost > 0 for met in acting.path])
+    return Walks(group.label, draws.goals, paths, lost)
 
 
 def draw(found: Sequence[Walks]):
@@ -88,6 +94,8 @@ def _panels(found: Sequence[Walks]):
             axes.plot(0, 0, "o", color=BLACK, ms=4, zorder=3, label="start")
             axes.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal")
             axes.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
+            lost = zip(STEPS, run.lost[:, goal], strict=True)
+            figures.missing(axes, [label for (*_, label), gone in lost if gone])
             panels.append((axes, [paths[goal] for paths in run.paths]))
     return figure, panels
 

@@ -77,7 +77,7 @@ MINI = (
     part(
         Row("iterations", 60000, "appendix A.1", 60000, "main.py:17, :20"),
         Row("queries", 15, "appendix A.1", 15, "main.py:247"),
-        Row("test_queries", 0, "not in the paper", -1, "main.py:249: K, not 15"),
+        Row("test_queries", 0, "not in the paper", -1, "main.py:249: shots, not 15"),
         Row("alpha", 0.01, "appendix A.1", 0.01, "main.py:17; 0.05 on the mean"),
         Row("inner_steps", 5, "appendix A.1", 5, "main.py:17, :20"),
         Row("test_steps", 10, "appendix A.1", 10, EVAL),

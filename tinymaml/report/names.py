@@ -24,7 +24,7 @@ def _label(config: Config) -> str:
     name = method.label.format_map(values)
     if not method.inner_loop or any(f"{{{key}}}" in method.label for key in values):
         return name
-    return f"{name}, {steps} inner step" + "s" * (steps != 1)
+    return f"{name}, {number(steps, 'inner step')}"
 
 
 def _differing(config: Config, rivals: Sequence[Config]) -> list[str]:
@@ -37,15 +37,22 @@ def _differing(config: Config, rivals: Sequence[Config]) -> list[str]:
 
 
 def task(config: Config) -> str:
-    """Return the tasks, as "5-way 1-shot", "K = 10" or "ant-vel"; nothing for one kind."""
+    """Return the tasks, as "5-way 1-shot", "10 shots" or "ant-vel"; "" for one kind."""
     values = config.values()
     if "ways" in values:
         return f"{config.ways}-way {config.shots}-shot"
-    return f"K = {config.shots}" if "shots" in values else values.get("task", "")
+    if "shots" in values:
+        return number(config.shots, "shot")
+    return values.get("task", "")
+
+
+def number(count: int, noun: str) -> str:
+    """Return "1 shot", "10 shots" and the like."""
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def title(configs: Sequence[Config]) -> str:
-    """Return what the tasks of runs have in common, as "Sine, K = 10"."""
+    """Return what the tasks of runs have in common, as "Sine, 10 shots"."""
     name = configs[0].title if configs[0].is_original else "Images"
     tasks = {task(config) for config in configs}
     return ", ".join(filter(None, [name, *tasks])) if len(tasks) == 1 else name

@@ -1,15 +1,14 @@
 """The analysis of feature reuse as text and JSON, with its verdict."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from tinymaml.harness.evaluation import interval
+from tinymaml import summary
 from tinymaml.harness.reuse import SIMILAR, Reuse, verdict
 from tinymaml.maml import Array
 from tinymaml.report import names
+from tinymaml.report.layout import laid_out
+from tinymaml.summary import interval, lacking, lost
 
 
 Pairs = Mapping[str, tuple[Reuse, Reuse]]  # a run's name -> its net, and the untrained one
@@ -38,10 +37,11 @@ squared norm that separates classes. Gradient steps of the head alone that do no
 step size of the head suffices, and the body must move."""
 
 
-def as_text(pairs: Pairs) -> str:
+def as_text(pairs: Pairs, width: int | None = None) -> str:
     """Return a line for each run, the table, a verdict for each run, and the rule.
 
-    A figure that is undefined for some tasks has their number in place of a mean.
+    width: characters in the longest line; None for any number
+    A figure that is not finite in some tasks has their number in place of a mean.
     """
     columns = {}
     for name, (trained, untrained) in pairs.items():
@@ -54,11 +54,12 @@ def as_text(pairs: Pairs) -> str:
     for key in ordered:
         cells = [_cell(key[0], one.figures.get(key)) for one in columns.values()]
         rows.append([ROWS[key[0]].format(key[1]), *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["   ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     titles = [f"{name}: {title(one)}" for name, (one, _) in pairs.items()]
     verdicts = [f"{name}: {sentence(*both)}" for name, both in pairs.items()]
-    return "\n".join([*titles, "", *table, "", *verdicts, "", RULE])
+    rule = RULE.splitlines()
+    if width is not None and width < max(map(len, rule)):
+        rule = [" ".join(rule)]
+    return laid_out([*titles, "", rows, "", *verdicts, "", *rule], width)
 
 
 def title(one: Reuse) -> str:
@@ -75,11 +76,8 @@ def title(one: Reuse) -> str:
 def _cell(group: str, values: Array | None) -> str:
     if values is None:
         return ""
-    lost = np.count_nonzero(~np.isfinite(values))
-    if lost == len(values):
-        return "undefined"
-    if lost:
-        return f"undefined in {lost} of {len(values)}"
+    if missing := lacking(values):
+        return missing
     mean, half = interval(values)
     if group in PER_CENT:
         return f"{100 * mean:.1f} +- {100 * half:.1f} %"
@@ -89,26 +87,28 @@ def _cell(group: str, values: Array | None) -> str:
 def sentence(found: Reuse, untrained: Reuse) -> str:
     """Return the verdict in words, with the figures that it rests on."""
     reuse, reused, suffice, changed = verdict(found, untrained)
+    if reused is None:
+        return "feature reuse: unknown; a figure is not finite"
     body = found.layers[:-1]
     after, frozen, nil = (
         f"{100 * found.figures[key].mean():.1f} %"
         for key in (("accuracy", "after"), ("frozen", body[-1]), ("NIL", "before"))
     )
     if reuse is None:
-        reason = "a figure is undefined or adaptation does not improve the accuracy"
-        return f"feature reuse: unknown; {reason}"
+        return "feature reuse: unknown; adaptation does not improve the accuracy"
     others = body[len(reused) :]
     parts = [f"{', '.join(reused) or 'no layer'} reused"]
     parts[0] += f", {', '.join(others)} not" if others else ""
     parts.append(f"freezing all layers but the head: {after} -> {frozen}")
     parts.append(f"features {'suffice' if suffice else 'do not suffice'}, NIL before {nil}")
     parts.append(f"changed: {', '.join(changed) or 'none'}")
-    parts.append(f"head reach {found.figures['head', 'reach'].mean():.1f}")
+    reach = found.figures["head", "reach"]
+    parts.append(f"head reach {lacking(reach) or f'{reach.mean():.1f}'}")
     return f"feature reuse: {'yes' if reuse else 'no'}; {'; '.join(parts)}"
 
 
 def as_json(pairs: Pairs) -> str:
-    """Return a list with an object for each run. Undefined means are null."""
+    """Return a list with an object for each run. A figure that is not finite is null."""
     found = [
         {
             "run": name,
@@ -126,13 +126,16 @@ def as_json(pairs: Pairs) -> str:
         }
         for name, (trained, untrained) in pairs.items()
     ]
-    return json.dumps(found, indent=2) + "\n"
+    return summary.as_json(found, indent=2) + "\n"
 
 
 def _figures(one: Reuse) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {group: {} for group in ROWS}
     for (group, row), values in one.figures.items():
-        lost = int(np.count_nonzero(~np.isfinite(values)))
-        mean, half = (None, None) if lost else map(float, interval(values))
-        found[group][row] = {"mean": mean, "half_width_95": half, "undefined": lost}
+        mean, half = interval(values)
+        found[group][row] = {
+            "mean": mean,
+            "half_width_95": half,
+            "not_finite": lost(values),
+        }
     return found

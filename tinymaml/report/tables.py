@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml import summary
 from tinymaml.experiments.common import Config
 from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
@@ -19,29 +20,34 @@ from tinymaml.maml import Array
 from tinymaml.options import PLACE, SEED, flags, shown
 from tinymaml.published import figures
 from tinymaml.published.figures import Figure
+from tinymaml.report import names
+from tinymaml.report.layout import Rows, laid_out, markdown
+from tinymaml.summary import lacking, lost
 
 
-Rows = list[list[str]]  # the cells of each line of a table, its head first
+def as_text(
+    results: Sequence[Result], steps: Iterable[int], width: int | None = None
+) -> str:
+    """Return the table of results of the same runs, with only these numbers of steps.
 
-
-def as_text(results: Sequence[Result], steps: Iterable[int]) -> str:
-    """Return the table of results of the same runs, with only these numbers of steps."""
-    lines = _aligned(_table(results, steps))
+    width: characters in the longest line; None for any number
+    """
+    blocks: list[str | Rows] = [_table(results, steps)]
     for result in results:
-        lines += _notes(result)
         compared, differing = _compared(result)
-        lines += ["", *_aligned(compared), *differing, ""] if compared else []
-    return "\n".join(lines).rstrip()
+        blocks += _notes(result)
+        blocks += ["", compared, *differing, ""] if compared else []
+    return laid_out(blocks, width).rstrip()
 
 
 def as_markdown(results: Sequence[Result]) -> str:
     """Return the same in Markdown, under a heading, with every number of steps."""
     rows = _table(results, range(results[0].scores.shape[1]))
-    lines = [f"**{title(results[0])}**", "", *_markdown(rows)]
+    lines = [f"**{title(results[0])}**", "", *markdown(rows)]
     for result in results:
         lines += ["", "; ".join(_notes(result, quote="`"))]
         compared, differing = _compared(result)
-        lines += ["", *_markdown(compared)] if compared else []
+        lines += ["", *markdown(compared)] if compared else []
         lines += ["", *differing] if differing else []
     return "\n".join(lines) + "\n"
 
@@ -57,16 +63,16 @@ def title(result: Result) -> str:
     line = f"{name}, {iterations} iterations, {tasks}"
     if len(result.seeds) > 1:
         line += f", seeds {', '.join(map(str, result.seeds))}"
-    chosen = [config.score.shown(x) for x in result.validations if not np.isnan(x)]
-    if chosen:
-        line += f", chosen on validation tasks ({config.score.name} {', '.join(chosen)})"
+    if not np.isnan(result.validations).all():
+        chosen = ", ".join(map(config.score.shown, result.validations))
+        line += f", chosen on validation tasks ({config.score.name} {chosen})"
     return line
 
 
 def _notes(result: Result, quote: str = "") -> list[str]:
     """Return the hash of the tasks, the remarks, and the scores that need no theta."""
     shots = getattr(result.config, "shots", None)
-    tasks = "tasks" if shots is None else f"tasks, K = {shots}"
+    tasks = "tasks" if shots is None else f"tasks, {names.number(shots, 'shot')}"
     tasks = f"{tasks}: sha256 {quote}{result.tasks_sha256}{quote}"
     anchors = [f"{name}: {value}" for name, value in result.config.anchors.items()]
     return [tasks, *result.remarks, *anchors]
@@ -78,16 +84,18 @@ def _table(results: Sequence[Result], steps: Iterable[int]) -> Rows:
     for result in results:
         config, tasks = result.config, result.scores.shape[-1]
         over = "95 % interval" if len(result.seeds) == 1 else "95 % over tasks, over seeds"
-        subject = f"on {tasks} tasks" if len(results) == 1 else f"of K = {config.shots}"
+        subject = f"on {tasks} tasks"
+        if len(results) > 1:
+            subject = f"with {names.number(config.shots, 'shot')}"
         seen = "" if result.alone is None else ", transductive"
         head = f"{config.score.name} {subject}{seen} ({over})"
-        columns.append((head, _cells(config.score, result.scores)))
+        columns.append((head, cells(config.score, result.scores)))
         if result.alone is not None:
-            cells = _cells(config.score, result.alone).values()
-            alone = dict(zip(result.alone_steps, cells, strict=True))
+            shown = cells(config.score, result.alone).values()
+            alone = dict(zip(result.alone_steps, shown, strict=True))
             columns.append(("each query alone (not transductive)", alone))
     steps = [k for k in steps if k in columns[0][1]]
-    rows = [[f"{k:>14}", *(cells.get(k, "") for _, cells in columns)] for k in steps]
+    rows = [[f"{k:>14}", *(column.get(k, "") for _, column in columns)] for k in steps]
     return [["gradient steps", *(head for head, _ in columns)], *rows]
 
 
@@ -99,20 +107,11 @@ def _measured(scores: Array) -> dict[str, Array]:
     return found
 
 
-def _cells(score: Score, scores: Array) -> dict[int, str]:
+def cells(score: Score, scores: Array) -> dict[int, str]:
+    """Return the mean with its intervals after 0, 1, ... steps; scores (runs, k, tasks)."""
     numbers = zip(*_measured(scores).values(), strict=True)
-    return {k: score.shown(*row) for k, row in enumerate(numbers)}
-
-
-def _aligned(rows: Rows) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["   ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _markdown(rows: Rows) -> list[str]:
-    head, *others = rows
-    lines = [head, ["---"] * len(head), *others]
-    return [f"| {' | '.join(map(str.strip, cells))} |" for cells in lines]
+    missing = [*map(lacking, np.moveaxis(scores, 1, 0))]
+    return {k: missing[k] or score.shown(*row) for k, row in enumerate(numbers)}
 
 
 def _compared(result: Result) -> tuple[Rows, list[str]]:
@@ -124,7 +123,7 @@ def _compared(result: Result) -> tuple[Rows, list[str]]:
     empty where nothing was published.
     """
     config, rows, known = result.config, [], []
-    ours = _cells(config.score, result.scores)
+    ours = cells(config.score, result.scores)
     for figure in figures.matching(config, result.split):
         steps = [k for k, *_ in figure.values if k is not None]
         theirs = [
@@ -135,8 +134,8 @@ def _compared(result: Result) -> tuple[Rows, list[str]]:
         own = [ours.get(k, "-") for k in steps or [max(ours)]] if same else []
         found = _differences(figure, result)
         source = figure.source + ("; settings of its own" if found is None else "")
-        cells = map(", ".join, (map(str, steps), theirs, own))
-        rows.append([figure.method, *cells, source])
+        lists = map(", ".join, (map(str, steps), theirs, own))
+        rows.append([figure.method, *lists, source])
         if found is not None:
             known.append((figures.work_of(figure).title, found))
     heads = ["published", "steps", "theirs", "ours", "source"]
@@ -164,10 +163,11 @@ def _difference(name: str, ours: Any, published: Sequence[Any]) -> str:
 def as_json(results: Sequence[Result]) -> str:
     """Return the results as JSON: one object, or a list of several.
 
-    Numbers that are not finite become null, since JSON has none for them.
+    Numbers that are not finite become null, since JSON has none for them. `not_finite` has
+    their number after each step, in all runs.
     """
     found = [_as_dict(result) for result in results]
-    return json.dumps(found[0] if len(found) == 1 else found, indent=2) + "\n"
+    return summary.as_json(found[0] if len(found) == 1 else found, indent=2) + "\n"
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "shots": getattr(config, "shots", None),
         "seeds": result.seeds,
         "iterations": result.iterations,
-        "validations": _finite(np.array(result.validations)),
+        "validations": result.validations,
         "tasks": result.scores.shape[-1],
         "tasks_sha256": result.tasks_sha256,
         "remarks": result.remarks,
@@ -200,12 +200,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
     return found
 
 
-def _numbers(scores: Array) -> dict[str, list[float | None]]:
-    return {name: _finite(numbers) for name, numbers in _measured(scores).items()}
-
-
-def _finite(numbers: Array) -> list[float | None]:
-    return [x if np.isfinite(x) else None for x in numbers.tolist()]
+def _numbers(scores: Array) -> dict[str, Array]:
+    return {**_measured(scores), "not_finite": lost(scores).sum(axis=0)}
 
 
 # ----- In a run's folder -----
@@ -226,20 +222,21 @@ class Evaluation(NamedTuple):
     tasks: int
 
 
-def save(path: Path, result: Result) -> None:
-    """Write evaluation.json into the folder of a run, or of several seeds."""
+def save(path: Path, result: Result) -> Path:
+    """Write evaluation.json into the folder of a run, or of several seeds; return it."""
     runs.write(path / runs.EVALUATION, as_json([result]).encode())
+    return path / runs.EVALUATION
 
 
-def keep(path: Path, result: Result) -> None:
+def keep(path: Path, result: Result) -> list[Path]:
     """Write evaluation.json of a run whose theta has none, for `tinymaml plot`.
 
-    The folder of an exported theta, which has no checkpoints, stays as it is.
+    The folder of an exported theta, which has no checkpoints, stays as it is. Returns the
+    files that were written.
     """
     found = saved(path, result.trained)
     same = found is not None and [found.iteration] == [*result.iterations]
-    if not (same or (path / runs.THETA).exists()):
-        save(path, result)
+    return [] if same or (path / runs.THETA).exists() else [save(path, result)]
 
 
 def saved(path: Path, config: Config) -> Evaluation | None:

@@ -119,11 +119,13 @@ class Locomotion(NamedTuple):
 
         rllab: normal, 0.01 in position and 0.1 in velocity (mujoco_env.py:108-115).
         Gymnasium: uniform in [-0.1, 0.1] in position and normal, 0.1, in velocity.
-        Raises ValueError for a world that does not exist, WorldError without MuJoCo.
+        Raises ValueError for a world that does not exist, for goals that are not (T,), and
+        without a generator for each task. Raises WorldError without MuJoCo.
         """
         known = self.task in TASKS and self.rules in RULES and self.velocity in VELOCITIES
-        if not known or self.frame_skip < 1 or len(rngs) != len(goals):
-            raise ValueError(f"no such world, or not a generator for each task: {self}")
+        if not known or self.frame_skip < 1 or goals.ndim != 1 or len(rngs) != len(goals):
+            given = f"{self}, goals {goals.shape}, {len(rngs)} generators"
+            raise ValueError(f"no such world, or not a generator for each task: {given}")
         model = compiled(self.body, self.rules)  # says so where MuJoCo is missing
         from mujoco.batch import Batch
 

@@ -45,7 +45,12 @@ class PointNav(NamedTuple):
         return rng.uniform(-GOALS, GOALS, 2)
 
     def start(self, goals: Array, trajectories: int, rngs: Sequence[Generator]) -> Array:
-        """Return positions (T, N, 2) at the origin, without noise."""
+        """Return positions (T, N, 2) at the origin, without noise.
+
+        Raises ValueError for an unknown reward and for goals that are not (T, 2).
+        """
+        if self.reward not in REWARDS or goals.ndim != 2 or goals.shape[1] != 2:
+            raise ValueError(f"no such world: {self}, goals {goals.shape}")
         return np.zeros((len(goals), trajectories, 2), goals.dtype)
 
     def observe(self, positions: Array, goals: Array) -> Array:

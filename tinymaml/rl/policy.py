@@ -14,6 +14,7 @@ import autograd.numpy as anp
 from autograd.differential_operators import make_jvp, make_vjp
 
 from tinymaml import models
+from tinymaml.contracts import check
 from tinymaml.models import Array, Arrays, Map, Model
 from tinymaml.ops import relu
 
@@ -42,16 +43,25 @@ def gaussian_mlp(widths: Sequence[int], activation: Map = relu) -> Model:
 
 
 def log_prob(gaussian: Gaussian, actions: Array) -> Array:
-    """Return log pi(a|s) (T, M) of actions (T, M, d), summed over their d numbers."""
+    """Return log pi(a|s) (T, M) of actions (T, M, d), summed over their d numbers.
+
+    Raises ValueError unless M and d are those of the mean.
+    """
     mean, log_std = gaussian
+    if actions.shape[-2:] != mean.shape[-2:]:
+        raise ValueError(f"actions {actions.shape} of a policy with means {mean.shape}")
     z = (actions - mean) * anp.exp(-log_std)
     constant = 0.5 * actions.shape[-1] * math.log(2 * math.pi)
     return -anp.sum(log_std, axis=-1) - 0.5 * anp.sum(z**2, axis=-1) - constant
 
 
 def kl(old: Gaussian, new: Gaussian) -> Array:
-    """Return KL(old || new) (T, M) in each state."""
+    """Return KL(old || new) (T, M) in each state.
+
+    Raises ValueError when the policies have other shapes.
+    """
     (mean_0, log_0), (mean_1, log_1) = old, new
+    check("kl", "md md", mean_0, mean_1)
     squares = anp.exp(2 * (log_0 - log_1)) + ((mean_0 - mean_1) * anp.exp(-log_1)) ** 2
     return anp.sum(log_1 - log_0 + 0.5 * squares - 0.5, axis=-1)
 

@@ -45,7 +45,7 @@ class World(Protocol):
         """Return the new states, rewards (T, N) and whether each is done (T, N).
 
         alive: (T, N); the results of the others have no effect
-        A reward that is not finite ends the trajectory before this time step.
+        A reward or an action that is not finite ends the trajectory before this time step.
         """
 
 
@@ -54,7 +54,7 @@ class Experience(NamedTuple):
 
     theta: Array  # (T, P), or (1, P) for one theta of all tasks
     log_std: Array  # (T, 1, d)
-    lost: Array  # (T,): how many trajectories ended at a reward that was not finite
+    lost: Array  # (T,): how many ended at an action or reward that was not finite
     mean: Array  # (T, N, H, d)
     observations: Array  # (T, N, H, o)
     actions: Array  # (T, N, H, d), as the policy drew them; the world may clip them
@@ -70,8 +70,16 @@ class Experience(NamedTuple):
 
     @property
     def returns(self) -> Array:
-        """The mean undiscounted return of each task (T,)."""
+        """The mean undiscounted return of each task (T,), also of lost trajectories."""
         return self.rewards.sum(axis=-1).mean(axis=-1)
+
+    @property
+    def scores(self) -> Array:
+        """The returns (T,), nan for a task that has lost a trajectory.
+
+        The return until then is no score: it may even be larger than of the whole.
+        """
+        return np.where(self.lost, np.nan, self.returns)
 
     def every(self, stride: int) -> "Experience":
         """Return every `stride`-th time step; the weights of a task sum to 1."""
@@ -123,10 +131,16 @@ def act(
     goals: (T, ...), as the world drew them; discount: per time step, in [0, 1]
     draws: (T, N, H, d), standard normal: the noise of the actions
     rngs: a generator for each task, from which the world draws the noise of the starts
-    A trajectory ends before a time step whose reward is not finite. Raises WorldError when
-    no time step of a task is left.
+    A trajectory ends before a time step whose action or reward is not finite. The weights
+    and the advantages of a task without a time step are nan.
+    Raises ValueError for draws without a trajectory or a time step, or of another number of
+    tasks than theta or the goals, and for a discount out of its range.
     """
-    _, trajectories, horizon, _ = draws.shape
+    tasks, trajectories, horizon, _ = draws.shape
+    fits = {len(theta), len(goals)} == {tasks} and draws.size > 0
+    if not (fits and 0 <= discount <= 1):
+        given = f"theta {theta.shape}, goals {goals.shape}, draws {draws.shape}"
+        raise ValueError(f"{given}, discount {discount}: they do not fit, or are empty")
     goals = goals.astype(theta.dtype)
     states = world.start(goals, trajectories, rngs)
     alive = np.ones(draws.shape[:2], bool)
@@ -140,18 +154,15 @@ def act(
         states, reward, done = world.step(states, goals, actions, alive)
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
             reward = reward.astype(theta.dtype, copy=False)
-        lost |= alive & ~np.isfinite(reward)
+        lost |= alive & ~(np.isfinite(reward) & np.isfinite(actions).all(axis=-1))
         alive = alive & ~lost
-        rewards = np.where(alive, reward, 0)
-        steps.append((observed, mean, rewards, alive))
+        observed, mean = (np.where(lost[..., None], 0, x) for x in (observed, mean))
+        steps.append((observed, mean, np.where(alive, reward, 0), alive))
         alive = alive & ~done
     columns = zip(*steps, strict=True)
     observations, mean, rewards, live = (np.stack(column, axis=2) for column in columns)
     count = live.sum(axis=(1, 2), keepdims=True, dtype=theta.dtype)
-    if not count.all():
-        raise WorldError(
-            "the rewards are not finite: the policy has diverged; try smaller steps"
-        )
+    count[count == 0] = np.nan
     actions = mean + np.exp(log_std)[:, None] * draws
     return Experience(
         theta,
@@ -172,11 +183,13 @@ def advantages(observations: Array, rewards: Array, live: Array, discount: float
 
     The baseline, the mean and the deviation are fitted to the live steps of each task
     (batch_maml_polopt.py:39-43, 174-176). GAE's lambda is 1. There is no reward after the
-    horizon. A is 0 after the end of a trajectory.
+    horizon. Rewards after the end of a trajectory have no effect, and A is 0 there. A is
+    nan for a task without a live step.
     """
-    to_go = returns_to_go(rewards.astype(float), discount)
+    to_go = returns_to_go(np.where(live, rewards, 0).astype(float), discount)
     a = np.where(live, to_go - baseline(observations, to_go, live), 0)
-    count = live.sum(axis=(1, 2), keepdims=True)
+    count = live.sum(axis=(1, 2), keepdims=True, dtype=float)
+    count[count == 0] = np.nan
     a = np.where(live, a - a.sum(axis=(1, 2), keepdims=True) / count, 0)
     deviation = np.sqrt((a**2).sum(axis=(1, 2), keepdims=True) / count)
     return a / (deviation + EPSILON)

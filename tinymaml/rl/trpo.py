@@ -32,7 +32,8 @@ from tinymaml.rl.surrogates import PolicyLoss, lvc
 
 Path = list[Experience]  # of theta_0, ..., theta_K on one chunk of tasks
 
-CG_STEPS, CG_TOLERANCE = 10, 1e-10  # conjugate_gradient_optimizer.py:127, krylov.py:7
+# conjugate_gradient_optimizer.py:127, krylov.py:7: squared norm of the rest at the end
+CG_STEPS, CG_TOLERANCE = 10, 1e-10
 DAMPING = 1e-5  # :128
 BACKTRACK, TRIES = 0.8, 15  # :130-131
 
@@ -93,11 +94,16 @@ def natural_step(
 
 
 def conjugate_gradients(product: Callable[[Array], Array], b: Array) -> tuple[Array, Array]:
-    """Return x with A x near b, and the rest b - A x; product(v) = A v with A > 0."""
+    """Return x with A x near b, and the rest b - A x; product(v) = A v with A > 0.
+
+    The tolerance is that of the official code, relative to b where b is shorter than 1:
+    else a short gradient would have no step, or a bad one.
+    """
     x, rest, p = np.zeros_like(b), b, b
     size = rest @ rest
+    tolerance = CG_TOLERANCE * min(size, 1.0)
     for _ in range(CG_STEPS):
-        if size < CG_TOLERANCE:
+        if size <= tolerance:
             break
         image = product(p)
         along = size / (p @ image)

@@ -6,6 +6,7 @@ chunks of tasks use the cores better.
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -128,13 +129,33 @@ class Cpu(NamedTuple):
     flags: frozenset[str]
 
 
-def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu(cpuinfo: Path = CPUINFO) -> Cpu:
     """Return what Linux reports of the first CPU."""
+    first = _first_cpu(cpuinfo)
+    return Cpu(first.get("vendor_id", ""), frozenset(first.get("flags", "").split()))
+
+
+def cpu_model(cpuinfo: Path = CPUINFO) -> str:
+    """Return the CPU's name, or its architecture where the system gives no name."""
+    return _first_cpu(cpuinfo).get("model name") or platform.processor()
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_cpu(cpuinfo: Path) -> dict[str, str]:
     text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
     first: dict[str, str] = {}
     for name, _, value in (line.partition(":") for line in text.splitlines()):
         first.setdefault(name.strip(), value.strip())
-    return Cpu(first.get("vendor_id", ""), frozenset(first.get("flags", "").split()))
+    return first
 
 
 def advice(taken: str, flags: frozenset[str]) -> str:

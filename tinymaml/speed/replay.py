@@ -10,6 +10,7 @@ replay on new inputs is compared with the function itself, bit for bit.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,16 +121,21 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
             return function(*inputs)
         found = replays[kind](*inputs)
         if kind not in proved:
-            for a, b in zip(found, function(*inputs), strict=True):
-                if not np.array_equal(a, b, equal_nan=True):
-                    raise CannotRecordError(
-                        "a replay differs from the function: it branches on values, or uses"
-                        " values that are not its inputs"
-                    )
+            if [*map(_bits, found)] != [*map(_bits, function(*inputs))]:
+                raise CannotRecordError(
+                    "a replay differs from the function: it branches on values, or uses"
+                    " values that are not its inputs"
+                )
             proved.add(kind)
         return found
 
     return call
+
+
+def _bits(x: Array) -> tuple:
+    """Return all that equal bits have in common; which nan it is does not matter."""
+    x = np.asarray(x)
+    return x.dtype, x.shape, np.isnan(x).tobytes(), x[x == x].tobytes()
 
 
 # ----- From the tape to a function -----
@@ -176,8 +182,12 @@ def _compiled(
         lines.append(f"    {call.name} = {constant(call.function)}({', '.join(args)})")
         done = [p for p in set(call.parents.values()) if last[p] == i and p not in names]
         lines += [f"    del {name}" for name in sorted(done) if name.startswith("v")]
-    ends = [name or constant(output) for name, output in zip(names, outputs, strict=True)]
-    lines.append(f"    return ({''.join(f'{name}, ' for name in ends)})")
+    # A constant output is copied: the caller may write to it.
+    ends = [
+        name or f"{constant(copy)}({constant(output)})"
+        for name, output in zip(names, outputs, strict=True)
+    ]
+    lines.append(f"    return ({''.join(f'{end}, ' for end in ends)})")
     exec("\n".join(lines), constants)
     return constants["replay"]
 

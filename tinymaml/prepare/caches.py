@@ -6,7 +6,7 @@ cache : {"image_data": images, "class_dict": {class name: [index]}}, as
 labels: {"data": images, "labels": [label], "catname2label": {class name: label}}, as
         gidariss/FewShotWithoutForgetting reads it (dataloader.py)
 
-images is a NumPy array uint8 (number, 84, 84, 3). No pickle is run (see _pickles.py).
+images is a NumPy array uint8 (number, 84, 84, 3). No pickle is run (see pickles.py).
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from _files import failure, naming
-from _images import IMAGE, LABEL, SIDE, Array, Source, equal
-from _pickles import OPCODES, Call, Global, Span, load, text
+from tinymaml.prepare.files import failure, naming
+from tinymaml.prepare.images import IMAGE, LABEL, SIDE, Array, Source, equal
+from tinymaml.prepare.pickles import OPCODES, Call, Global, Span, load, text
 
 
 PICKLES = {  # the names of a split's pickle

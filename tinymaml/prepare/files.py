@@ -1,13 +1,11 @@
-"""What the scripts share: errors of one line, safe writing, and the frame of a command."""
+"""Errors of one line, and files that replace others whole."""
 
 import csv
 import os
 import re
-import signal
 import struct
 import sys
 import tarfile
-import traceback
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,12 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import click
 from PIL import Image, UnidentifiedImageError
 
+from tinymaml.errors import UsageError, WorldError
 
-FILE = click.Path(path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+
 DATA_ERRORS = (  # what csv, tarfile, zipfile and Pillow raise on damaged bytes
     *(OSError, EOFError, SyntaxError, ValueError, RuntimeError, LookupError, Warning),
     *(MemoryError, OverflowError, csv.Error, tarfile.TarError, zipfile.BadZipFile),
@@ -29,9 +26,9 @@ DATA_ERRORS = (  # what csv, tarfile, zipfile and Pillow raise on damaged bytes
 SHOWN = 5  # number of faults that a message lists
 
 
-def failure(*parts: object) -> click.ClickException:
-    """Return the error that click prints as one line before exit 1, without empty parts."""
-    return click.ClickException(" ".join(": ".join(filter(None, map(str, parts))).split()))
+def failure(*parts: object) -> WorldError:
+    """Return an error of one line, made of the parts that are not empty."""
+    return WorldError(" ".join(": ".join(filter(None, map(str, parts))).split()))
 
 
 @contextmanager
@@ -43,7 +40,7 @@ def naming(path: Path | str, wrong: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # the reader of a pipe has left; click ends silently
+    except (UsageError, WorldError, BrokenPipeError):  # the last: a reader has left
         raise
     except DATA_ERRORS as error:
         if not wrong and not isinstance(error, OSError):
@@ -68,7 +65,15 @@ def refuse(path: Path, wrong: list[str]) -> None:
 def note(text: str) -> None:
     """Report progress on stderr if it is a terminal."""
     if sys.stderr.isatty():
-        click.echo(text, err=True)
+        print(text, file=sys.stderr)
+
+
+def check_out(path: Path) -> None:
+    """Raise UsageError unless `path` names an .npz file, WorldError without its folder."""
+    if path.suffix != ".npz" or os.path.isdir(path):
+        raise UsageError(f"--out {str(path)!r} does not name an .npz file")
+    if not os.path.isdir(path.parent):
+        raise failure(path.parent, "no such folder")
 
 
 @contextmanager
@@ -110,31 +115,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:  # another user's
         pass
     return True
-
-
-@contextmanager
-def command(out: Path, debug: bool) -> Iterator[None]:
-    """Check --out; exit 130 after Ctrl-C and 143 after SIGTERM, without temporary files.
-
-    debug: print the traceback of a failure too
-    """
-    if out.suffix != ".npz" or os.path.isdir(out):
-        raise click.UsageError(f"--out {str(out)!r} does not name an .npz file")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
-    try:
-        if not os.path.isdir(out.parent):
-            raise failure(out.parent, "no such folder")
-        yield
-    except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    except click.ClickException:
-        if debug:
-            traceback.print_exc()
-        raise
-
-
-def report(out: Path, lines: list[str]) -> None:
-    """Print the name of the file that was written, and the lines about it."""
-    with naming("standard output"):
-        click.echo("\n".join([click.format_filename(out), *lines]))

@@ -7,7 +7,7 @@ mapping. Tools that start from ImageNet take the number as a position, counted f
 among the files of the class, sorted by the number in ImageNet's name: yaoyao-liu/
 mini-imagenet-tools (mini_imagenet_generator.py, process_original_files), after
 gitabcworld/FewShotLearning (utils/create_miniImagenet.py), whose author asks in a comment
-whether this is the order. This script does the same. The mapping is not verified against
+whether this is the order. This file does the same. The mapping is not verified against
 the authors' images (icoz69/CEC-CVPR2021#18 doubts it), and a class that lacks a file
 shifts all that follow.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from _files import failure, naming, refuse
+from tinymaml.prepare.files import failure, naming, refuse
 
 
 MEMBERS = 10_000  # of one tar; the largest class has 1300 images, and there are 1000
@@ -52,7 +52,7 @@ def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bo
         names, directly or in images/, CLASS/, images/CLASS/ or SPLIT/CLASS/; the tars of
         the classes; the folders of the classes
     splits: class label -> train, val or test
-    Raises click.ClickException, which names the first images that are missing.
+    Raises WorldError, which names the first images that are missing.
     """
     if source.is_file():
         classes = _tar_of_tars(source, table)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from _files import failure, note, refuse, replacing
+from tinymaml.prepare.files import failure, note, refuse, replacing
 
 
 SPLITS = {"train": 64, "val": 16, "test": 20}  # classes per split in the csv files

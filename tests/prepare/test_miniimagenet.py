@@ -1,7 +1,7 @@
-"""data_scripts/miniimagenet.py: every layout, and what is wrong with each.
+"""`tinymaml prepare miniimagenet`: every layout, and what is wrong with each.
 
-The sets are small ones drawn by miniatures.py. Most tests run the script's command in this
-process; those of memory, disk and signals run it in one of its own.
+The sets are small ones drawn by miniatures.py. Most tests run the command in this process;
+those of memory, disk and signals run it in one of its own.
 """
 
 import gzip
@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import pickle
-import signal
 import struct
 import subprocess
 import sys
@@ -22,41 +21,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-import _caches
-import _imagenet
-import _images
 import miniatures
-import miniimagenet
 from miniatures import PLACES, photo
 from places import ROOT, data_folder
+from processes import here
+from tinymaml.prepare import caches, imagenet, miniimagenet
+from tinymaml.prepare import images as whole
 
 
 SCRIPT = ROOT / "data_scripts" / "miniimagenet.py"
 FIRST = "n0000000100000002.jpg"
 
 
-@pytest.fixture(autouse=True)
-def signals_kept(monkeypatch):
-    """Leave this process's handler of SIGTERM as it is."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-
 def prepare(source, *options, out=None):
     """Run the command here; return its result."""
     out = out or Path(source).parent / "out.npz"
     arguments = ["--from", source, "--out", out, "--any-size", *options]
-    return CliRunner().invoke(miniimagenet.main, [*map(str, arguments)])
+    return here("prepare", "miniimagenet", *arguments)
 
 
 def built(source, *options):
     """Return the arrays that the command makes."""
     out = Path(source).parent / "out.npz"
     result = prepare(source, *options)
-    assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
+    assert result.code == 0, result.err
+    assert result.err == ""
     with np.load(out, allow_pickle=False) as file:
         return dict(file)
 
@@ -74,11 +65,11 @@ def assert_refused(source, *words, options=(), code=1):
     folder = Path(source).parent
     before = tree(folder)
     result = prepare(source, *options)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1, result.stderr
-    assert code == 2 or result.stderr.count("\n") == 1, result.stderr
+    assert result.code == code, result
+    assert result.out == ""
+    errors = [line for line in result.err.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, result.err
+    assert code == 2 or result.err.count("\n") == 1, result.err
     for word in words:
         assert word in errors[0]
     assert tree(folder) == before
@@ -136,7 +127,7 @@ def test_every_layout_of_imagenet_gives_the_same_bytes(tmp_path):
     """Rejects a layout read its own way, and bytes that depend on the clock."""
     digests = set()
     for layout in IMAGENET:
-        assert prepare(layout(tmp_path / layout.__name__)).exit_code == 0
+        assert prepare(layout(tmp_path / layout.__name__)).code == 0
     for folder in sorted(tmp_path.glob("*/out.npz")) or [tmp_path / "out.npz"]:
         digests.add(hashlib.sha256(folder.read_bytes()).hexdigest())
     assert len(digests) == 1
@@ -155,17 +146,16 @@ def test_tar_members_may_lie_in_a_folder(tmp_path):
 
 def test_it_says_what_it_made_and_what_it_does_not_know(tmp_path):
     """Rejects a mapping that is taken for a fact."""
-    told = prepare(miniatures.class_folders(tmp_path / "set")).stdout
+    told = prepare(miniatures.class_folders(tmp_path / "set")).out
     assert "images    (4, 3, 84, 84, 3) uint8\n" in told
     assert "not verified" in told
-    assert "not verified" not in prepare(miniatures.plain(tmp_path / "plain")).stdout
+    assert "not verified" not in prepare(miniatures.plain(tmp_path / "plain")).out
     with np.load(tmp_path / "out.npz") as file:
         digest = hashlib.sha256()
         for name, images in zip(file["names"], file["images"], strict=True):
             digest.update(f"{name}\n".encode() + images.tobytes())
     assert (
-        f"sha256 of the images: {digest.hexdigest()}\n"
-        in prepare(tmp_path / "plain").stdout
+        f"sha256 of the images: {digest.hexdigest()}\n" in prepare(tmp_path / "plain").out
     )
 
 
@@ -251,8 +241,8 @@ def test_real_csv_files_are_the_published_split():
     if not folder or not folder.is_dir():
         pytest.skip("no real csv files: set TINYMAML_DATA to a folder with miniimagenet/")
     table, splits = miniimagenet.read_table(folder)
-    assert {s: [*splits.values()].count(s) for s in _images.SPLITS} == _images.SPLITS
-    assert {len(names) for names in table.values()} == {_images.IMAGES}
+    assert {s: [*splits.values()].count(s) for s in whole.SPLITS} == whole.SPLITS
+    assert {len(names) for names in table.values()} == {whole.IMAGES}
     assert table["n01532829"][0] == "n0153282900000005.jpg"
 
 
@@ -301,32 +291,32 @@ def test_other_sizes_are_refused_unless_allowed(tmp_path):
     """Rejects half a mini-ImageNet that passes for a whole one."""
     folder = miniatures.plain(tmp_path / "set")
     arguments = ["--from", str(folder), "--out", str(tmp_path / "out.npz")]
-    result = CliRunner().invoke(miniimagenet.main, arguments)
-    assert result.exit_code == 1
+    result = here("prepare", "miniimagenet", *arguments)
+    assert result.code == 1
     told = "2 train, 1 val, 1 test classes of 3 images; mini-ImageNet has 64 train, 16 val"
-    assert told in result.stderr
-    assert "--any-size" in result.stderr
+    assert told in result.err
+    assert "--any-size" in result.err
     assert not (tmp_path / "out.npz").exists()
 
 
 def test_swapped_pickles_are_seen(tmp_path, monkeypatch):
     """Rejects a count of all classes together: renmengye's script once wrote the test
     classes into val, and those of val into test."""
-    monkeypatch.setitem(_images.SPLITS, "train", 2)
-    monkeypatch.setitem(_images.SPLITS, "val", 1)
-    monkeypatch.setitem(_images.SPLITS, "test", 2)
-    monkeypatch.setattr(_images, "IMAGES", 3)
+    monkeypatch.setitem(whole.SPLITS, "train", 2)
+    monkeypatch.setitem(whole.SPLITS, "val", 1)
+    monkeypatch.setitem(whole.SPLITS, "test", 2)
+    monkeypatch.setattr(whole, "IMAGES", 3)
     splits = {**miniatures.SPLITS, "test": ["n00000002", "n00000005"]}
     folder = miniatures.caches(tmp_path / "set", splits=splits)
     arguments = ["--from", str(folder), "--out", str(tmp_path / "out.npz")]
-    assert CliRunner().invoke(miniimagenet.main, arguments).exit_code == 0
+    assert here("prepare", "miniimagenet", *arguments).code == 0
     val, test = (folder / miniatures.CACHES[split] for split in ("val", "test"))
     val.rename(folder / "x")
     test.rename(val)
     (folder / "x").rename(test)
-    result = CliRunner().invoke(miniimagenet.main, arguments)
-    assert result.exit_code == 1
-    assert "2 train, 2 val, 1 test classes of 3 images" in result.stderr
+    result = here("prepare", "miniimagenet", *arguments)
+    assert result.code == 1
+    assert "2 train, 2 val, 1 test classes of 3 images" in result.err
 
 
 # ----- Missing and damaged images -----
@@ -485,8 +475,8 @@ def test_what_is_no_file_is_missing(tmp_path, kind):
     (folder / FIRST).unlink()
     (folder / FIRST).mkdir() if kind == "folder" else os.mkfifo(folder / FIRST)
     result = prepare(folder)
-    assert result.exit_code == 1
-    assert f"no {FIRST}" in result.stderr
+    assert result.code == 1
+    assert f"no {FIRST}" in result.err
 
 
 # ----- Tars -----
@@ -557,7 +547,7 @@ def test_negative_size_does_not_loop(tmp_path):
 
 def test_members_are_counted(tmp_path, monkeypatch):
     """Rejects a tar that never ends."""
-    monkeypatch.setattr(_imagenet, "MEMBERS", 5)
+    monkeypatch.setattr(imagenet, "MEMBERS", 5)
     assert_refused(miniatures.class_tars(tmp_path / "set"), "more than 5 members")
 
 
@@ -579,7 +569,7 @@ def test_headers_for_all_are_not_kept_for_each(tmp_path):
             miniatures.add(file, str(number), type=tarfile.DIRTYPE)
     tar.seek(0)
     tracemalloc.start()
-    assert list(_imagenet._members(tar, "tar")) == []
+    assert list(imagenet._members(tar, "tar")) == []
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
 
@@ -623,7 +613,7 @@ DAMAGE = {
     "cut in a header": lambda data: data[: last_header(data) + 99],
     "no end": without_end,
     "more after the end": lambda data: data + data,
-    "padding": lambda data: data + bytes(_imagenet.PADDING),
+    "padding": lambda data: data + bytes(imagenet.PADDING),
     "pax record": lambda data: with_record(data, b"0 path=x\n"),
     "pax size": lambda data: with_record(data, b"10 size=x\n"),
 }
@@ -722,9 +712,9 @@ def test_hashes_are_told_and_looked_at_first(tmp_path):
     right = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     wanted = [word for digest in right for word in ("--sha256", digest.upper())]
     result = prepare(folder, *wanted)
-    assert result.exit_code == 0
+    assert result.code == 0
     for file, digest in zip(files, right, strict=True):
-        assert f"sha256 of {file.name}: {digest}\n" in result.stdout
+        assert f"sha256 of {file.name}: {digest}\n" in result.out
     (tmp_path / "out.npz").unlink()
     for file in files:
         data = file.read_bytes()
@@ -776,7 +766,7 @@ def test_damaged_pickle_is_named(tmp_path, data):
 
 def test_large_pickle_is_refused(tmp_path, monkeypatch):
     """Rejects a file that is hashed and read whatever its size."""
-    monkeypatch.setattr(_caches, "PICKLE_BYTES", 99)
+    monkeypatch.setattr(caches, "PICKLE_BYTES", 99)
     assert_refused(miniatures.caches(tmp_path / "set"), "train.pkl", "more than 99 bytes")
 
 
@@ -823,11 +813,11 @@ def run(*arguments, **options):
 
 # (ru_maxrss would have the parent's memory in it.)
 PEAK = """
-import runpy, sys
-sys.path.insert(0, sys.argv[1])
-sys.argv = ["miniimagenet.py", *sys.argv[2:]]
+import sys
+from tinymaml.__main__ import main
+sys.argv[1:1] = ["prepare", "miniimagenet"]
 try:
-    runpy.run_module("miniimagenet", run_name="__main__")
+    main()
 finally:
     [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
     print(line.split()[1], file=sys.stderr)
@@ -835,10 +825,10 @@ finally:
 
 
 def peak(folder):
-    """Return the largest memory, in MiB, that the script needs for a set."""
+    """Return the largest memory, in MiB, that the command needs for a set."""
     arguments = ["--any-size", "--from", folder, "--out", folder.parent / "out.npz"]
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(SCRIPT.parent), *map(str, arguments)],
+        [sys.executable, "-c", PEAK, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=True,
@@ -849,7 +839,7 @@ def peak(folder):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_memory_does_not_grow_with_the_set(tmp_path, protocol):
-    """Rejects a script that holds the images while it reads or writes: 50 MB more of
+    """Rejects a preparation that holds the images while it reads or writes: 50 MB more of
     them may cost the 13 MB of a class, and some slack."""
     needed = []
     for images in (2, 600):
@@ -894,19 +884,17 @@ def test_interrupt_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(miniimagenet, "decode", interrupt)
     result = prepare(folder)
-    assert result.exit_code == 130
-    assert result.stderr == "Interrupted.\n"
+    assert (result.code, result.err.strip()) == (130, "")
     assert tree(tmp_path) == before
 
 
-def test_script_runs_from_anywhere_by_itself(tmp_path):
-    """Rejects modules beside it that are found only when the tests run."""
+def test_the_script_is_the_command(tmp_path):
+    """Rejects a script that loses its options, or the traceback for --debug."""
     folder = miniatures.plain(tmp_path / "set")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = run("--from", folder, cwd=tmp_path, env=environment)
+    done = run("--from", folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("miniimagenet.npz\n")
     assert (tmp_path / "miniimagenet.npz").is_file()
-    debug = run("--from", tmp_path, "--debug", cwd=tmp_path, env=environment)
+    debug = run("--from", tmp_path, "--debug", cwd=tmp_path)
     assert debug.returncode == 1
     assert "Traceback" in debug.stderr

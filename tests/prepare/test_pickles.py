@@ -15,18 +15,17 @@ import pickletools
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import _pickles
 import miniatures
-from _caches import read_classes
-from _pickles import load
+from places import ROOT
+from tinymaml.prepare import pickles as reader
+from tinymaml.prepare.caches import read_classes
+from tinymaml.prepare.pickles import load
 
 
-FOLDER = Path(_pickles.__file__).parent
 PROTOCOLS = [2, 3, 4, 5, "python 2"]
 NAMES = ["n00000002", "n00000001"]
 FORMS = {"cache": miniatures.cache_of, "labels": miniatures.labels_of}
@@ -123,8 +122,8 @@ def test_images_stay_in_the_file():
 
         array = content["image_data"]
         data = array.args[0] if array.state is None else array.state[-1]
-        span = data.args[0] if isinstance(data, _pickles.Call) else data
-        assert isinstance(span, _pickles.Span)
+        span = data.args[0] if isinstance(data, reader.Call) else data
+        assert isinstance(span, reader.Span)
         assert span.size >= 6 * 84 * 84 * 3
         assert span.is_text == (protocol == 2)
 
@@ -202,7 +201,7 @@ WRONG = {
     "text-protocol": (pickle.dumps({"a": 1}, 0), "protocol 2"),
     "protocol-9": (b"\x80\x09.", "protocol 9"),
     "numpy": (b"\x93NUMPY\x01\x00", "no pickle"),
-    "endless": (b"\x80\x02" + b"]" * (_pickles.OPCODES + 1), "more than"),
+    "endless": (b"\x80\x02" + b"]" * (reader.OPCODES + 1), "more than"),
 }
 
 
@@ -366,7 +365,8 @@ import io, json, os, resource, sys
 folder, out = sys.argv[1:3]
 limit = 1 << 30
 sys.path.insert(0, folder)
-import _caches, encodings.latin_1, encodings.utf_8, encodings.ascii
+from tinymaml.prepare import caches
+import encodings.latin_1, encodings.utf_8, encodings.ascii
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 events = []
 HARMLESS = {"object.__getattr__", "object.__setattr__"}
@@ -376,7 +376,7 @@ def judge(data):
     events.clear()
     told = "accepted"
     try:
-        classes, pixels = _caches.read_classes(io.BytesIO(data))
+        classes, pixels = caches.read_classes(io.BytesIO(data))
         for indices in classes.values():
             assert pixels.read(indices[:2]).shape[1:] == (84, 84, 3)
     except ValueError as error:
@@ -440,7 +440,7 @@ print(json.dumps({"accepted": accepted}))
 def judge(script, *args, pickles):
     """Run a judge in a process with 1 GiB of memory; return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", script, str(FOLDER), *map(str, args)],
+        [sys.executable, "-c", script, str(ROOT), *map(str, args)],
         input=json.dumps(pickles),
         capture_output=True,
         text=True,

@@ -1,0 +1,362 @@
+"""The report passes right programs only, and lists the planted cause first."""
+
+import importlib
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from bowls import ALPHA, SIZE, SPANS, STEPS, Bowls, flat, tree
+from places import ROOT
+from processes import here
+from tinymaml.check import verify
+
+
+def changed(name, change):
+    """Return a gradient in which one array is changed."""
+
+    def gradient(bowls, t):
+        g = tree(bowls.gradient(t).copy())
+        g[name] = change(g[name])
+        return flat(g)
+
+    return gradient
+
+
+def swapped(bowls, t):
+    """The gradient with two arrays exchanged."""
+    g = tree(bowls.gradient(t))
+    return flat({**g, "b": g["c"], "c": g["b"]})
+
+
+def entry(d):
+    """An array with one entry forgotten."""
+    return np.where(np.arange(d.size).reshape(d.shape) == 4, 0, d)
+
+
+def mask(*names):
+    """Return ones, and zeros in some arrays."""
+    found = np.ones(SIZE)
+    for name in names:
+        found[SPANS[name]] = 0
+    return found
+
+
+def half(bowls, t):
+    """The gradient with half of its second-order term."""
+    return (bowls.gradient(t) + bowls.gradient(t, cut=range(STEPS))) / 2
+
+
+CAUSES = {
+    "no create_graph": ("first-order", "all 3", lambda b, t: b.gradient(t, cut=(0, 1, 2))),
+    "not in step 1": ("first-order", "step 1 of 3", lambda b, t: b.gradient(t, cut=(0,))),
+    "not in step 3": ("first-order", "step 3 of 3", lambda b, t: b.gradient(t, cut=(2,))),
+    "in step 2 alone": (
+        "first-order",
+        "step 1, 3 of",
+        lambda b, t: b.gradient(t, cut=(0, 2)),
+    ),
+    "first-order, twice": (
+        *("first-order", "times 2"),
+        lambda b, t: 2 * b.gradient(t, cut=range(STEPS)),
+    ),
+    "half the term": ("second-order term", "0.5 times", half),
+    "a step too few": (
+        "steps",
+        "2 inner steps, not 3",
+        lambda b, t: b.gradient(t, steps=2),
+    ),
+    "a step too many": ("steps", "4 inner steps", lambda b, t: b.gradient(t, steps=4)),
+    "first-order, too few": (
+        *("steps", "after 2 of 3"),
+        lambda b, t: b.gradient(t, steps=2, cut=(0, 1)),
+    ),
+    "0.6 of the size": (
+        "step size",
+        "0.6 times",
+        lambda b, t: b.gradient(t, alpha=0.6 * ALPHA),
+    ),
+    "uphill": ("step size", "-1 times", lambda b, t: b.gradient(t, alpha=-ALPHA)),
+    "query data": ("query data", "query data", lambda b, t: b.gradient(t, inner=1)),
+    "support loss": ("support", "theta_3", lambda b, t: b.gradient(t, result=0)),
+    "support added": ("support", "too much", lambda b, t: b.gradient(t) + b.slope(t, 0)),
+    "Reptile": ("displacement", "Reptile", lambda b, t: t - b.path(t)[-1]),
+    "w not adapted": ("adapted", "`w`", lambda b, t: b.gradient(t, moved=mask("w"))),
+    "w, b not adapted": (
+        "adapted",
+        "`w`, `b`",
+        lambda b, t: b.gradient(t, moved=mask("w", "b")),
+    ),
+    "b lost in Q": ("detached", "query loss's", lambda b, t: b.gradient(t, lost=mask("b"))),
+    "b detached": ("detached", "only `b` differs", changed("b", lambda d: 0 * d)),
+    "twice": ("scale", "2 times", lambda b, t: 2 * b.gradient(t)),
+    "wrong sign": ("sign", "-1 times", lambda b, t: -b.gradient(t)),
+    "zeros": ("zero", "is 0", lambda b, t: 0 * t),
+    "clipped": (
+        *("clipped", "norm is 0.5"),
+        lambda b, t: 0.5 * b.gradient(t) / np.linalg.norm(b.gradient(t)),
+    ),
+    "clipped entries": (
+        "clipped",
+        "exactly 0.7",
+        lambda b, t: b.gradient(t).clip(-0.7, 0.7),
+    ),
+    "signs": ("signs", "Adam", lambda b, t: np.sign(b.gradient(t))),
+    "one array twice": ("array scale", "factor 2", changed("c", lambda d: 2 * d)),
+    "weight decay": ("weight decay", "0.01 theta", lambda b, t: b.gradient(t) + 0.01 * t),
+    "swapped": ("swapped", "`b` agrees", swapped),
+    "transposed": ("transposed", "`w` agrees", changed("w", lambda d: d.T)),
+    "an entry": ("entries", "w[1, 1]", changed("w", entry)),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_cause_comes_first(name, seed):
+    """Rejects a report that passes a bug, or that names another cause before its own."""
+    cause, words, gradient = CAUSES[name]
+    bowls = Bowls(seed)
+    args = bowls.arguments(lambda t: gradient(bowls, t))
+    report = verify(*args, **bowls.loop())
+    assert not report.passed
+    assert report.suspects[0].cause == cause, str(report)
+    assert words in report.suspects[0].text
+    assert report.kind == ("first-order" if name == "no create_graph" else "neither")
+    assert report.suspects[0].text in str(report)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_right_programs_pass(seed):
+    """Rejects a suspicion without a cause."""
+    bowls = Bowls(seed)
+    for more in ({}, bowls.loop()):
+        report = verify(*bowls.arguments(), **more)
+        assert report.passed, str(report)
+        assert report.verdict.error < 1e-7
+        assert all(one.right for one in report.arrays)
+        assert report.kinks == 0
+
+
+def test_the_step_is_found_without_the_query_loss():
+    """Rejects a need for what a program may not have in one piece."""
+    bowls = Bowls(3)
+    args = bowls.arguments(lambda t: bowls.gradient(t, cut=(2,)))
+    more = bowls.loop()
+    report = verify(*args, inner_step=more["inner_step"], steps=STEPS)
+    assert report.suspects[0].cause == "first-order"
+    assert "step 3 of 3" in report.suspects[0].text
+    assert report.suspects[0].figure < 1e-6
+
+
+LOSSES = {
+    "steps": ("takes 2 inner steps", {"steps": 2}),
+    "step size": ("2 times", {"alpha": 2 * ALPHA}),
+    "query data": ("query data", {"inner": 1}),
+    "another loss": ("off by", {"result": 0}),
+}
+
+
+@pytest.mark.parametrize("cause", LOSSES)
+def test_a_loss_that_is_not_meant_is_found_by_its_values(cause):
+    """Rejects a program for right whose loss and gradient share a bug."""
+    words, bug = LOSSES[cause]
+    bowls = Bowls(4)
+    args = bowls.arguments(
+        lambda t: bowls.gradient(t, **bug), lambda t: bowls.value(t, **bug)
+    )
+    assert verify(*args).passed
+    report = verify(*args, **bowls.loop())
+    assert (report.kind, report.passed) == ("exact", False)
+    assert report.suspects[0].cause == cause
+    assert words in report.suspects[0].text
+
+
+# ----- Calls -----
+
+
+def counted(change):
+    """Return a loss that changes with the number of calls."""
+    calls = []
+
+    def value(bowls, t):
+        calls.append(t)
+        return bowls.value(t) * change(len(calls))
+
+    return value
+
+
+def memory():
+    """Return a loss with a part of the call before."""
+    kept = []
+
+    def value(bowls, t):
+        kept.append(bowls.value(t))
+        return kept[-1] + 0.1 * kept[max(0, len(kept) - 2)]
+
+    return value
+
+
+def kinked(bowls, t):
+    """The loss with a kink at theta."""
+    value = bowls.value(t)
+    return value + 0.3 * abs(value - bowls.value(bowls.theta))
+
+
+RNG = np.random.default_rng(0)
+CALLS = {
+    "dropout": (
+        "randomness",
+        "fixed seeds",
+        lambda: lambda b, t: b.value(t) + np.random.random(),
+    ),
+    "sampling": (
+        "randomness",
+        "without a trend",
+        lambda: lambda b, t: b.value(t) + RNG.random(),
+    ),
+    "drift": ("state", "drifts", lambda: counted(lambda n: 1 + 0.01 * n)),
+    "buffers": ("state", "drifts", lambda: counted(lambda n: 1 + 0.9**n)),
+    "batches": ("state", "repeats after 3", lambda: counted(lambda n: 1 + 0.1 * (n % 3))),
+    "a cache": ("state", "another theta", memory),
+    "nan": ("not finite", "not finite", lambda: lambda b, t: np.nan),
+    "constant": ("constant", "constant", lambda: lambda b, t: 2.0),
+    "float32": ("coarse", "float64", lambda: lambda b, t: float(np.float32(b.value(t)))),
+    "offset": ("coarse", "subtract", lambda: lambda b, t: b.value(t) + 1e10),
+    "kinks": ("rough", "kinks", lambda: lambda b, t: kinked(b, t)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_cannot_be_measured_says_why(name):
+    """Rejects a verdict on noise, and one sentence for randomness and for state."""
+    cause, words, make = CALLS[name]
+    bowls, value = Bowls(5), make()
+    report = verify(*bowls.arguments(value=lambda t: value(bowls, t)))
+    assert report.kind == "unmeasurable"
+    assert report.suspects[0].cause == cause, str(report)
+    assert words in report.suspects[0].text
+    assert json.loads(report.to_json())["verdict"] is None
+
+
+def test_global_generators_are_left_as_they_were():
+    """Rejects a check that seeds the user's generators."""
+    bowls = Bowls(5)
+    np.random.seed(3)
+    before = np.random.get_state()[1].copy()
+    verify(*bowls.arguments(lambda t: bowls.gradient(t) * (1 + RNG.random())))
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_gradients_that_add_up_are_found():
+    """Rejects a verdict on the first call of a program without zero_grad."""
+    bowls, kept = Bowls(6), []
+
+    def gradient(t):
+        kept.append(bowls.gradient(t))
+        return sum(kept)
+
+    report = verify(*bowls.arguments(gradient))
+    assert (report.kind, report.suspects[0].cause) == ("neither", "accumulates")
+    assert "2.00 times" in report.suspects[0].text
+
+
+def test_a_gradient_that_changes_the_loss_is_found():
+    """Rejects calls of the loss alone, when taking the gradient steps an optimiser."""
+    bowls, calls = Bowls(6), []
+
+    def gradient(t):
+        calls.append(t)
+        return bowls.gradient(t)
+
+    report = verify(
+        *bowls.arguments(gradient, lambda t: bowls.value(t) + 0.01 * len(calls))
+    )
+    assert report.suspects[0].cause == "state"
+    assert "meta_gradient changed it" in report.suspects[0].text
+
+
+def test_statistics_that_an_inner_step_changes_are_found():
+    """Rejects a query loss that is taken for a function of theta."""
+    bowls, steps = Bowls(7), []
+    more = bowls.loop()
+    step, query = more["inner_step"], more["query_loss"]
+    more["inner_step"] = lambda p: steps.append(p) or step(p)
+    more["query_loss"] = lambda p: query(p) + 0.01 * len(steps)
+    report = verify(*bowls.arguments(), **more)
+    assert report.suspects[0].cause == "shared"
+
+
+def test_an_array_that_gets_no_gradient_is_named():
+    """Rejects None taken for zeros without a word."""
+    bowls = Bowls(8)
+    loss, gradient, theta = bowls.arguments()
+    report = verify(loss, lambda p: {**gradient(p), "c": None}, theta)
+    assert report.suspects[0].cause == "detached"
+    assert "no gradient arrived at `c`" in report.suspects[0].text
+
+
+def test_a_small_array_is_compared_with_itself():
+    """Rejects an error that hides behind arrays with a larger gradient."""
+    bowls = Bowls(9)
+    theta = tree(bowls.theta)
+    tiny = {"w": theta["w"], "d": theta["d"]}
+    value = lambda p: float(1e7 * np.sin(p["w"]).sum() + np.sin(p["d"]).sum())  # noqa: E731
+    claim = lambda p: {"w": 1e7 * np.cos(p["w"]), "d": 0 * p["d"]}  # noqa: E731
+    report = verify(value, claim, tiny)
+    assert (report.kind, report.suspects[0].cause) == ("neither", "detached")
+
+
+# ----- The command line and the recipes -----
+
+
+PROGRAM = """
+import numpy as np
+def program():
+    return PROGRAM
+PROGRAM = dict(
+    meta_loss=lambda t: float(np.sin(t).sum()), meta_gradient=np.cos, theta=np.ones(3) / 3
+)
+WRONG = PROGRAM | dict(meta_gradient=lambda t: 2 * np.cos(t))
+MISSING = dict(meta_loss=np.sum)
+NUMBER = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("PROGRAM", 0, "exact"),
+        ("program", 0, "exact"),
+        ("WRONG", 1, "2 times the exact gradient"),
+        ("MISSING", 1, "meta_gradient"),
+        ("NUMBER", 2, "dict"),
+        ("nothing", 2, "dict"),
+    ],
+)
+def test_the_command_line_checks_a_program(name, code, words, tmp_path):
+    """Rejects a verdict that a script cannot read off the exit code."""
+    file = tmp_path / "mine.py"
+    file.write_text(PROGRAM)
+    done = here("check", f"{file}:{name}")
+    assert done.code == code, done
+    assert words in done.out + done.err
+    assert "Traceback" not in done.err
+    if code == 0:
+        (report,) = json.loads(here("check", f"{file}:{name}", "--json").out)
+        assert report["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("package", "recipe"), [("torch", "torch_module"), ("jax", "jax_tree")]
+)
+@pytest.mark.filterwarnings("default")
+def test_the_recipes_of_frameworks(package, recipe, monkeypatch):
+    """Rejects a verifier that cannot take modules' dicts, or pytrees, as they are."""
+    pytest.importorskip(package)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tests" / "recipes"), *sys.path])
+    module = importlib.import_module(recipe)
+    assert verify(**module.PROGRAM).passed
+    report = verify(**module.BROKEN)
+    assert report.suspects[0].cause == "first-order"
+    assert "step 3 of 3" in report.suspects[0].text

@@ -1,0 +1,274 @@
+"""Likely causes of a wrong gradient, each with the figure that supports it.
+
+A cause is tried as a hypothesis: what it predicts for the claimed slopes is compared with
+them. Only what agrees is reported.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tinymaml.check.classify import EXACT, cosine
+from tinymaml.check.differences import (
+    Slopes,
+    agrees,
+    directions,
+    gap,
+    rounding,
+    slopes,
+    typical,
+)
+from tinymaml.check.program import Program
+from tinymaml.maml import Array
+
+
+# Directions within one array, and for the loop's hypotheses.
+FEW = 4
+# Predictions that were computed from measured slopes agree to this, if the cause is right.
+CLOSE = 1e-4
+# At most so many wrong entries are listed, and so many spans of entries are compared.
+LISTED, COMPARED = 4, 60
+
+
+class Suspect(NamedTuple):
+    """A likely cause.
+
+    cause: a short name that does not change; text: a sentence with its figures
+    figure: how far the claimed slopes are from what the cause predicts, relative; or, for
+        causes that predict no slopes, the size of the effect
+    """
+
+    cause: str
+    text: str
+    figure: float
+
+
+class ArrayError(NamedTuple):
+    """How one array's gradient compares with the measured slopes within it.
+
+    right: None where it cannot be measured; factor: claimed = factor x measured, best fit
+    rest: what remains after the factor, relative to the claimed slopes
+    """
+
+    name: str
+    right: bool | None
+    error: float
+    factor: float
+    rest: float
+
+    def __str__(self) -> str:
+        figures = f"{self.factor:.4g} times the measured slopes, off by {self.error:.1e}"
+        return f"{self.name}: {figures}"
+
+
+class Evidence(NamedTuple):
+    """What is known of a program at a point `at` (P,).
+
+    claimed, measured: slopes along `ways`; missing: names of arrays without a gradient
+    """
+
+    program: Program
+    at: Array
+    gradient: Array
+    ways: list[Array]
+    measured: Slopes
+    noise: float
+    missing: list[str]
+
+    @property
+    def claimed(self) -> Array:
+        """The claimed slopes along the directions."""
+        return np.array([self.gradient @ way for way in self.ways])
+
+    def within(self, span: slice, number: int = FEW) -> tuple[Array, Slopes]:
+        """Return claimed and measured slopes along directions within a part of theta."""
+        ways = []
+        width = len(range(*span.indices(self.at.size)))
+        for part in directions(np.random.default_rng(width), (width,), number):
+            ways.append(np.zeros_like(self.at))
+            ways[-1][span] = part
+        claimed = np.array([self.gradient @ way for way in ways])
+        return claimed, slopes(self.program.value, self.at, ways, self.noise)
+
+
+def fit(claimed: Array, predicted: Array) -> tuple[float, float]:
+    """Return c of claimed = c predicted, and what remains relative to the claimed."""
+    factor = float(claimed @ predicted / (predicted @ predicted or 1.0))
+    rest = np.linalg.norm(claimed - factor * predicted) / (np.linalg.norm(claimed) or 1.0)
+    return factor, float(rest)
+
+
+def arrays(evidence: Evidence) -> list[ArrayError]:
+    """Return the comparison of each array of the parameters."""
+    found = []
+    for name, span in evidence.program.tree.spans.items():
+        width = span.stop - span.start
+        if not width:
+            continue
+        claimed, measured = evidence.within(span, FEW if width > 1 else 1)
+        factor, rest = fit(claimed, measured.values)
+        # Relative to the slopes of all, an array whose own cannot be measured is right.
+        floor = typical(evidence.measured) * EXACT
+        right = agrees(claimed, measured, EXACT)
+        if right is None and np.abs(claimed - measured.values).max() <= floor:
+            right = True
+        found.append(ArrayError(name, right, gap(claimed, measured), factor, rest))
+    return found
+
+
+# ----- Causes that need the slopes only -----
+
+
+def of_scale(evidence: Evidence) -> Iterator[Suspect]:
+    """Yield a wrong factor of the whole gradient, or its sign."""
+    if not evidence.gradient.any():
+        text = (
+            "the claimed gradient is 0: the loss is cut off from theta (detach, no_grad)?"
+        )
+        yield Suspect("zero", text, typical(evidence.measured))
+        return
+    known = np.isfinite(evidence.measured.doubts)
+    claimed, measured = evidence.claimed[known], evidence.measured.values[known]
+    factor, rest = fit(claimed, measured)
+    if rest > CLOSE or abs(factor - 1) < EXACT:
+        return
+    figures = (
+        f"{factor:.4g} times the exact gradient, cosine {cosine(claimed, measured):.4f}"
+    )
+    norm = float(np.linalg.norm(evidence.gradient))
+    if factor < 0:
+        yield Suspect("sign", f"{figures}: the sign is wrong", rest)
+    elif any(abs(norm / n - 1) < 1e-6 for n in (0.1, 0.5, 1, 2, 5, 10)):
+        yield Suspect("clipped", f"{figures}, and its norm is {norm:.6g}: clipped?", rest)
+    else:
+        why = (
+            "a sum where a mean was meant"
+            if factor > 1
+            else "a mean, or divided, once more"
+        )
+        yield Suspect("scale", f"{figures}: {why}?", rest)
+
+
+def of_arrays(evidence: Evidence, compared: list[ArrayError]) -> Iterator[Suspect]:
+    """Yield what is wrong with some of the arrays, if others are right."""
+    wrong = [one for one in compared if one.right is False]
+    names = ", ".join(f"`{one.name}`" for one in wrong[:LISTED])
+    if missing := [one.name for one in wrong if one.name in evidence.missing]:
+        shown = ", ".join(f"`{name}`" for name in missing[:LISTED])
+        text = f"no gradient arrived at {shown}: detached or created anew?"
+        yield Suspect("detached", text, float(len(missing)))
+    scaled = wrong and all(one.rest < CLOSE for one in wrong)
+    if not wrong or (len(wrong) == len(compared) and not scaled):
+        return
+    some = len(wrong) < len(compared)
+    only = f"only {names} of {len(compared)} arrays differ" + "s" * (len(wrong) == 1)
+    only = only if len(wrong) > 1 else f"only {names} differs"
+    only = only if some else "every array differs"
+    worst = max(one.error for one in wrong)
+    if all(one.factor == 0 for one in wrong):
+        text = f"{only}, where the claimed gradient is 0: detached or created anew?"
+        yield Suspect("detached", text, worst)
+    elif scaled:
+        factors = ", ".join(f"{one.factor:.4g}" for one in wrong[:LISTED])
+        text = f"{only}, by the factor {factors}: scaled or clipped array by array?"
+        yield Suspect("array scale", text, max(one.rest for one in wrong))
+    else:
+        yield Suspect(
+            "array", f"{only}, by {worst:.1e} of its slopes: detached in part?", worst
+        )
+
+
+def of_order(evidence: Evidence, compared: list[ArrayError]) -> Iterator[Suspect]:
+    """Yield two arrays in each other's place, and an array that is transposed."""
+    tree, wrong = evidence.program.tree, [x.name for x in compared if x.right is False]
+    shapes = dict(zip(tree.names, tree.shapes, strict=True))
+    for number, one in enumerate(wrong):
+        shape, span = shapes[one], tree.spans[one]
+        moved = evidence.gradient.copy()
+        if len(shape) == 2 and min(shape) > 1:
+            moved[span] = moved[span].reshape(shape[::-1]).T.ravel()
+            if _agree(evidence, moved, span):
+                text = f"`{one}` agrees when it is transposed"
+                yield Suspect("transposed", text, 0.0)
+        for other in wrong[number + 1 :]:
+            if shapes[other] == shape:
+                moved = evidence.gradient.copy()
+                moved[span] = evidence.gradient[tree.spans[other]]
+                if _agree(evidence, moved, span):
+                    text = f"`{one}` agrees with the gradient given for `{other}`: swapped?"
+                    yield Suspect("swapped", text, 0.0)
+
+
+def _agree(evidence: Evidence, gradient: Array, span: slice) -> bool:
+    return agrees(*evidence._replace(gradient=gradient).within(span), EXACT) is True
+
+
+def of_entries(evidence: Evidence) -> Iterator[Suspect]:
+    """Yield the few wrong entries, found by halving theta."""
+    found: list[int] = []
+    spans, compared = [(0, evidence.at.size)], 0
+    while spans and len(found) <= LISTED and compared < COMPARED:
+        low, high = spans.pop()
+        compared += 1
+        if agrees(*evidence.within(slice(low, high), 2), EXACT) is not False:
+            continue
+        if high - low == 1:
+            found.append(low)
+        else:
+            middle = (low + high) // 2
+            spans += [(middle, high), (low, middle)]
+    if found and not spans and len(found) <= min(LISTED, evidence.at.size // 2):
+        named = [_entry(evidence, entry) for entry in found]
+        claimed, measured = evidence.within(slice(found[0], found[0] + 1), 1)
+        text = f"only entries differ: {', '.join(named)}"
+        yield Suspect("entries", text, gap(claimed, measured))
+
+
+def _entry(evidence: Evidence, entry: int) -> str:
+    for (name, span), shape in zip(
+        evidence.program.tree.spans.items(), evidence.program.tree.shapes, strict=True
+    ):
+        if span.start <= entry < span.stop:
+            place = np.unravel_index(entry - span.start, shape)
+            return f"{name}[{', '.join(map(str, place))}]"
+    return str(entry)
+
+
+def of_terms(evidence: Evidence) -> Iterator[Suspect]:
+    """Yield a multiple of theta in the gradient, and entries that are all of one size."""
+    known = np.isfinite(evidence.measured.doubts)
+    apart = (evidence.claimed - evidence.measured.values)[known]
+    along = np.array([evidence.at @ way for way in evidence.ways])[known]
+    factor, rest = fit(apart, along)
+    if rest < 1e-3 and abs(factor) > 0:
+        text = f"it has {factor:.4g} theta too much, to {rest:.1e}: weight decay?"
+        yield Suspect("weight decay", text, rest)
+    sizes = np.abs(evidence.gradient[evidence.gradient != 0])
+    if sizes.size > 3 and np.ptp(sizes) < 1e-3 * sizes.max():
+        text = (
+            f"all its entries are {sizes.mean():.3g} or -{sizes.mean():.3g}: the signs, as"
+        )
+        yield Suspect("signs", f"{text} in Adam's first step", float(np.ptp(sizes)))
+    elif (most := np.count_nonzero(sizes > sizes.max(initial=0) * (1 - 1e-9))) > 2:
+        text = f"{most} entries are exactly {sizes.max():.4g} in size: clipped one by one?"
+        yield Suspect("clipped", text, float(most))
+
+
+def of_direction(evidence: Evidence) -> Iterator[Suspect]:
+    """Yield how the claimed gradient lies to the exact one, for want of a better cause."""
+    known = np.isfinite(evidence.measured.doubts)
+    claimed, measured = evidence.claimed[known], evidence.measured.values[known]
+    ratio = np.linalg.norm(claimed) / (np.linalg.norm(measured) or 1.0)
+    text = (
+        f"cosine {cosine(claimed, measured):.4f} to the exact gradient, {ratio:.3g} times"
+    )
+    text += " as long"
+    yield Suspect(
+        "unknown", f"{text}; give inner_step, query_loss and steps for more", ratio
+    )
+
+
+def predicted(function, at: Array, ways: list[Array]) -> Slopes:
+    """Return the slopes of another function, which a hypothesis differentiates."""
+    return slopes(function, at, ways, rounding(function, at))

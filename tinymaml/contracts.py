@@ -1,0 +1,84 @@
+"""What arrays a function takes, written as one string and checked before it computes.
+
+    "...mk ...kf"   two arrays that share their leading axes and the size k
+    "1k"            a single row; "mk 1k" takes as many columns in both
+    ""              an array of any shape
+
+Every axis must have at least one entry. A replay (`speed.replay`) does not check again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+import numpy as np
+from autograd.extend import primitive as autograd_primitive
+
+from tinymaml.tracing import isbox
+
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def takes(shapes: str) -> Callable[[Function], Function]:
+    """Return a decorator for a function whose first arguments are floating-point arrays.
+
+    shapes: the last axes of each, a letter for a size. All have the same leading axes.
+    The function then raises TypeError for another type, ValueError for another shape; both
+    name it.
+    """
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def checked(*args, **kwargs):
+            check(function.__name__, shapes, *args)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def primitive(shapes: str) -> Callable[[Function], Function]:
+    """Return a decorator that makes a function a primitive of autograd that checks shapes.
+
+    shapes: as in `takes`; the attribute `fun` of the primitive is the unchecked function
+    """
+
+    def decorate(function: Function) -> Function:
+        made = autograd_primitive(takes(shapes)(function))
+        made.fun = function
+        return made
+
+    return decorate
+
+
+def check(name: str, shapes: str, *arrays: object) -> None:
+    """Raise TypeError or ValueError unless the first arrays have the shapes.
+
+    name: of the function, for the message; shapes: as in `takes`
+    """
+    axes = shapes.split(" ")
+    sizes: dict[str, int] = {"1": 1}
+    leads = set()
+    for letters, array in zip(axes, arrays, strict=False):
+        if not (isbox(array) or isinstance(array, np.ndarray | np.generic)):
+            raise TypeError(f"{name} takes NumPy arrays, not a {type(array).__name__}")
+        if array.dtype.kind != "f":
+            raise TypeError(f"{name} takes floating-point arrays, not {array.dtype}")
+        cut = max(len(array.shape) - len(letters), 0) if letters else 0
+        leads.add(array.shape[:cut])
+        own = zip(letters, array.shape[cut:], strict=False)
+        short = len(letters) > len(array.shape)
+        if short or 0 in array.shape or any(sizes.setdefault(x, n) != n for x, n in own):
+            raise ValueError(_message(name, axes, arrays))
+    if len(leads) > 1:
+        raise ValueError(_message(name, axes, arrays))
+
+
+def _message(name: str, axes: list[str], arrays: tuple) -> str:
+    wanted = " and ".join(f"({', '.join(['...', *letters])})" for letters in axes)
+    given = " and ".join(str(np.shape(array)) for array in arrays[: len(axes)])
+    return f"{name} takes shapes {wanted}, none of them empty, not {given}"
