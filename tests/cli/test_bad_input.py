@@ -224,6 +224,11 @@ TYPED = {
         2,
         "the model has 100040001 parameters, more than 10000000",
     ),
+    "check-huge-rates": (
+        ["check", "sine", "--algorithm", "meta-sgd", "--hidden", "2300,2300"],
+        2,
+        "parameters, more than",
+    ),
     "check-huge-net": (["check", "omniglot", "--filters", "4096"], 2, "parameters, more"),
     "check-steps": (["check", "sine", "--steps", "-1"], 2, "-1 is below 0"),
     "list-case": (["list", "bogus"], 2, "'bogus' is not one of"),

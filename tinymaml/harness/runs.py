@@ -85,8 +85,8 @@ def locked(path: Path) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if not _is_at(place, file):
-            lost = f"{str(place)!r} was deleted, so another process may have taken over"
-            raise WorldError(f"{lost}; nothing was saved since the last checkpoint")
+            lost = f"{str(place)!r} was deleted: another process may have taken over"
+            raise WorldError(f"{lost}; once none is running: train --resume {path}")
 
     with file:
         with named(place):

@@ -67,7 +67,7 @@ class Dask(Executor):
         Dask itself would wait for a scheduler that does not answer, and for new workers.
         """
         asked, idle = time.monotonic(), False
-        while not wait([future], POLL).done:
+        while not wait([future], POLL).done and not future.done():
             self._check()
             if time.monotonic() - asked > PATIENCE:
                 workers = self._workers()
