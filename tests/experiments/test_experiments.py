@@ -236,6 +236,7 @@ def test_what_is_written_is_restored(made):
     assert {name: getattr(config, name) for name in given} == given
     # Some defaults of an algorithm follow from other options.
     follows = {"test_steps"} if given.keys() & {"inner_steps", "rates"} else set()
+    follows |= {"alpha"} if given.get("inner") == "rms" else set()  # Reptile's
     assert {*config.differences()} <= {*given, "algorithm", "surrogate"} | follows
 
 

@@ -124,7 +124,7 @@ def test_same_bytes_as_without_dask(tmp_path, cluster):
     )
     assert (straight.code, told.code) == (0, 0), told
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    assert straight.out == told.out
+    assert straight.out.replace("one/", "two/") == told.out
 
 
 def test_a_killed_worker_is_survived(cluster):
