@@ -1,8 +1,8 @@
 """What arrays a function takes, written as one string and checked before it computes.
 
-    "...mk ...kf"   two arrays that share their leading axes and the size k
-    "1k"            a single row; "mk 1k" takes as many columns in both
-    ""              an array of any shape
+    "mk kf"   (..., m, k) and (..., k, f): equal leading axes, and the size k in both
+    "1k"      a single row; "mk 1k" takes as many columns in both
+    ""        an array of any shape
 
 Every axis must have at least one entry. A replay (`speed.replay`) does not check again.
 """
@@ -22,10 +22,13 @@ from tinymaml.tracing import isbox
 Function = TypeVar("Function", bound=Callable)
 
 
-def takes(shapes: str) -> Callable[[Function], Function]:
+def takes(
+    shapes: str, also: Callable[..., None] | None = None
+) -> Callable[[Function], Function]:
     """Return a decorator for a function whose first arguments are floating-point arrays.
 
     shapes: the last axes of each, a letter for a size. All have the same leading axes.
+    also: raises, given the function's arguments, for what shapes cannot say
     The function then raises TypeError for another type, ValueError for another shape; both
     name it.
     """
@@ -34,6 +37,8 @@ def takes(shapes: str) -> Callable[[Function], Function]:
         @wraps(function)
         def checked(*args, **kwargs):
             check(function.__name__, shapes, *args)
+            if also:
+                also(*args)
             return function(*args, **kwargs)
 
         return checked
@@ -41,14 +46,17 @@ def takes(shapes: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def primitive(shapes: str) -> Callable[[Function], Function]:
+def primitive(
+    shapes: str, also: Callable[..., None] | None = None
+) -> Callable[[Function], Function]:
     """Return a decorator that makes a function a primitive of autograd that checks shapes.
 
-    shapes: as in `takes`; the attribute `fun` of the primitive is the unchecked function
+    shapes, also: as in `takes`
+    The attribute `fun` of the primitive is the unchecked function.
     """
 
     def decorate(function: Function) -> Function:
-        made = autograd_primitive(takes(shapes)(function))
+        made = autograd_primitive(takes(shapes, also)(function))
         made.fun = function
         return made
 

@@ -186,8 +186,8 @@ def sample(
         wanted = "images must be uint8 (classes, drawings, h, w), or with channels (..., c)"
         raise TypeError(f"{wanted}, not {images.dtype} {images.shape}")
     check_sizes(images.shape[1], len(classes), ways, shots, queries)
-    rows = np.unique(classes)  # in order
-    if len(rows) < len(classes) or rows[0] < 0 or rows[-1] >= len(images):
+    rows = np.asarray(classes)
+    if rows.min() < 0 or rows.max() >= len(images) or np.bincount(rows).max() > 1:
         raise ValueError(f"classes must be different rows of {len(images)}, not {classes}")
     support, query = [], []
     for row in rng.choice(classes, ways, replace=False):

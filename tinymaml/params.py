@@ -95,24 +95,26 @@ def mask(shapes: Shapes, names: Collection[str]) -> Array:
 # ----- One number per array, and parameters in another order -----
 
 
-@contracts.primitive("a")
+def _check_numbers(numbers: Array, shapes: Shapes) -> None:
+    if numbers.shape[-1] != len(shapes):
+        raise ValueError(f"{numbers.shape[-1]} numbers for {len(shapes)} arrays")
+
+
+@contracts.primitive("a", _check_numbers)
 def spread(numbers: Array, shapes: Shapes) -> Array:
     """Give every parameter the number of its array: (..., arrays) -> (..., P).
 
     Raises ValueError for another number of numbers than arrays.
     """
-    if numbers.shape[-1] != len(shapes):
-        raise ValueError(f"{numbers.shape[-1]} numbers for {len(shapes)} arrays")
     return np.repeat(numbers, [prod(shape) for shape in shapes.values()], axis=-1)
 
 
-@contracts.primitive("p")
+@contracts.primitive("p", _check_columns)
 def totals(theta: Array, shapes: Shapes) -> Array:
     """The adjoint of spread: the sum over each array, (..., P) -> (..., arrays).
 
     Raises ValueError when theta does not have P columns.
     """
-    _check_columns(theta, shapes)
     return np.add.reduceat(theta, starts(shapes), axis=-1)
 
 
@@ -120,32 +122,30 @@ defvjp(spread, lambda _, numbers, shapes: lambda g: totals(g, shapes))
 defvjp(totals, lambda _, theta, shapes: lambda g: spread(g, shapes))
 
 
-@contracts.primitive("p")
+def _check_places(places: Array, size: int) -> None:
+    at = np.unique(places)  # in order
+    if len(at) != np.size(places) or (len(at) and not 0 <= at[0] <= at[-1] < size):
+        raise ValueError(f"places must be different and in 0..{size - 1}, not {places}")
+
+
+@contracts.primitive("p", lambda vector, at: _check_places(at, vector.shape[-1]))
 def take(vector: Array, places: Array) -> Array:
     """Read (..., n) from a vector (..., P) at places in range(P), none of them twice.
 
     Raises ValueError for other places.
     """
-    _check_places(places, vector.shape[-1])
     return vector[..., places]
 
 
-@contracts.primitive("n")
+@contracts.primitive("n", lambda _, places, size: _check_places(places, size))
 def put(numbers: Array, places: Array, size: int) -> Array:
     """The adjoint of take: numbers (..., n) at their places, zeros elsewhere.
 
     Raises ValueError as `take` does.
     """
-    _check_places(places, size)
     vector = np.zeros((*numbers.shape[:-1], size), numbers.dtype)
     vector[..., places] = numbers
     return vector
-
-
-def _check_places(places: Array, size: int) -> None:
-    at = np.unique(places)  # in order
-    if len(at) != np.size(places) or (len(at) and not 0 <= at[0] <= at[-1] < size):
-        raise ValueError(f"places must be different and in 0..{size - 1}, not {places}")
 
 
 defvjp(

@@ -14,7 +14,8 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
-from tinymaml.harness import loop, policy_step, runs
+from tinymaml.harness import loop, policy_step
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.maml import Task
 from tinymaml.rl import trpo
 from trainings import train
@@ -128,7 +129,7 @@ def test_a_policy_is_trained(name, outer, tmp_path):
     config = PointNav(algorithm=name, outer=outer, inner_steps=2, **SMALL_POLICY)
     state = train(tmp_path, config)
     assert np.any(state.theta != loop.initial_state(config).theta)
-    records = runs.read_metrics(tmp_path)
+    records = read_metrics(tmp_path)
     assert len(records) == 3
     assert all(np.isfinite(record["loss"]) for record in records)
     if outer == "trpo":

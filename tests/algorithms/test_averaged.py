@@ -20,7 +20,8 @@ from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, as_task, drawn
-from tinymaml.harness import checkpoints, evaluation, loop, runs, step
+from tinymaml.harness import checkpoints, evaluation, loop, step
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.optim import Moments, State, adam
 from tinymaml.options import options_of
 from tinymaml.speed.workers import Here, engine
@@ -269,7 +270,7 @@ def test_regressors_learn_their_own_curves(tmp_path, monkeypatch):
     options |= {"iterations": 300, "checkpoint_every": 100, "seed": 5}
     config = Sine(algorithm="averaged", **options)
     state = train(tmp_path, config)
-    records = runs.read_metrics(tmp_path)
+    records = read_metrics(tmp_path)
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
     counts = {r["iteration"]: r["fitted"] for r in records if "fitted" in r}
     assert [*counts] == [100, 200, 300]

@@ -20,7 +20,8 @@ from tinymaml.experiments import problem as set_up
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Problem, drawn
-from tinymaml.harness import loop, runs, step
+from tinymaml.harness import loop, step
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.maml import Task
 from trainings import results_of
 
@@ -276,7 +277,7 @@ def test_figures_are_logged(tmp_path):
         algorithm="imaml", hidden=(5,), tasks=5, chunk=2, iterations=2, test=False
     )
     results_of(tmp_path, config)
-    first, second = runs.read_metrics(tmp_path)
+    first, second = read_metrics(tmp_path)
     family = set_up(config)
     w = np.tile(loop.initial_state(config).theta, (5, 1))
     task = family.task(drawn(family, config.seed, "train", 0, range(5)))

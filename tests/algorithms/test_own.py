@@ -18,6 +18,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import drawn
 from tinymaml.harness import loop, runs, step
+from tinymaml.harness.metrics import read_metrics
 
 
 FILE = "own_algorithm.py"
@@ -213,7 +214,7 @@ def test_an_own_phase_has_its_arrays_and_recordings(folder):
         asked = [algorithm if x == NAME else x for x in shape]
         trained = here("train", "sine", *asked, *more, "--out", name)
         assert trained.code == 0, trained
-        losses[name] = [x["loss"] for x in runs.read_metrics(folder / name)]
+        losses[name] = [x["loss"] for x in read_metrics(folder / name)]
     factors = np.arange(1, 7)
     np.testing.assert_allclose(losses["own"], factors * losses["maml"], rtol=1e-5)
     asked = ["phased.py:PHASED" if x == NAME else x for x in shape]

@@ -18,8 +18,9 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import drawn
-from tinymaml.harness import checkpoints, loop, runs
+from tinymaml.harness import checkpoints, loop
 from tinymaml.harness.evaluation import chunk_scores
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.speed.workers import engine
 from trainings import results_of
 
@@ -231,7 +232,7 @@ def test_stopping_changes_no_byte(tmp_path, setting, name):
     assert results_of(tmp_path / "parts", config) == straight
     eager = config.with_changes({"replay": False})
     assert results_of(tmp_path / "eager", eager) == straight
-    records = runs.read_metrics(tmp_path / "straight")
+    records = read_metrics(tmp_path / "straight")
     assert all(np.isfinite(record["loss"]) for record in records)
     assert len(records) == config.iterations
 

@@ -38,6 +38,7 @@ from tinymaml.algorithms import ALGORITHMS
 from tinymaml.cli import list as list_
 from tinymaml.experiments import MODULES
 from tinymaml.harness import runs
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.options import flag, options_of
 
 
@@ -116,7 +117,7 @@ def test_signals_can_be_resumed_from(tmp_path, straight, number, code):
     assert "interrupted at iteration" in told.err
     assert f"tinymaml train --resume {path}" in told.err
     assert "Traceback" not in told.err
-    done = runs.read_metrics(path)[-1]["iteration"]
+    done = read_metrics(path)[-1]["iteration"]
     again = run("train", "--resume", path, "--iterations", max(done, 200), cwd=tmp_path)
     assert again.code == 0, again
     if done <= 200:
@@ -680,7 +681,7 @@ def test_random_initial_values_are_not_trained(tmp_path, monkeypatch):
     assert told.code == 0, told
     assert "step size" in told.out.splitlines()[-2]  # the last line is a path
     assert runs.read_config(Path("run")).iterations == 0
-    assert runs.read_metrics(Path("run")) == []
+    assert read_metrics(Path("run")) == []
     told = here("train", "--resume", "run", "--iterations", "5")
     assert told.code == 2
     assert "--iterations has no effect with --algorithm random" in one_error(told)

@@ -7,6 +7,7 @@ import pytest
 
 from processes import SMALL, digests, end, here, one_error, run, start, tree, wait_for
 from tinymaml.harness import checkpoints, runs
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.harness.runs import members
 from tinymaml.plots import draw
 
@@ -129,7 +130,7 @@ def test_more_seeds_and_iterations_join_the_others(tmp_path):
     assert digests(tmp_path / "all" / "seed-0") == first
     assert here("train", "--resume", "all", "--iterations", "15").code == 0
     for path in members(tmp_path / "all"):
-        assert len(runs.read_metrics(path)) == 15
+        assert len(read_metrics(path)) == 15
 
 
 def test_a_file_may_name_the_seeds(tmp_path):

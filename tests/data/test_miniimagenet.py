@@ -21,7 +21,7 @@ from tinymaml.data.miniimagenet import load
 from tinymaml.errors import WorldError
 from tinymaml.experiments.miniimagenet import MiniImageNet
 from tinymaml.harness import evaluation, loop
-from tinymaml.harness.runs import read_metrics
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.prepare import images as whole
 from tinymaml.prepare.miniimagenet import read_table
 from tinymaml.speed.workers import Here

@@ -15,7 +15,7 @@ from tinymaml.experiments import problem
 from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.fewshot import drawn, sample, stream
 from tinymaml.harness import evaluation, loop
-from tinymaml.harness.runs import read_metrics
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.speed.workers import Here
 
 

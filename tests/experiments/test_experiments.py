@@ -29,8 +29,8 @@ from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode, drawn, stream
 from tinymaml.harness import evaluation, loop
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.harness.plan import check_size
-from tinymaml.harness.runs import read_metrics
 from tinymaml.losses import ACCURACY, MSE, RETURN
 from tinymaml.options import flags, options_of, shown
 from tinymaml.published import presets

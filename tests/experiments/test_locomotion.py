@@ -18,6 +18,7 @@ from tinymaml.check import policy_gradients
 from tinymaml.experiments import acting, problem
 from tinymaml.experiments.locomotion import Locomotion
 from tinymaml.harness import checkpoints, evaluation, loop, runs
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.rl import locomotion, rollout
 from tinymaml.speed.workers import Here, engine
 from trainings import begin, results
@@ -95,7 +96,7 @@ def test_kill_minus_nine_does_not_change_a_bit(tmp_path):
     time.sleep(random.Random(0).uniform(0, 0.05))
     process.kill()
     assert end(process).code == -signal.SIGKILL
-    assert len(runs.read_metrics(path)) < 20
+    assert len(read_metrics(path)) < 20
     done = run("train", "--resume", path, cwd=tmp_path)
     assert done.code == 0, done
     assert "note:" not in done.err
@@ -115,7 +116,7 @@ def test_every_option_of_the_world_matters(tmp_path, straight, changes):
     """Rejects an option that never reaches the world."""
     begin(tmp_path, SMALL.with_changes(changes | {"iterations": 1}))
     folders = tmp_path, straight[SMALL.task]
-    one, other = (runs.read_metrics(folder)[0]["return_before"] for folder in folders)
+    one, other = (read_metrics(folder)[0]["return_before"] for folder in folders)
     assert abs(one - other) > 1e-3
 
 
@@ -128,7 +129,7 @@ def test_it_learns_to_adapt(tmp_path, pool, shuffled):
     """
     config = Locomotion(iterations=30, tasks=10, trajectories=10, horizon=100)
     pool.submit(in_workers.act_and_adapt, tmp_path, config, shuffled).result()
-    last = runs.read_metrics(tmp_path)[-10:]
+    last = read_metrics(tmp_path)[-10:]
     gain = np.mean([r["return_after"] - r["return_before"] for r in last])
     assert (gain > 10) == (not shuffled)
 
@@ -218,14 +219,14 @@ def test_lost_trajectories_are_counted(tmp_path, monkeypatch, capfd, straight):
     monkeypatch.setattr(locomotion.Locomotion, "step", breaking)
     monkeypatch.chdir(tmp_path)
     begin(tmp_path / "run", SMALL)
-    first, *others = runs.read_metrics(tmp_path / "run")
+    first, *others = read_metrics(tmp_path / "run")
     assert first["lost"] == 4  # two chunks of two tasks, each before and after adapting
     assert [*first] == [
         *("iteration", "loss", "return_before", "return_after", "improvement", "kl"),
         *("backtracks", "refused", "lost", "std", "second_order"),
     ]
     assert len(others) == 2
-    for record in (*others, *runs.read_metrics(straight[SMALL.task])):
+    for record in (*others, *read_metrics(straight[SMALL.task])):
         assert "lost" not in record
     assert np.isfinite([*first.values()]).all()
     assert os.listdir() == ["run"]

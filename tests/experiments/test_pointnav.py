@@ -9,7 +9,8 @@ from processes import here, one_error
 from tinymaml import maml
 from tinymaml.experiments import acting, problem
 from tinymaml.experiments.pointnav import PointNav
-from tinymaml.harness import checkpoints, evaluation, loop, runs
+from tinymaml.harness import checkpoints, evaluation, loop
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.speed.workers import Here, engine
 from trainings import begin, results
 
@@ -63,7 +64,7 @@ def test_workers_do_not_change_a_bit(tmp_path, straight):
 
 def test_every_diagnostic_is_recorded(straight):
     """Rejects a run of which one cannot tell why it failed."""
-    records = runs.read_metrics(straight)
+    records = read_metrics(straight)
     assert len(records) == 4
     for record in records:
         assert list(record) == [
@@ -84,7 +85,7 @@ def test_it_learns(tmp_path):
     """Rejects a sign, a scale or a step with which returns after adapting do not rise."""
     config = PointNav(iterations=15, tasks=10, trajectories=10, horizon=50, hidden=(32, 32))
     begin(tmp_path, config)
-    records = runs.read_metrics(tmp_path)
+    records = read_metrics(tmp_path)
     after = [record["return_after"] for record in records]
     before = [record["return_before"] for record in records]
     assert np.mean(after[:2]) < -24  # about as far off as standing still: -19

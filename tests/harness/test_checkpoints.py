@@ -20,6 +20,7 @@ from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, runs
 from tinymaml.harness.checkpoints import Kept
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.speed.workers import Here
 from trainings import COUNT, VALIDATED, begin, train
 
@@ -67,7 +68,7 @@ def test_the_best_is_the_theta_that_was_best(straight, tmp_path):
     """Rejects the last theta, one from before the update, and the worst."""
     told = {
         record["iteration"]: record["validation"]
-        for record in runs.read_metrics(straight)
+        for record in read_metrics(straight)
         if "validation" in record
     }
     assert [*told] == [*range(2, 21, 2)]
@@ -109,7 +110,7 @@ def test_killed_between_the_best_and_its_checkpoint(
             train(tmp_path, VALIDATED)
         state = checkpoints.load(tmp_path, VALIDATED, last=True)
         assert state.iteration == at - 4
-        records = runs.read_metrics(straight)
+        records = read_metrics(straight)
         scores = {r["iteration"]: r["validation"] for r in records if "validation" in r}
         before = {k: v for k, v in scores.items() if k <= state.iteration}
         assert best_of(tmp_path, at - 4).validation == min(before.values())
@@ -465,7 +466,7 @@ def test_a_signal_keeps_the_best(tmp_path, straight, monkeypatch):
 
     with pytest.raises(Interrupted):
         loop.train(tmp_path, VALIDATED, Here(), stop)
-    records = [r for r in runs.read_metrics(tmp_path) if "validation" in r]
+    records = [r for r in read_metrics(tmp_path) if "validation" in r]
     assert best_of(tmp_path).validation == min(r["validation"] for r in records)
     train(tmp_path, VALIDATED)
     assert (tmp_path / runs.BEST).read_bytes() == (straight / runs.BEST).read_bytes()

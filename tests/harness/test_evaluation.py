@@ -15,8 +15,9 @@ from tinymaml.experiments.images import Images, build
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import apply_alone, drawn, stream
-from tinymaml.harness import evaluation, loop, runs
+from tinymaml.harness import evaluation, loop
 from tinymaml.harness.evaluation import evaluate, evaluate_alone, fingerprint
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.rl.pointnav import PointNav as World
 from tinymaml.speed.workers import Here
 from trainings import state_of
@@ -234,7 +235,7 @@ def test_evaluation_does_not_change_the_training(tmp_path):
         folder.mkdir()
         loop.train(folder, config, Here(), lambda *_: None)
         told.append(state_of(folder))
-        validated = ["validation" in r for r in runs.read_metrics(folder)]
+        validated = ["validation" in r for r in read_metrics(folder)]
         assert validated == ([False, True] * 3 if every else [False] * 6)
     assert told[0] == told[1]
 

@@ -15,6 +15,7 @@ from tinymaml.errors import Interrupted, WorldError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, runs, step
 from tinymaml.harness.evaluation import evaluate
+from tinymaml.harness.metrics import Metrics, read_metrics
 from tinymaml.speed.workers import Here, engine, spans
 from tinymaml.summary import interval
 from trainings import COUNT, SMALL, VALIDATED, results, state_of, train
@@ -73,7 +74,7 @@ def test_metrics_are_cut_to_the_checkpoint(tmp_path, straight):
         file.write('{"iteration": 8, "loss": 123.0}\n{"iteration": 9, "lo')
     train(tmp_path)
     assert results(tmp_path) == straight
-    iterations = [record["iteration"] for record in runs.read_metrics(tmp_path)]
+    iterations = [record["iteration"] for record in read_metrics(tmp_path)]
     assert iterations == [*range(1, 21)]
 
 
@@ -132,7 +133,7 @@ def test_evaluation_changes_nothing(tmp_path):
     theta = train(tmp_path, config).theta
     train(tmp_path / "plain")
     assert state_of(tmp_path) == state_of(tmp_path / "plain")
-    records = runs.read_metrics(tmp_path)
+    records = read_metrics(tmp_path)
     assert [r["iteration"] for r in records if "validation" in r] == [5, 10, 15, 20]
     mean, half = interval(evaluate(config, theta, "val", 3, 2, Here())[-1])
     last = records[-1]
@@ -172,7 +173,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, value)
     with pytest.raises(WorldError, match=r"diverged at iteration 8 \(alpha=0.01"):
         train(tmp_path, unreplayed(SMALL))
     assert checkpoints.load(tmp_path, SMALL).iteration == 5
-    records = runs.read_metrics(tmp_path)
+    records = read_metrics(tmp_path)
     assert all(np.isfinite(record["loss"]) for record in records)
 
 
@@ -308,13 +309,13 @@ def interrupt_save(monkeypatch, iteration: int) -> None:
 def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it(tmp_path, monkeypatch):
     """Rejects a checkpoint that is saved before the metrics of its iterations or before its
     best theta: after a crash of the machine they would be missing."""
-    calls, sync = [], runs.Metrics.sync
+    calls, sync = [], Metrics.sync
 
     def synced(metrics):
         sync(metrics)
-        calls.append(("metrics", len(runs.read_metrics(tmp_path))))
+        calls.append(("metrics", len(read_metrics(tmp_path))))
 
-    monkeypatch.setattr(runs.Metrics, "sync", synced)
+    monkeypatch.setattr(Metrics, "sync", synced)
     for name in ("save_best", "save"):
         function = getattr(checkpoints, name)
 
@@ -495,7 +496,7 @@ def test_a_run_whose_lock_was_deleted_is_not_written(tmp_path):
         loop.train(tmp_path, SMALL, Here(), deleted, check)
     assert checkpoints.load(tmp_path, SMALL).iteration == 12
     faults = []
-    found = [r["iteration"] for r in runs.read_metrics(tmp_path, faults)]
+    found = [r["iteration"] for r in read_metrics(tmp_path, faults)]
     assert (found, faults) == ([*range(1, 13)], [])
 
 
@@ -507,5 +508,5 @@ def test_a_resume_reports_damaged_metrics(tmp_path, capsys):
     train(tmp_path)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"line 3 of {str(file)!r} is damaged: left out"]
-    found = [record["iteration"] for record in runs.read_metrics(tmp_path)]
+    found = [record["iteration"] for record in read_metrics(tmp_path)]
     assert found == [1, 2, *range(4, 21)]

@@ -5,6 +5,7 @@ import io
 import pickle
 import struct
 import tarfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -279,3 +280,16 @@ def categories(folder, protocol=4, splits=SPLITS, images=IMAGES):
         (folder / CATEGORIES[split]).write_bytes(data)
         first += len(names)
     return folder
+
+
+BITMAP, COLOUR = (1, 0), (8, 2)  # bits of a channel, and PNG's number for the kind
+
+
+def png_header(width: int, height: int, kind: tuple[int, int]) -> bytes:
+    """Return a PNG that says it is width x height and holds no pixel."""
+    data = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, height, *kind, 0, 0, 0)
+    for name, body in ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + name + body
+        data += struct.pack(">I", zlib.crc32(name + body))
+    return data

@@ -16,7 +16,6 @@ import tarfile
 import tempfile
 import tracemalloc
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ import pytest
 from PIL import Image
 
 import miniatures
-from miniatures import PLACES, photo
+from miniatures import COLOUR, PLACES, photo, png_header
 from places import ROOT, data_folder
 from processes import here
 from tinymaml.prepare import caches, imagenet, miniimagenet
@@ -386,16 +385,6 @@ def test_two_images_with_one_number_are_refused(tmp_path):
     assert_refused(folder, "the number 26 is there twice")
 
 
-def png_header(width, height):
-    """Return a PNG that says it is width x height and holds no pixel."""
-    data = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    for kind, body in ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + kind + body
-        data += struct.pack(">I", zlib.crc32(kind + body))
-    return data
-
-
 JPEG = miniatures.encoded(photo("n00000001", 2))
 BAD_IMAGES = {
     "empty": (b"", "readable JPEG or PNG: another format"),
@@ -415,11 +404,20 @@ BAD_IMAGES = {
         "readable JPEG or PNG: another format",
     ),
     "truncated png": (miniatures.encoded(photo("n00000001", 2), "PNG")[:-50], ""),
-    "bomb": (png_header(60_000, 60_000), "decompression bomb"),
-    "bomb that warns": (png_header(10_000, 9_000), "90000000 pixels"),
-    "small bomb": (png_header(9_000, 9_000), "9000 x 9000 pixels"),
-    "wide": (png_header(65_536, 1), "65536 x 1 pixels"),
-    "high": (png_header(1, 1 << 26), "1 x 67108864 pixels"),
+    "bomb": (
+        png_header(60_000, 60_000, COLOUR),
+        "decompression bomb",
+    ),
+    "bomb that warns": (
+        png_header(10_000, 9_000, COLOUR),
+        "90000000 pixels",
+    ),
+    "small bomb": (
+        png_header(9_000, 9_000, COLOUR),
+        "9000 x 9000 pixels",
+    ),
+    "wide": (png_header(65_536, 1, COLOUR), "65536 x 1 pixels"),
+    "high": (png_header(1, 1 << 26, COLOUR), "1 x 67108864 pixels"),
     "16 bits": (miniatures.encoded(Image.new("I;16", (90, 90)), "PNG"), "mode I;16"),
 }
 

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miniatures import BITMAP, png_header
 from places import ROOT
 from processes import here
 from tinymaml.errors import UsageError, WorldError
@@ -60,16 +61,6 @@ def png(size=(105, 105), mode="1", kind="PNG", shift=0):
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()
-
-
-def png_header(width, height):
-    """Return a PNG that says it is width x height and holds no pixel."""
-    data = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    for kind, body in ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + kind + body
-        data += struct.pack(">I", zlib.crc32(kind + body))
-    return data
 
 
 def members(archive):
@@ -490,9 +481,9 @@ def late_profile():
         pytest.param(b"", "not a readable PNG: another format", id="empty"),
         pytest.param(png(kind="GIF"), "not a readable PNG: another format", id="gif"),
         pytest.param(b"<!DOCTYPE html>", "not a readable PNG: another format", id="html"),
-        pytest.param(png_header(10_000, 9_000), "", id="bomb that warns"),
-        pytest.param(png_header(60_000, 60_000), "", id="bomb"),
-        pytest.param(png_header(4_000, 4_000), "(4000, 4000)", id="small bomb"),
+        pytest.param(png_header(10_000, 9_000, BITMAP), "", id="bomb that warns"),
+        pytest.param(png_header(60_000, 60_000, BITMAP), "", id="bomb"),
+        pytest.param(png_header(4_000, 4_000, BITMAP), "(4000, 4000)", id="small bomb"),
         pytest.param(late_profile(), "", id="index error"),
     ],
 )

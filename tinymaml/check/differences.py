@@ -92,8 +92,7 @@ def rounding(function: Callable[[Array], Array], at: Array) -> float:
 
 def is_single(value: Array) -> bool:
     """Return whether float32 holds a value without loss."""
-    with np.errstate(over="ignore"):
-        return bool(np.all(np.float32(value) == value))
+    return bool(np.all(np.float32(value) == value))
 
 
 def slope(
@@ -151,19 +150,25 @@ def slope(
         return walk(steps[steps >= below[1]], best, False)
 
 
+def five_points(
+    function: Callable[[Array], Array], at: Array, shift: Array, step: float
+) -> Array:
+    """Return the slope of a smooth function along shift / step.
+
+    The error is the fourth power of the step plus rounding over the step: about 1e-12 for a
+    step of 1e-3, where the function and its derivatives are about 1.
+    """
+    far, near = (function(at + n * shift) - function(at - n * shift) for n in (2, 1))
+    return (8 * near - far) / (12 * step)
+
+
 def gradient(function: Callable[[Array], Array], at: Array, step: float = 1e-3) -> Array:
-    """Return the gradient (..., P) of a smooth function at (..., P), from five points.
+    """Return the gradient (..., P) of a smooth function at (..., P), by `five_points`.
 
     function: (..., P) -> (...), any leading axes
-    The error is the fourth power of the step plus rounding over the step: about 1e-12 where
-    the function and its derivatives are about 1.
     """
     shifts = step * np.eye(at.shape[-1])
-    far, near = (
-        function(at[..., None, :] + n * shifts) - function(at[..., None, :] - n * shifts)
-        for n in (2, 1)
-    )
-    return (8 * near - far) / (12 * step)
+    return five_points(function, at[..., None, :], shifts, step)
 
 
 @quiet
@@ -224,6 +229,11 @@ class Slopes(NamedTuple):
 
     values: Array
     doubts: Array
+
+    @property
+    def known(self) -> Array:
+        """Which slopes were measured at all."""
+        return np.isfinite(self.doubts)
 
 
 @quiet
@@ -289,13 +299,12 @@ def gap(claimed: Array, measured: Slopes) -> float:
 
     It is nan when that overflows.
     """
-    known = np.isfinite(measured.doubts)
-    apart = typical(Slopes((claimed - measured.values)[known], measured.doubts[known]))
+    apart = typical(measured._replace(values=claimed - measured.values))
     scale = typical(measured)
     return relative(apart, scale) if scale else float("inf") if apart else 0.0
 
 
 def typical(measured: Slopes) -> float:
     """Return the root mean square of the slopes that were measured at all."""
-    known = measured.values[np.isfinite(measured.doubts)]
+    known = measured.values[measured.known]
     return float(np.sqrt(np.mean(np.square(known)))) if known.size else 0.0

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml.check.differences import rounding, slope, slopes
+from tinymaml.check.calls import apart
+from tinymaml.check.differences import five_points, rounding, slope, slopes
 from tinymaml.check.suspects import CLOSE, FEW, Evidence, Suspect, fit
 from tinymaml.maml import Array
 
@@ -63,15 +64,10 @@ class Loop(NamedTuple):
 
 
 def by_entries(function: Callable[[Array], float], at: Array) -> Array:
-    """Return the gradient (P,) of a function at a point, from five values per entry."""
+    """Return the gradient (P,) of a function at a point, by `five_points`."""
     step = 1e-3 * np.linalg.norm(at) / np.sqrt(at.size) or 1e-3
-    found = np.empty_like(at)
-    for entry in range(at.size):
-        shift = np.zeros_like(at)
-        shift[entry] = step
-        far, near = (function(at + n * shift) - function(at - n * shift) for n in (2, 1))
-        found[entry] = (8 * near - far) / (12 * step)
-    return found
+    shifts = step * np.eye(at.size)
+    return np.array([five_points(function, at, shift, step) for shift in shifts])
 
 
 def of_state(loop: Loop, at: Array) -> Iterator[Suspect]:
@@ -79,7 +75,7 @@ def of_state(loop: Loop, at: Array) -> Iterator[Suspect]:
     before, again = loop.query(at), loop.query(at)
     loop.step(at)
     after = loop.query(at)
-    change = abs(after - before) / (max(abs(before), abs(after)) or 1.0)
+    change = apart(after, before)
     if before == again and change > 1e-12:
         text = f"an inner step changes query_loss at the same theta by {change:.1e}:"
         yield Suspect("shared", f"{text} statistics shared by support and query?", change)
@@ -192,12 +188,12 @@ class Terms(NamedTuple):
             found.append(way)
         return found
 
-    def slopes(self, kept: tuple[bool, ...], mask: Array | float = 1.0) -> Array:
-        """Return the slopes of a gradient that keeps the Jacobians of some steps.
+    def slopes(self, pushed: list[Array], mask: Array | float = 1.0) -> Array:
+        """Return the slopes of Q along ways at theta_K.
 
         mask: (P,) 0 where Q's gradient is lost
         """
-        return np.array([self.last(mask * way) for way in self.pushed(kept)])
+        return np.array([self.last(mask * way) for way in pushed])
 
 
 def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
@@ -227,7 +223,7 @@ def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
 
 def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     """Yield which deviating loop has the claimed gradient."""
-    at, _ways, steps = evidence.at, evidence.ways[:FEW], loop.steps
+    at, steps = evidence.at, loop.steps
     terms = terms_of(evidence, loop)
     claimed = evidence.claimed[:FEW]
     if terms is None or not claimed.any():
@@ -243,12 +239,13 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
 
     whole, none = (True,) * steps, (False,) * steps
     for kept in _subsets(steps):
-        if figure := same(terms.slopes(kept)):
-            yield Suspect(
-                "first-order", f"{_cut(kept)}{figure}", fit(claimed, terms.slopes(kept))[1]
-            )
+        predicted = terms.slopes(terms.pushed(kept))
+        if figure := same(predicted):
+            _, rest = fit(claimed, predicted)
+            yield Suspect("first-order", f"{_cut(kept)}{figure}", rest)
             return
-    exact, first = evidence.measured.values[:FEW], terms.slopes(none)
+    at_once, pushed = terms.pushed(none), terms.pushed(whole)
+    exact, first = evidence.measured.values[:FEW], terms.slopes(at_once)
     factor, rest = fit(claimed - first, exact - first)
     if rest < CLOSE:
         text = f"its second-order term is {factor:.4g} times the exact one, to {rest:.1e}"
@@ -258,8 +255,8 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     for name, span in evidence.program.tree.spans.items():
         mask = np.ones_like(at)
         mask[span] = 0
-        for kept in (whole, none):
-            if mask.any() and (figure := same(terms.slopes(kept, mask))):
+        for ways in (pushed, at_once):
+            if mask.any() and (figure := same(terms.slopes(ways, mask))):
                 text = f"the query loss's gradient by `{name}` is lost (detached there?)"
                 yield Suspect("detached", f"{text}{figure}", 0.0)
                 return
@@ -311,11 +308,7 @@ def _of_loops(
 
     def along(other: Loop, way: Array) -> float:
         """Return a slope to about 1e-6, from four losses."""
-        far, near = (
-            other.loss(at + n * step * way) - other.loss(at - n * step * way)
-            for n in (2, 1)
-        )
-        return (8 * near - far) / (12 * step)
+        return five_points(other.loss, at, step * way, step)
 
     def mismatch(factor: float) -> float:
         return along(loop.scaled(factor), ways[0]) - float(claimed[0])

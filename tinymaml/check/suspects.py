@@ -15,7 +15,6 @@ from tinymaml.check.differences import (
     agrees,
     directions,
     gap,
-    rounding,
     slopes,
     typical,
 )
@@ -128,7 +127,7 @@ def of_scale(evidence: Evidence) -> Iterator[Suspect]:
         )
         yield Suspect("zero", text, typical(evidence.measured))
         return
-    known = np.isfinite(evidence.measured.doubts)
+    known = evidence.measured.known
     claimed, measured = evidence.claimed[known], evidence.measured.values[known]
     factor, rest = fit(claimed, measured)
     if rest > CLOSE or abs(factor - 1) < EXACT:
@@ -237,7 +236,7 @@ def _entry(evidence: Evidence, entry: int) -> str:
 
 def of_terms(evidence: Evidence) -> Iterator[Suspect]:
     """Yield a multiple of theta in the gradient, and entries that are all of one size."""
-    known = np.isfinite(evidence.measured.doubts)
+    known = evidence.measured.known
     apart = (evidence.claimed - evidence.measured.values)[known]
     along = np.array([evidence.at @ way for way in evidence.ways])[known]
     factor, rest = fit(apart, along)
@@ -257,7 +256,7 @@ def of_terms(evidence: Evidence) -> Iterator[Suspect]:
 
 def of_direction(evidence: Evidence) -> Iterator[Suspect]:
     """Yield how the claimed gradient lies to the exact one, for want of a better cause."""
-    known = np.isfinite(evidence.measured.doubts)
+    known = evidence.measured.known
     claimed, measured = evidence.claimed[known], evidence.measured.values[known]
     ratio = np.linalg.norm(claimed) / (np.linalg.norm(measured) or 1.0)
     text = (
@@ -267,8 +266,3 @@ def of_direction(evidence: Evidence) -> Iterator[Suspect]:
     yield Suspect(
         "unknown", f"{text}; give inner_step, query_loss and steps for more", ratio
     )
-
-
-def predicted(function, at: Array, ways: list[Array]) -> Slopes:
-    """Return the slopes of another function, which a hypothesis differentiates."""
-    return slopes(function, at, ways, rounding(function, at))

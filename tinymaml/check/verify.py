@@ -1,12 +1,12 @@
 """A report on anybody's meta-gradient: the verdict, the figures, and the likely causes."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml import summary
 from tinymaml.check import calls, loop, suspects
 from tinymaml.check import program as programs
 from tinymaml.check.classify import (
@@ -69,21 +69,11 @@ class Report(NamedTuple):
             "arrays": [one._asdict() for one in self.arrays],
             "suspects": [one._asdict() for one in self.suspects],
         }
-        return _plain(found)
+        return summary.finite(found)
 
     def to_json(self) -> str:
         """Return the report as JSON."""
-        return json.dumps(self.as_dict(), indent=2)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return bool(value) if isinstance(value, np.bool_) else value
+        return summary.as_json(self.as_dict(), indent=2)
 
 
 def verify(

@@ -17,7 +17,7 @@ from tinymaml.cli.options import (
     Folder,
     Value,
     asked,
-    note,
+    opened,
 )
 from tinymaml.cli.terminal import Watched, columns, progress
 from tinymaml.errors import UsageError, WorldError
@@ -70,27 +70,23 @@ def evaluate(
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other")
     paths = [path for name in run for path in runs.members(checkpoints.locate(name))]
-    opened = []
-    for path, config in zip(paths, runs.read_configs(paths, given["data"]), strict=True):
-        theta = checkpoints.load(path, config, given["last"], given["fallback"])
-        opened.append((path, config, theta))
-        note(path, config)
-    groups = results.alike([(path, config) for path, config, _ in opened])
+    found = opened(paths, given)
+    groups = results.alike([(path, config) for path, config, _ in found])
     files: list[Path] = []
     with engine(given["workers"]) as pool, progress("evaluation", quiet) as show:
         how = given, Watched(pool, show), files
-        found = [scored([opened[i] for i in group], *how) for group in groups]
-    every = [one for group in found for one in group]
-    compared = comparison.blocks(every) if len(found) > 1 else []
+        tested = [scored([found[i] for i in group], *how) for group in groups]
+    every = [one for group in tested for one in group]
+    compared = comparison.blocks(every) if len(tested) > 1 else []
     if as_json:
         click.echo(tables.as_json(every), nl=False)
     elif as_markdown:
-        texts = [*map(tables.as_markdown, found)]
+        texts = [*map(tables.as_markdown, tested)]
         texts += ["\n".join(markdown(x)) + "\n" for x in compared if x]
         click.echo("\n".join(texts), nl=False)
     else:
         width = columns(sys.stdout)
-        texts = [as_text(group, width) for group in found]
+        texts = [as_text(group, width) for group in tested]
         texts += [laid_out(compared, width)] if compared else []
         click.echo("\n\n".join(texts))
     for file in files:
@@ -129,7 +125,7 @@ def scored(
         return result
 
     return [
-        results.pooled([one(*opened, shots) for opened in group])
+        results.pooled([one(*run, shots) for run in group])
         for shots in given["shots"] or [None]
     ]
 

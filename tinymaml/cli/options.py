@@ -1,7 +1,7 @@
 """Click options made from the options of a configuration, and options from a TOML file."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, algorithm_of
-from tinymaml.harness import runs
+from tinymaml.harness import checkpoints, runs
+from tinymaml.harness.checkpoints import Kept
 from tinymaml.options import Option, Values, check, flag, options_of, quoted, shown
 from tinymaml.published import presets
 
@@ -173,6 +174,24 @@ def note(path: Path, config: Config) -> None:
     """Print on stderr what has changed since a run was begun."""
     for line in runs.changes(path, config):
         click.echo(f"note: {line}", err=True)
+
+
+def opened(
+    paths: Sequence[Path],
+    given: Mapping[str, Any],
+    check: Callable[[Config], None] = lambda config: None,
+) -> list[tuple[Path, Config, Kept]]:
+    """Return the configurations and thetas of runs; print what has changed since.
+
+    given: the values of DATA, LAST and FALLBACK; check: raises for a run that is unfit
+    """
+    found = []
+    for path, config in zip(paths, runs.read_configs(paths, given["data"]), strict=True):
+        check(config)
+        kept = checkpoints.load(path, config, given["last"], given["fallback"])
+        found.append((path, config, kept))
+        note(path, config)
+    return found
 
 
 def read_file(file: str) -> dict[str, Any]:

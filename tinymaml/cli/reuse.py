@@ -16,7 +16,7 @@ from tinymaml.cli.options import (
     Folder,
     Value,
     asked,
-    note,
+    opened,
 )
 from tinymaml.cli.terminal import Watched, columns, progress
 from tinymaml.errors import UsageError, WorldError
@@ -73,12 +73,7 @@ def reuse_command(
         paths = runs.members(checkpoints.locate(name))
         names |= {name if len(paths) == 1 else str(path): path for path in paths}
     folder = out.parent if out else place_of(run)  # raises before the work
-    configs, opened = runs.read_configs([*names.values()], given["data"]), {}
-    for (name, path), config in zip(names.items(), configs, strict=True):
-        reuse.check(config)
-        kept = checkpoints.load(path, config, given["last"], given["fallback"])
-        opened[name] = config, kept
-        note(path, config)
+    found = opened([*names.values()], given, reuse.check)
     with engine(given["workers"]) as pool, progress("reuse", quiet) as show:
         pool = Watched(pool, show)
 
@@ -87,11 +82,14 @@ def reuse_command(
             how = given["split"], given["tasks"], steps, given["queries"]
             return reuse.analyse(config, kept, *how, pool)
 
-        found = {name: analysed(*one) for name, one in opened.items()}
-    text = json_of(found) if as_json else as_text(found, columns(sys.stdout))
+        pairs = {
+            name: analysed(config, kept)
+            for name, (_, config, kept) in zip(names, found, strict=True)
+        }
+    text = json_of(pairs) if as_json else as_text(pairs, columns(sys.stdout))
     click.echo(text, nl=not as_json)
     try:
-        drawn = picture(found)
+        drawn = picture(pairs)
     except WorldError as error:  # without matplotlib there are tables still
         click.echo(f"no picture: {error}", err=True)
     else:

@@ -22,7 +22,7 @@ from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
 from tinymaml.report import tables
 from tinymaml.report.layout import laid_out
-from tinymaml.speed.machine import versions
+from tinymaml.speed.machine import installed
 from tinymaml.speed.workers import engine
 
 
@@ -106,10 +106,9 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         configs = [(path, one.with_changes(changes)) for path, one in planned.runs]
         for path, config in configs:  # every config.json before the first training
             note_changes(path, config, typed)
-            now = versions(config.libraries)
+            now = installed(config.libraries)
             begun = runs.library_versions(path, config)  # which a run keeps
-            own_versions = {name: now[name] for name in config.libraries}
-            runs.write_config(path, config, own_versions | begun)
+            runs.write_config(path, config, now | begun)
         for (path, config), check in zip(configs, checks, strict=True):
             found.append(train_and_report(path, config, pool, check, shared, folder))
     if len(found) > 1 and all(found):

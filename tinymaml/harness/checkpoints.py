@@ -24,6 +24,7 @@ from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.harness import runs
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.harness.runs import (
     BEST,
     CHECKPOINT,
@@ -161,7 +162,7 @@ def best_of(
 def _chosen(path: Path, config: Config, iteration: int) -> tuple[bool, int | None]:
     """Return whether the metrics have all iterations, and the best up to this one."""
     best, last = None, 0
-    for record in runs.read_metrics(path):
+    for record in read_metrics(path):
         if record["iteration"] != last + 1:
             return False, None
         last = record["iteration"]

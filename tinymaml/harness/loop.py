@@ -21,6 +21,7 @@ from tinymaml.fewshot import stream
 from tinymaml.harness import checkpoints, policy_step, runs, step
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import evaluate, tuned
+from tinymaml.harness.metrics import Metrics, read_metrics
 from tinymaml.optim import Moments, State, check_dtype
 from tinymaml.summary import interval
 
@@ -49,7 +50,7 @@ def train(
     with signals() as asked:
         state, best = checkpoints.resumed(path, config)
         faults: list[str] = []
-        records = runs.read_metrics(path, faults)
+        records = read_metrics(path, faults)
         if state is None and records:
             faults.append(f"no checkpoint in {str(path)!r}: starting anew")
         for line in faults:
@@ -57,7 +58,7 @@ def train(
         if state is None:
             state = initial_state(config)
             checkpoints.save(path, config, state)
-        with runs.Metrics(path, state.iteration, runs.begun_as(path, config)) as metrics:
+        with Metrics(path, state.iteration, runs.begun_as(path, config)) as metrics:
             while state.iteration < config.iterations:
                 after, found = ITERATIONS[config.setting](config, state, engine)
                 m, v = after.moments

@@ -15,7 +15,7 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import drawn
 from tinymaml.harness import loop, step
 from tinymaml.maml import Array
-from tinymaml.speed.replay import CannotRecordError, Function, recorded
+from tinymaml.speed.replay import CannotRecordError, Function, bits, recorded
 
 
 TASKS = 2
@@ -41,9 +41,8 @@ def replay_fault(config: Config) -> str:
     first, second = (_inputs(config, iteration) for iteration in range(2))
     try:
         before, found = _random_state(method), gradient(*first)
-        is_random = _random_state(method) != before or _bits(gradient(*first)) != _bits(
-            found
-        )
+        drew = _random_state(method) != before
+        is_random = drew or bits(gradient(*first)) != bits(found)
         if is_random and config.replay:
             raise WorldError(
                 f"{name} draws random numbers, so a run cannot be repeated, and a replay"
@@ -104,10 +103,6 @@ def _random_state(method: Algorithm) -> bytes:
     names = getattr(method.gradient, "__globals__", {}).values()
     streams = [x.bit_generator.state for x in names if isinstance(x, np.random.Generator)]
     return pickle.dumps((random.getstate(), np.random.get_state(), streams))
-
-
-def _bits(arrays: tuple[Array, ...]) -> list[bytes]:
-    return [np.asarray(array).tobytes() for array in arrays]
 
 
 def _told(error: Exception, algorithm: str) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml.harness import results, runs
+from tinymaml.harness import results
+from tinymaml.harness.metrics import read_metrics
 from tinymaml.losses import MSE, RETURN, Score
 from tinymaml.maml import Array
 from tinymaml.plots import figures
@@ -38,7 +39,7 @@ def learning(groups: Sequence[Group]):
     faults: list[str] = []
     needs = groups[0].config.learning
     metrics = [
-        aligned([runs.read_metrics(run.path, faults, needs) for run in group.runs])
+        aligned([read_metrics(run.path, faults, needs) for run in group.runs])
         for group in groups
     ]
     for line in faults:

@@ -121,7 +121,7 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
             return function(*inputs)
         found = replays[kind](*inputs)
         if kind not in proved:
-            if [*map(_bits, found)] != [*map(_bits, function(*inputs))]:
+            if bits(found) != bits(function(*inputs)):
                 raise CannotRecordError(
                     "a replay differs from the function: it branches on values, or uses"
                     " values that are not its inputs"
@@ -132,10 +132,12 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
     return call
 
 
-def _bits(x: Array) -> tuple:
-    """Return all that equal bits have in common; which nan it is does not matter."""
-    x = np.asarray(x)
-    return x.dtype, x.shape, np.isnan(x).tobytes(), x[x == x].tobytes()
+def bits(arrays: Sequence[Array]) -> list[tuple]:
+    """Return what arrays of equal bits have in common; which nan it is does not matter."""
+    return [
+        (x.dtype, x.shape, np.isnan(x).tobytes(), x[x == x].tobytes())
+        for x in map(np.asarray, arrays)
+    ]
 
 
 # ----- From the tape to a function -----
