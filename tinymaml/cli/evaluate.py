@@ -86,18 +86,12 @@ def evaluate(
         click.echo("\n".join(texts), nl=False)
     else:
         width = columns(sys.stdout)
-        texts = [as_text(group, width) for group in tested]
+        steps = [range(group[0].scores.shape[1]) for group in tested]
+        texts = [tables.titled(*pair, width) for pair in zip(tested, steps, strict=True)]
         texts += [laid_out(compared, width)] if compared else []
         click.echo("\n\n".join(texts))
     for file in files:
         click.echo(file, err=as_json or as_markdown)
-
-
-def as_text(group: list[Result], width: int | None) -> str:
-    """Return the title and the table of a group, with every number of steps."""
-    steps = range(group[0].scores.shape[1])
-    title = laid_out([tables.title(group[0])], width)
-    return f"{title}\n{tables.as_text(group, steps, width)}"
 
 
 def scored(

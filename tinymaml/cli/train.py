@@ -112,9 +112,9 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         for (path, config), check in zip(configs, checks, strict=True):
             found.append(train_and_report(path, config, pool, check, shared, folder))
     if len(found) > 1 and all(found):
-        together, width = results.pooled(found), columns(sys.stdout)
-        title = laid_out([tables.title(together)], width)
-        click.echo(f"\n{title}\n{tables.as_text([together], config.rows, width)}")
+        together = results.pooled(found)
+        text = tables.titled([together], config.rows, columns(sys.stdout))
+        click.echo(f"\n{text}")
         click.echo(tables.save(folder, together))
 
 
@@ -200,9 +200,8 @@ def tested(
     tasks = config.test_tasks
     if config.test:
         result = results.judge(config, theta, "test", tasks, steps, [steps], pool)
-        title = [laid_out([tables.title(result)], width)] if theta.chosen else []
-        table = tables.as_text([result], config.rows, width)
-        return result, "\n".join([*title, table])
+        show = tables.titled if theta.chosen else tables.as_text
+        return result, show([result], config.rows, width)
     line = f"{config.name}, {theta.iteration} iterations"
     if theta.chosen:
         line += f", {config.score.name} {theta.validation:.4f} on validation tasks"

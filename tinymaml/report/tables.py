@@ -40,6 +40,13 @@ def as_text(
     return laid_out(blocks, width).rstrip()
 
 
+def titled(
+    results: Sequence[Result], steps: Iterable[int], width: int | None = None
+) -> str:
+    """Return the title of results of the same runs, and the table as in `as_text`."""
+    return f"{laid_out([title(results[0])], width)}\n{as_text(results, steps, width)}"
+
+
 def as_markdown(results: Sequence[Result]) -> str:
     """Return the same in Markdown, under a heading, with every number of steps."""
     rows = _table(results, range(results[0].scores.shape[1]))
