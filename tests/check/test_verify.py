@@ -206,12 +206,12 @@ def kinked(bowls, t):
 RNG = np.random.default_rng(0)
 CALLS = {
     "dropout": (
-        "random",
+        "randomness",
         "fixed seeds",
         lambda: lambda b, t: b.value(t) + np.random.random(),
     ),
     "sampling": (
-        "random",
+        "randomness",
         "without a trend",
         lambda: lambda b, t: b.value(t) + RNG.random(),
     ),

@@ -56,7 +56,7 @@ def _changing(
     figures = f"in {CALLS} calls at the same theta it varies by {spread:.1e}"
     if _seeded(lambda: program.value(at)):
         text = f"the meta-loss is random: {figures}, and not with fixed seeds"
-        yield Suspect("random", f"{text} (dropout, sampling)", spread)
+        yield Suspect("randomness", f"{text} (dropout, sampling)", spread)
     elif drift or settling or period:
         how = (
             f"repeats after {period} calls" if period else "drifts" if drift else "settles"
@@ -66,7 +66,7 @@ def _changing(
         yield Suspect("state", f"{text} ({kept})", spread)
     else:
         text = f"the meta-loss is random: {figures} without a trend (dropout, sampling)"
-        yield Suspect("random", text, spread)
+        yield Suspect("randomness", text, spread)
 
 
 def _gradients(
@@ -86,7 +86,7 @@ def _gradients(
         yield Suspect("accumulates", f"{text} first: zero_grad missing?", float(one))
     elif _seeded(lambda: program.claimed(at)):
         text = f"the gradient is random: two calls differ by {one:.1e}, but not with fixed"
-        yield Suspect("random", f"{text} seeds (dropout, sampling)", float(one))
+        yield Suspect("randomness", f"{text} seeds (dropout, sampling)", float(one))
     else:
         text = f"the gradient depends on earlier calls: a second one differs by {one:.1e}"
         yield Suspect("state", f"{text} (buffers, optimiser state)", float(one))

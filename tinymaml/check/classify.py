@@ -104,7 +104,7 @@ def noise_of(program: Program, at: Array, gradient: Array) -> float:
         message = (
             "the meta-loss is random, or depends on earlier calls: fix its data and seeds"
         )
-        raise UnmeasurableError("random", f"{message} ({value!r}, then {again!r})")
+        raise UnmeasurableError("randomness", f"{message} ({value!r}, then {again!r})")
     return max(rounding(program.value, at), abs(value - again))
 
 

@@ -128,7 +128,7 @@ def verify(
         measured = slopes(program.value, at, ways, noise)
         verdict = judge(program, at, gradient, ways, measured, noise)
     except UnmeasurableError as error:
-        if not found or error.cause != "random":  # the calls say more about it
+        if not found or error.cause != "randomness":  # the calls say more about it
             found.append(Suspect(error.cause, str(error), NAN))
         return Report("unmeasurable", None, [], found, NAN, at.size)
     evidence = Evidence(program, at, gradient, ways, measured, noise, missing)
