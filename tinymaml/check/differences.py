@@ -108,8 +108,8 @@ def slope(
     noise: of the function's values; measured by `rounding` when it is not given
     start: the largest step; larger ones are tried only if it was too small
     The slope is that of the middle of the three neighbouring steps with the least bound:
-    how far the three differ, plus what rounding and a kink can do to the middle one. No
-    claimed derivative matters.
+    how far the three differ, plus what rounding and kinks can do to it. It does not depend
+    on any claimed derivative.
     """
     noise = rounding(function, at) if noise is None else noise
     here = np.asarray(function(at))
