@@ -27,7 +27,7 @@ LAYERS = (
     ("chain",),
     (
         *("maml", "ops", "params", "optim"),
-        *("contracts", "tracing", "options", "errors", "summary"),
+        *("contracts", "tracing", "options", "errors", "summary", "loading"),
     ),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

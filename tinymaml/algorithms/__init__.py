@@ -3,13 +3,10 @@
 A user's own algorithm is a record in a file: --algorithm FILE.py:NAME.
 """
 
-import hashlib
-import importlib.util
-import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from tinymaml import loading
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.algorithms.anil import ANIL
 from tinymaml.algorithms.averaged import AVERAGED, AVERAGED_L2, AVERAGED_MEAN
@@ -59,7 +56,7 @@ def find(name: str) -> Algorithm:
 
 @lru_cache
 def _loaded(file: str, name: str) -> Algorithm:
-    found = attribute(file, name, "--algorithm: ")
+    found = getattr(loading.module(file, "--algorithm: "), name, None)
     if not isinstance(found, Algorithm):
         raise UsageError(f"--algorithm: {file!r} has no Algorithm called {name!r}")
     try:
@@ -71,37 +68,9 @@ def _loaded(file: str, name: str) -> Algorithm:
     return found
 
 
-def attribute(file: str, name: str, option: str = "") -> Any:
-    """Return what a Python file calls `name`, None if nothing. option: begins the message.
-
-    Raises UsageError when there is no such file, WorldError when it cannot be loaded.
-    """
-    if not Path(file).is_file():
-        raise UsageError(f"{option}no file {file!r}")
-    full = str(Path(file).resolve())
-    module_name = f"tinymaml_own_{hashlib.sha256(full.encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(module_name, full)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # where its classes are looked up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise WorldError(f"{file!r} cannot be loaded: {error!r}") from error
-    return getattr(module, name, None)
-
-
-def fingerprint(name: str) -> str:
-    """Return the sha256 of the file of a user's own algorithm, "" for a built-in one.
-
-    Raises WorldError when the file cannot be read.
-    """
-    if name in ALGORITHMS:
-        return ""
-    file = Path(name.rpartition(":")[0])
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WorldError(f"the algorithm's file {str(file)!r} cannot be read") from error
+def file_of(name: str) -> str:
+    """Return the file of a user's own algorithm, "" for one of the package."""
+    return "" if name in ALGORITHMS else name.rpartition(":")[0]
 
 
 def available(setting: str, offers: tuple[str, ...]) -> list[str]:

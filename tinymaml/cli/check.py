@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from tinymaml import algorithms, summary
+from tinymaml import loading, summary
 from tinymaml.algorithms.algorithm import RL, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.check import verify as verify_program
@@ -87,8 +86,7 @@ def program_report(file: str, name: str) -> Any:
     name: of the dict, or of a function without arguments that returns it
     Raises UsageError when there is none, WorldError when the file or the program fails.
     """
-    sys.path.append(str(Path(file).resolve().parent))  # for what the file imports
-    found = algorithms.attribute(file, name)
+    found = getattr(loading.module(file), name, None)
     try:
         found = found() if callable(found) else found
         if not isinstance(found, Mapping):
@@ -99,7 +97,7 @@ def program_report(file: str, name: str) -> Any:
     except UsageError:
         raise
     except Exception as error:  # of the user's program
-        raise WorldError(f"{file}:{name}: {error or type(error).__name__}") from error
+        raise WorldError(f"{file}:{name}: {loading.told(error)}") from error
 
 
 @click.group(

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from tinymaml.algorithms import ALGORITHMS
-from tinymaml.cli.options import JSON, Folder, asked
+from tinymaml.cli.options import JSON, Folder, Value, asked
 from tinymaml.cli.terminal import columns
 from tinymaml.errors import UsageError
-from tinymaml.experiments import MODULES
+from tinymaml.experiments import MODULES, OWN, find
 from tinymaml.experiments.common import Config
 from tinymaml.options import flag, flags, options_of, shown
 from tinymaml.published import presets
@@ -23,20 +23,22 @@ from tinymaml.report.layout import Rows, aligned, laid_out
 KINDS = {name: module.CONFIG for name, module in MODULES.items()}
 RUNS = "runs"
 TABLE = 72  # columns that a table of published settings needs
+NAME = Value(str, choices=(RUNS, *MODULES, *ALGORITHMS), others=rf".+\{OWN}")
 COLUMNS = ("algorithm", "meta-learns", "adapts", "relative cost", "source")
 
 
 @click.command(
     "list", params=[asked("--presets published", None, "list published settings"), JSON]
 )
-@click.argument("name", required=False, type=click.Choice([RUNS, *MODULES, *ALGORITHMS]))
+@click.argument("name", required=False, type=NAME)
 @click.argument("folder", required=False, type=Folder())
 def list_command(
     name: str | None, folder: str | None, published: bool, as_json: bool
 ) -> None:
     """List the experiments and the algorithms, the options of one of them, or runs.
 
-    FOLDER is where the runs are, if not in runs/.
+    NAME can be FILE.py, an experiment of your own. FOLDER is where the runs are, if not in
+    runs/.
 
     \b
     tinymaml list sine
@@ -63,7 +65,8 @@ def list_command(
         else:
             click.echo("\n\n".join(side_by_side(KINDS[n], width) for n in chosen))
     elif as_json:
-        kinds = KINDS | {n: row.options for n, row in ALGORITHMS.items()}
+        own = {name: find(name).kind} if name and name.endswith(OWN) else {}
+        kinds = KINDS | own | {n: row.options for n, row in ALGORITHMS.items()}
         known = {n: options_of(kind) for n, kind in kinds.items()}
         found = {n: {k: o.default for k, o in row.items()} for n, row in known.items()}
         click.echo(json.dumps(found[name] if name else found, indent=2))
@@ -71,7 +74,7 @@ def list_command(
         rows = [[f"  {n}", kind.__doc__.splitlines()[0]] for n, kind in KINDS.items()]
         click.echo(laid_out([[["experiments", ""], *rows], "", algorithms()], width))
     else:
-        kind = KINDS[name] if name in KINDS else ALGORITHMS[name].options
+        kind = ALGORITHMS[name].options if name in ALGORITHMS else find(name).kind
         click.echo(described(kind, width) or f"{name} has no options of its own")
 
 

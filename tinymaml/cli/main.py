@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from tinymaml import plots
+from tinymaml import loading, plots
 from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
@@ -136,7 +136,7 @@ def one_line(error: BaseException) -> str:
         name = repr(error.filename) if error.filename else "standard output" * full
         text = ": ".join(filter(None, [name, error.strerror]))
     elif not isinstance(error, UsageError | WorldError | OSError | MemoryError):
-        text = f"{type(error).__name__}: {error}; `tinymaml --debug` shows where"
+        text = f"{loading.told(error)}; `tinymaml --debug` shows where"
     return shortened(" ".join(text.split()))
 
 

@@ -12,7 +12,7 @@ import click
 from tinymaml import algorithms
 from tinymaml.algorithms.algorithm import Algorithm
 from tinymaml.errors import UsageError, WorldError
-from tinymaml.experiments import MODULES
+from tinymaml.experiments import MODULES, OWN, find
 from tinymaml.experiments.common import Config, algorithm_of
 from tinymaml.harness import checkpoints, runs
 from tinymaml.harness.checkpoints import Kept
@@ -98,10 +98,10 @@ class Experiments(click.Group):
         return super().parse_args(context, args)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return the command of one experiment."""
-        if name not in MODULES:
+        """Return the command of an experiment, of the package or in a user's file."""
+        if name not in MODULES and not name.endswith(OWN):
             return None
-        kind = MODULES[name].CONFIG
+        kind = find(name).kind
         return self.make(kind, algorithm_of(kind, _algorithm(kind, context.obj or [])))
 
 

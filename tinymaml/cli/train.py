@@ -75,11 +75,13 @@ def train_command(kind: type[Config], record: Algorithm) -> click.Command:
 def train() -> None:
     """Train an experiment and evaluate it on held-out tasks.
 
+    FILE.py is an experiment of your own; `tinymaml new FILE.py` writes one to begin with.
     `train NAME --algorithm A --help` shows the options of algorithm A too.
 
     \b
     tinymaml train sine
     tinymaml train omniglot --data omniglot.npz --workers 2
+    tinymaml train mine.py
     tinymaml train --resume runs/sine-1
     """
 
@@ -99,7 +101,7 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     changes: dict[str, Any] = {}
     if fault := own.replay_fault(first):  # the other runs differ in their seeds
         slower = f"cannot be replayed: {fault}; it trains with --no-replay, which is slower"
-        click.echo(f"note: {first.algorithm} {slower}", err=True)
+        click.echo(f"note: {own.name(first)} {slower}", err=True)
         changes = {"replay": False}
     with engine(shared["workers"]) as pool, plan.held(make, out) as (planned, checks):
         folder = planned.folder

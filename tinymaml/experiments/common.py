@@ -66,7 +66,7 @@ class Config:
     name: ClassVar[str]
     title: ClassVar[str]  # its name in pictures
     score: ClassVar[Score]  # reported after each gradient step
-    picture: ClassVar[str]  # the picture of single tasks, a module of `plots`
+    picture: ClassVar[str] = ""  # the picture of single tasks, a module of `plots`, if any
     # The metrics in learning curves; the second only for one run that adapts.
     learning: ClassVar[tuple[str, ...]] = ("loss",)
     setting: ClassVar[str] = FEW_SHOT

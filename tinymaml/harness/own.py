@@ -1,18 +1,18 @@
-"""A trial of a user's own algorithm, before its training writes anything."""
+"""A trial of a user's own experiment or algorithm, before its training writes anything."""
 
 import pickle
 import random
-import traceback
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from tinymaml import algorithms
+from tinymaml import algorithms, experiments, loading
 from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.check.mixing import mixing
 from tinymaml.errors import UsageError, WorldError
+from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import drawn
+from tinymaml.fewshot import Episode, drawn
 from tinymaml.harness import loop, step
 from tinymaml.maml import Array
 from tinymaml.speed.replay import CannotRecordError, Function, bits, recorded
@@ -24,42 +24,95 @@ NOISE = 0.01  # of theta in the second of two calls
 INDEPENDENT = 1e-6
 
 
+def name(config: Config) -> str:
+    """Return the name of what is the user's own: the algorithm, else the experiment."""
+    own = algorithms.file_of(config.algorithm)
+    return config.algorithm if own else config.name
+
+
 @np.errstate(over="ignore", invalid="ignore")  # the loop reports what diverges
 def replay_fault(config: Config) -> str:
-    """Try the gradient of an own algorithm; return why it cannot be replayed, "" if it can.
+    """Try an own experiment or algorithm; return why it cannot be replayed, "" if it can.
 
-    Algorithms of the package, of worlds to act in, or with an own `iterate` are not tried.
-    Raises WorldError when the gradient fails, mixes tasks, or draws random numbers although
-    it is to be replayed.
+    Those of the package, worlds to act in, and an algorithm's own `iterate` are not tried.
+    Raises WorldError when something fails or has a wrong shape, when the gradient mixes
+    tasks, or when it draws random numbers although it is to be replayed.
     """
-    method, name = config.method, f"the gradient of {config.algorithm}"
-    ours = config.algorithm in algorithms.ALGORITHMS
-    if ours or method.iterate or config.setting != FEW_SHOT:
+    method, mine = config.method, experiments.file_of(config.name)
+    if config.setting != FEW_SHOT or not (mine or algorithms.file_of(config.algorithm)):
         return ""
-    key, arrays = method.phase(config, 0)
-    gradient = step.gradient_of(config.with_changes({"replay": False}), False, key)
+    if mine:
+        _called("experiment", lambda: _check_problem(config))
+    if method.iterate:
+        return ""
+    gradient = step.gradient_of(
+        config.with_changes({"replay": False}), False, method.phase(config, 0)[0]
+    )
     first, second = (_inputs(config, iteration) for iteration in range(2))
+    _called("gradient", lambda: _check_gradient(config, gradient, first))
+    return _fault(gradient, first, second) if config.replay else ""
+
+
+def _called(what: str, trial: Callable[[], None]) -> None:
+    """Call a trial; raise WorldError with the line of the user's file where it fails."""
     try:
-        before, found = _random_state(method), gradient(*first)
-        drew = _random_state(method) != before
-        is_random = drew or bits(gradient(*first)) != bits(found)
-        if is_random and config.replay:
-            raise WorldError(
-                f"{name} draws random numbers, so a run cannot be repeated, and a replay"
-                " would draw once only; train with --no-replay"
-            )
-        if np.isfinite(found[1]).all() and not is_random:
-            change = _mixing(gradient, len(arrays), first)
-            if not change <= INDEPENDENT:
-                raise WorldError(
-                    f"{name} mixes tasks: that of a task changes by {100 * change:.3g} %"
-                    " beside another task; a loss is the sum over tasks, not their mean"
-                )
+        trial()
     except (UsageError, WorldError):
         raise
     except Exception as error:
-        raise WorldError(f"{name} fails: {_told(error, config.algorithm)}") from error
-    return _fault(gradient, first, second) if config.replay else ""
+        raise WorldError(f"the {what} fails: {loading.told(error)}") from error
+
+
+def _check_problem(config: Config) -> None:
+    """Raise WorldError where episodes, losses or scores have wrong shapes."""
+    family, theta = problem(config), loop.initial_state(config).theta
+    start = np.tile(config.method.start(theta, family), (TASKS, 1))
+    for split in ("train", "val", "test"):
+        both, last = (
+            drawn(family, config.seed, split, 0, range(i, TASKS)) for i in (0, TASKS - 1)
+        )
+        here = loading.place(family.sample)
+        for field, some, one in zip(Episode._fields, both, last, strict=True):
+            if np.shape(some)[:1] != (TASKS,):
+                found = f"{field} of {TASKS} tasks has shape {np.shape(some)}"
+                raise WorldError(f"{here}{found}, not ({TASKS}, ...)")
+            if bits([some[-1]]) != bits([one[0]]):
+                what = f"{field} of a task depends on the tasks beside it"
+                raise WorldError(f"{here}{what}; draw each from its own stream")
+        task, moved = (
+            family.task(both),
+            config.method.adapt(start, family.task(both), family, 0),
+        )
+        for kind in ("support", "query"):
+            loss = getattr(task, kind)(moved[0])
+            if np.ndim(value := loss(moved[0])):
+                own = loading.place(getattr(task, f"{kind}_loss", loss))
+                found = f"the {kind} loss has shape {np.shape(value)}"
+                raise WorldError(f"{own}{found}, not (): it is a sum over the tasks")
+        scores = family.score(moved[0], both)
+        if np.shape(scores) != (TASKS,):
+            found = f"the scores of {TASKS} tasks have shape {np.shape(scores)}"
+            raise WorldError(f"{loading.place(family.score)}{found}, not ({TASKS},)")
+
+
+def _check_gradient(config: Config, gradient: Function, inputs: tuple[Array, ...]) -> None:
+    """Raise WorldError where a gradient mixes tasks, or is random and to be replayed."""
+    method, what = config.method, f"the gradient of {name(config)}"
+    before, found = _random_state(method), gradient(*inputs)
+    drew = _random_state(method) != before
+    is_random = drew or bits(gradient(*inputs)) != bits(found)
+    if is_random and config.replay:
+        raise WorldError(
+            f"{what} draws random numbers, so a run cannot be repeated, and a replay"
+            " would draw once only; train with --no-replay"
+        )
+    if np.isfinite(found[1]).all() and not is_random:
+        change = _mixing(gradient, len(method.phase(config, 0)[1]), inputs)
+        if not change <= INDEPENDENT:
+            raise WorldError(
+                f"{what} mixes tasks: that of a task changes by {100 * change:.3g} %"
+                " beside another task; a loss is the sum over tasks, not their mean"
+            )
 
 
 def _inputs(config: Config, iteration: int) -> tuple[Array, ...]:
@@ -103,12 +156,3 @@ def _random_state(method: Algorithm) -> bytes:
     names = getattr(method.gradient, "__globals__", {}).values()
     streams = [x.bit_generator.state for x in names if isinstance(x, np.random.Generator)]
     return pickle.dumps((random.getstate(), np.random.get_state(), streams))
-
-
-def _told(error: Exception, algorithm: str) -> str:
-    """Return an error's type and message, after the line of the algorithm's file."""
-    file = Path(algorithm.rpartition(":")[0]).resolve()
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]
-    where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}"

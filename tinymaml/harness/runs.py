@@ -26,10 +26,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from tinymaml import algorithms
+from tinymaml import algorithms, experiments, loading
 from tinymaml.algorithms import older
 from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError, named
-from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config, fixed_values
 from tinymaml.options import flag, shown
 from tinymaml.speed import machine
@@ -52,6 +51,7 @@ def new_folder(out: str | None, name: str) -> Path:
     if out == "":
         raise UsageError("--out must not be empty")
     if out is None:
+        name = Path(name).stem  # of a user's file
         numbered = (Path("runs", f"{name}-{number}") for number in itertools.count(1))
         return next(path for path in numbered if not os.path.lexists(path))
     path = Path(out)
@@ -165,8 +165,7 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
 def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
     """Write config.json: the experiment, its options and versions that must not change."""
     found = {"experiment": config.name, "options": config.values(), "versions": versions}
-    if file_hash := algorithms.fingerprint(config.algorithm):
-        found["algorithm_sha256"] = file_hash
+    found |= {f"{what}_sha256": digest for what, digest in _hashes(config).items()}
     found[BEGUN] = begun_as(path, config)
     found[HASH] = _sha256(found)
     write(path / CONFIG, (json.dumps(found, indent=2) + "\n").encode())
@@ -176,10 +175,10 @@ def read_config(path: Path) -> Config:
     """Return the configuration of a run. Raises WorldError where none can be read."""
     try:
         found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        kind, options = MODULES[found["experiment"]].CONFIG, found["options"]
-        own = re.fullmatch(algorithms.OWN, options["algorithm"])
-        fault = _fault(options["algorithm"]) if own else ""
-        config = None if fault else kind.restored(older.translated(options))
+        name, options = found["experiment"], found["options"]
+        fault = _fault(name, options["algorithm"])
+        kind = None if fault else experiments.find(name).kind
+        config = kind and kind.restored(older.translated(options))
         written = found.pop(HASH, None)
         if (BEGUN in found or written is not None) and written != _sha256(found):
             raise ValueError(
@@ -190,7 +189,7 @@ def read_config(path: Path) -> Config:
     except (*DAMAGE, AttributeError) as error:
         raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
     if fault:
-        raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
+        raise WorldError(f"{str(path)!r} needs the file of its {fault}")
     return config
 
 
@@ -208,13 +207,28 @@ def read_configs(paths: Sequence[Path], data: str | None = None) -> list[Config]
     return [one.with_changes(given) if "data" in one.options else one for one in found]
 
 
-def _fault(algorithm: str) -> str:
-    """Return the reason why a user's own algorithm cannot be used, "" if none."""
-    try:
-        algorithms.find(algorithm)
-    except (UsageError, WorldError) as error:
-        return str(error)
+def _fault(experiment: str, algorithm: str) -> str:
+    """Return which of a user's own files cannot be used, and why; "" if none."""
+    own = []
+    if experiment.endswith(experiments.OWN):
+        own.append(("experiment", experiments.find, experiment))
+    if re.fullmatch(algorithms.OWN, algorithm):
+        own.append(("algorithm", algorithms.find, algorithm))
+    for what, find, name in own:
+        try:
+            find(name)
+        except (UsageError, WorldError) as error:
+            return f"{what}: {error}"
     return ""
+
+
+def _hashes(config: Config) -> dict[str, str]:
+    """Return the sha256 of the user's own files of a run, by what they define."""
+    files = {
+        "experiment": experiments.file_of(config.name),
+        "algorithm": algorithms.file_of(config.algorithm),
+    }
+    return {what: loading.fingerprint(file) for what, file in files.items() if file}
 
 
 def _otherwise(path: Path, config: Config) -> str:
@@ -278,13 +292,14 @@ def _tuple(value: Any) -> Any:
 def changes(path: Path, config: Config) -> list[str]:
     """Return a line for all that is not as it was when the run began.
 
-    That is the file of a user's algorithm, and a library that decides the bits of a run.
+    That is a user's own file, and a library that decides the bits of a run.
     """
     lines, now = [], machine.installed(config.libraries)
-    file_hash = algorithms.fingerprint(config.algorithm)
-    if _read(path).get("algorithm_sha256", "") != file_hash:
-        changed = f"{config.algorithm} has changed since the run was begun"
-        lines.append(f"the file of --algorithm {changed}")
+    begun, names = _read(path), {"experiment": config.name, "algorithm": config.algorithm}
+    for what, digest in _hashes(config).items():
+        if begun.get(f"{what}_sha256", "") != digest:
+            changed = f"{names[what]} has changed since the run was begun"
+            lines.append(f"the file of {what} {changed}")
     for name, version in changed_versions(path, now).items():
         begun = f"the run was begun with {name} {version}, this is {now[name]}"
         lines.append(f"{begun}: the simulations differ")

@@ -68,7 +68,8 @@ def draw(
     files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
     if sizes := rates.picture(found, judged):
         files.append(figures.save(sizes, into / "rates.png"))
-    picture = found[0].config.picture
+    if not (picture := found[0].config.picture):
+        return files
     note(picture)
     try:
         files += OF_TASKS[picture].pictures(found, judged, task, into)

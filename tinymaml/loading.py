@@ -1,0 +1,78 @@
+"""A Python file of the user's: loaded once, its hash, and where in it an error arose."""
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from tinymaml.errors import UsageError, WorldError
+
+
+PREFIX = "tinymaml_own_"  # of the modules' names
+
+
+def module(file: str, option: str = "") -> ModuleType:
+    """Return the module of a Python file, loaded anew only if the file was not before.
+
+    option: begins the message
+    Raises UsageError when there is no such file, WorldError when it cannot be loaded.
+    """
+    if not Path(file).is_file():
+        raise UsageError(f"{option}no file {file!r}")
+    return _loaded(str(Path(file).resolve()))
+
+
+@lru_cache
+def _loaded(full: str) -> ModuleType:
+    name = f"{PREFIX}{hashlib.sha256(full.encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, full)
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[name] = found  # where its classes are looked up
+    if (folder := str(Path(full).parent)) not in sys.path:
+        sys.path.append(folder)  # for what the file imports
+    try:
+        spec.loader.exec_module(found)
+    except (Exception, SystemExit) as error:
+        raise WorldError(f"{full!r} cannot be loaded: {told(error)}") from error
+    return found
+
+
+def fingerprint(file: str) -> str:
+    """Return the sha256 of a file. Raises WorldError when it cannot be read."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise WorldError(f"the file {file!r} cannot be read") from error
+
+
+def told(error: BaseException) -> str:
+    """Return an error's type and message, after the last line of a user's file in it."""
+    own, where = _files(), ""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if (full := str(Path(frame.filename).resolve())) in own:
+            where = f"{Path(full).name!r} line {frame.lineno}: "
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def is_own(error: BaseException) -> bool:
+    """Return whether an error passed through a user's file."""
+    frames, own = traceback.extract_tb(error.__traceback__), _files()
+    return any(str(Path(frame.filename).resolve()) in own for frame in frames)
+
+
+def place(function: Callable) -> str:
+    """Return the file and the line in which a function begins, "" where it has none."""
+    code = getattr(getattr(function, "func", function), "__code__", None)
+    return f"{Path(code.co_filename).name!r} line {code.co_firstlineno}: " if code else ""
+
+
+def _files() -> set[str]:
+    """Return the users' files that were loaded, by their full names."""
+    found = [one for name, one in sys.modules.items() if name.startswith(PREFIX)]
+    return {str(one.__file__) for one in found}
