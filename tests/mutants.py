@@ -3336,16 +3336,16 @@ MUTATIONS = [
     ),
     Mutation(
         "an algorithm's file that exits counts as a success",
-        "algorithms/__init__.py",
+        "loading.py",
         "except (Exception, SystemExit) as error:",
         "except Exception as error:",
         "algorithms/test_own.py",
     ),
     Mutation(
         "the hash of the name of an algorithm's file",
-        "algorithms/__init__.py",
-        "hashlib.sha256(file.read_bytes())",
-        "hashlib.sha256(bytes(file))",
+        "loading.py",
+        "hashlib.sha256(Path(file).read_bytes())",
+        "hashlib.sha256(file.encode())",
         "algorithms/test_own.py",
     ),
     Mutation(
@@ -3358,8 +3358,8 @@ MUTATIONS = [
     Mutation(
         "a run that is damaged for want of its algorithm's file",
         "harness/runs.py",
-        "except (UsageError, WorldError) as error:\n        return str(error)",
-        "except ZeroDivisionError as error:\n        return str(error)",
+        'except (UsageError, WorldError) as error:\n            return f"{what}',
+        'except ZeroDivisionError as error:\n            return f"{what}',
         "algorithms/test_own.py",
     ),
     Mutation(
@@ -4092,7 +4092,7 @@ MUTATIONS = [
     Mutation(
         "a fallback without a note",
         "cli/train.py",
-        '        click.echo(f"note: {first.algorithm} {slower}", err=True)\n',
+        '        click.echo(f"note: {own.name(first)} {slower}", err=True)\n',
         "",
         "harness/test_own.py",
     ),

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "tinymaml"
 LAYERS = (
     ("__main__",),
     ("cli",),
+    ("examples",),
     ("plots",),
     ("report",),
     ("harness",),

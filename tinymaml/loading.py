@@ -49,21 +49,18 @@ def fingerprint(file: str) -> str:
         raise WorldError(f"the file {file!r} cannot be read") from error
 
 
-def told(error: BaseException) -> str:
-    """Return an error's type and message, after the last line of a user's file in it."""
-    own, where = _files(), ""
+def told(error: BaseException, within: Callable | None = None) -> str:
+    """Return an error's type and message, after the last line of a user's file in it.
+
+    within: the function of the user's that is to blame when the error shows no such line
+    """
+    own, where = _files(), place(within) if within else ""
     if isinstance(error, SyntaxError) and error.lineno:
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     for frame in traceback.extract_tb(error.__traceback__):
         if (full := str(Path(frame.filename).resolve())) in own:
             where = f"{Path(full).name!r} line {frame.lineno}: "
     return f"{where}{type(error).__name__}: {error}"
-
-
-def is_own(error: BaseException) -> bool:
-    """Return whether an error passed through a user's file."""
-    frames, own = traceback.extract_tb(error.__traceback__), _files()
-    return any(str(Path(frame.filename).resolve()) in own for frame in frames)
 
 
 def place(function: Callable) -> str:

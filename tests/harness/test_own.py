@@ -4,7 +4,7 @@ import pytest
 
 from places import ROOT
 from processes import here, one_error, tree
-from tinymaml import algorithms
+from tinymaml import algorithms, loading
 from tinymaml.errors import WorldError
 from tinymaml.experiments import problem
 from tinymaml.experiments.glyphs import Glyphs
@@ -73,7 +73,7 @@ FAILING = {
 
 
 # Kept by the name of an algorithm, which stays when its file changes.
-CACHED = algorithms._loaded, problem, step.gradient_of, step.training
+CACHED = loading._loaded, algorithms._loaded, problem, step.gradient_of, step.training
 
 
 @pytest.fixture

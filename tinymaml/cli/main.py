@@ -19,6 +19,7 @@ from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
+from tinymaml.cli.new import new_command
 from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, Value, asked, note
 from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.reuse import reuse_command
@@ -59,6 +60,7 @@ def main(debug: bool) -> None:
 for command in (train, chain_command, check_group, evaluate, export, list_command):
     main.add_command(command)
 main.add_command(prepare_group)
+main.add_command(new_command)
 main.add_command(reuse_command)
 
 TASK = asked(

@@ -1,1 +1,1 @@
-"""Complete files to begin with; `tinymaml new FILE.py` copies the first, cooling.py."""
+"""Complete files to begin with; `tinymaml new FILE.py` copies cooling.py."""

@@ -1,16 +1,11 @@
-"""Learn how a cup of tea cools from a few readings: an experiment in a file.
+"""Learn how a cup of tea cools: an experiment in a file. Train it, then make it yours.
 
-    tinymaml train cooling.py
-    tinymaml check cooling.py --steps 3
-
-A task is a cup: room temperature, excess and rate of Newton's law of cooling are unknown.
-MAML learns an initial theta from which a few gradient steps on the support readings fit a
-new cup. Change the model, the sampler and the options to have your own experiment.
+`tinymaml train FILE.py` trains it; evaluate, check, plot and list take it as any other.
 """
 
 from typing import ClassVar
 
-import autograd.numpy as np  # in losses and models, so that they can be differentiated
+import autograd.numpy as np  # so that losses and models can be differentiated
 
 from tinymaml import losses, models
 from tinymaml.experiments.common import FewShot, configuration
@@ -23,10 +18,8 @@ from tinymaml.options import COUNT, TASK, option, redefault
 class Cooling(FewShot):
     """Learn how a cup of tea cools from a few readings."""
 
-    score: ClassVar[Score] = losses.MSE  # what evaluations report; lower is better
-    shown_steps: ClassVar[tuple[int, ...]] = (0, 1, 3, 10)
-
-    # Each option appears on the command line: --readings, --alpha, ...
+    score: ClassVar[Score] = losses.MSE  # what evaluations report
+    # Every field is an option on the command line: --readings, --alpha, ...
     readings: int = option(4, "readings of a cup to adapt on", role=TASK, **COUNT)
     alpha: float = redefault(0.05)
     inner_steps: int = redefault(3)
@@ -34,37 +27,32 @@ class Cooling(FewShot):
 
 
 CONFIG = Cooling
-
-# The arrays of theta by name, and the net's output (..., n, 1) for times t (..., n, 1).
-ARRAYS = {"room": (1,), "excess": (1,), "rate": (1,)}
+ARRAYS = {"room": (1,), "excess": (1,), "rate": (1,)}  # what theta consists of
 
 
 def temperature(p, t):
-    """Return degrees / 10 at times t in minutes; p: the arrays by name, (..., 1) each."""
+    """Return degrees / 10 at times t (..., n, 1); p: the arrays by name, (..., 1) each."""
     room, excess, rate = (p[name][..., None, :] for name in ARRAYS)
-    return room + excess * np.exp(-np.exp(rate) * t / 10)
+    return room + excess * np.exp(-np.exp(rate) * t)  # Newton's law of cooling
 
 
 def setup(config):
-    """Return the problem: the model, how to draw a task, its loss and its score."""
+    """Return the problem: the model, the tasks, their losses and their scores."""
     model = models.Model((models.Block("cup", ARRAYS, {}, temperature),))
-    model = config.method.build(model, config)  # some algorithms change the net
 
-    def draw(split, rng):  # split: "train", "val" or "test"
-        """Return one cup; each task has a random stream of its own."""
-        truth = dict(zip(ARRAYS, rng.uniform([[2], [4], [-2]], [[3], [8], [0]]), strict=True))
-        support, query = rng.uniform(0, 10, (2, config.readings, 1)).astype(config.dtype)
-        true = lambda t: temperature(truth, t).astype(config.dtype)  # noqa: E731
-        return Episode(support, true(support), query, true(query))
-
-    def score(theta, episodes):  # one for each task
-        return losses.squared_error(model.apply(theta, episodes.x_query), episodes.y_query)
+    def draw(split, rng):  # one task, with a random stream of its own
+        cup = dict(zip(ARRAYS, rng.uniform([2, 4, -2], [3, 8, 0])[:, None], strict=True))
+        support, query = rng.uniform(0, 9, (2, config.readings, 1))
+        found = support, temperature(cup, support), query, temperature(cup, query)
+        return Episode(*(array.astype(config.dtype) for array in found))
 
     return Problem(
         model=model,
         alpha=config.method.step_sizes(model, config),
         options=config,
-        sample=each(draw),
-        task=lambda episodes: as_task(episodes, model.apply, losses.mse),
-        score=score,
+        sample=each(draw),  # of many tasks: every array gains a leading axis
+        task=lambda e: as_task(e, model.apply, losses.mse),  # a sum over tasks
+        score=lambda theta, e: losses.squared_error(
+            model.apply(theta, e.x_query), e.y_query
+        ),
     )

@@ -4,6 +4,7 @@ To add one, write its module and name it here. A user's own experiment is a file
 defines CONFIG and `setup`: its name is FILE.py.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ MODULES = {
     "pointnav": pointnav,
     "locomotion": locomotion,
 }
+FIELDS = dataclasses.fields(Config)
 OWN = ".py"  # the end of the name of a user's own experiment
 
 
@@ -51,8 +53,7 @@ def find(name: str) -> Experiment:
     Raises UsageError when there is none, WorldError when the file cannot be used.
     """
     if name in MODULES:
-        module = MODULES[name]
-        return Experiment(module.CONFIG, module.setup, module.stand_in)
+        return _experiment(MODULES[name].CONFIG, MODULES[name])
     if not name.endswith(OWN):
         raise UsageError(f"no experiment {name!r}; there are {', '.join(MODULES)}, FILE.py")
     return _own(name, loading.module(name))
@@ -69,20 +70,22 @@ def _own(name: str, module: ModuleType) -> Experiment:
     for wanted in ("CONFIG", "setup"):
         if not hasattr(module, wanted):
             raise WorldError(f"{name!r} defines no {wanted}; see `tinymaml new`")
-    kind, setup = module.CONFIG, module.setup
+    kind = module.CONFIG
     if not (isinstance(kind, type) and issubclass(kind, Config)):
         raise WorldError(f"{name!r}: CONFIG is not a class of options; see `tinymaml new`")
-    if not callable(setup):
+    if not callable(module.setup):
         raise WorldError(f"{name!r}: setup is not a function")
     if not isinstance(getattr(kind, "score", None), Score):
         raise WorldError(
             f"{name!r}: {kind.__name__} has no `score`, a tinymaml.losses.Score"
         )
     try:
-        options_of(kind)
+        options = options_of(kind)
     except (TypeError, KeyError, NameError) as error:
-        reason = f"{name!r}: {kind.__name__} has a field that is no option"
-        raise WorldError(f"{reason}: {error}") from error
+        raise WorldError(f"{name!r}: the options of {kind.__name__}: {error}") from error
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for bare in sorted(fields - {*options} - {field.name for field in FIELDS}):
+        raise WorldError(f"{name!r}: {bare} has no help: {bare} = option(DEFAULT, HELP)")
     text = kind.__doc__ or ""  # that of a dataclass without one is its signature
     text = module.__doc__ or name if text.startswith(f"{kind.__name__}(") else text
     own = {
@@ -93,7 +96,11 @@ def _own(name: str, module: ModuleType) -> Experiment:
         "__reduce__": lambda self: (_restored, (name, self.values())),
     }
     named = type(kind)(kind.__name__, (kind,), own)
-    return Experiment(named, setup, getattr(module, "stand_in", setup))
+    return _experiment(named, module)
+
+
+def _experiment(kind: type[Config], module: ModuleType) -> Experiment:
+    return Experiment(kind, module.setup, getattr(module, "stand_in", module.setup))
 
 
 def _restored(name: str, values: dict[str, Any]) -> Config:

@@ -42,25 +42,26 @@ def replay_fault(config: Config) -> str:
     if config.setting != FEW_SHOT or not (mine or algorithms.file_of(config.algorithm)):
         return ""
     if mine:
-        _called("experiment", lambda: _check_problem(config))
+        setup = experiments.find(config.name).setup
+        _called("experiment", lambda: _check_problem(config), setup)
     if method.iterate:
         return ""
     gradient = step.gradient_of(
         config.with_changes({"replay": False}), False, method.phase(config, 0)[0]
     )
     first, second = (_inputs(config, iteration) for iteration in range(2))
-    _called("gradient", lambda: _check_gradient(config, gradient, first))
+    _called(f"gradient of {name(config)}", lambda: _check_gradient(config, gradient, first))
     return _fault(gradient, first, second) if config.replay else ""
 
 
-def _called(what: str, trial: Callable[[], None]) -> None:
+def _called(what: str, trial: Callable[[], None], within: Callable | None = None) -> None:
     """Call a trial; raise WorldError with the line of the user's file where it fails."""
     try:
         trial()
     except (UsageError, WorldError):
         raise
     except Exception as error:
-        raise WorldError(f"the {what} fails: {loading.told(error)}") from error
+        raise WorldError(f"the {what} fails: {loading.told(error, within)}") from error
 
 
 def _check_problem(config: Config) -> None:

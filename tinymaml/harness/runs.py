@@ -295,11 +295,11 @@ def changes(path: Path, config: Config) -> list[str]:
     That is a user's own file, and a library that decides the bits of a run.
     """
     lines, now = [], machine.installed(config.libraries)
-    begun, names = _read(path), {"experiment": config.name, "algorithm": config.algorithm}
+    names = {"experiment": config.name, "algorithm": f"--algorithm {config.algorithm}"}
     for what, digest in _hashes(config).items():
-        if begun.get(f"{what}_sha256", "") != digest:
+        if _read(path).get(f"{what}_sha256", "") != digest:
             changed = f"{names[what]} has changed since the run was begun"
-            lines.append(f"the file of {what} {changed}")
+            lines.append(f"the file of {changed}")
     for name, version in changed_versions(path, now).items():
         begun = f"the run was begun with {name} {version}, this is {now[name]}"
         lines.append(f"{begun}: the simulations differ")
