@@ -17,6 +17,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("examples",),
+    ("study",),
     ("plots",),
     ("report",),
     ("harness",),

@@ -22,7 +22,7 @@ TRAIN = (
     *("--checkpoint-every", "2", "--test-tasks", "4", "--test-steps", "2"),
 )
 FILES = (runs.CHECKPOINT, runs.METRICS)
-CACHED = (loading._loaded, experiments._own, problem, step.gradient_of, step.training)
+CACHED = (loading._loaded, experiments._in_file, problem, step.gradient_of, step.training)
 
 
 @pytest.fixture

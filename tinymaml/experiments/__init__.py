@@ -40,11 +40,13 @@ class Experiment(NamedTuple):
     kind: the class of its configurations
     setup(config) -> its problem
     stand_in(config) -> a small problem without data, for a check of the gradients
+    file: the user's file that defines it, "" for none
     """
 
     kind: type[Config]
     setup: Callable[[Any], Problem]
     stand_in: Callable[[Any], Problem]
+    file: str = ""
 
 
 def find(name: str) -> Experiment:
@@ -53,54 +55,73 @@ def find(name: str) -> Experiment:
     Raises UsageError when there is none, WorldError when the file cannot be used.
     """
     if name in MODULES:
-        return _experiment(MODULES[name].CONFIG, MODULES[name])
+        module = MODULES[name]
+        stand_in = getattr(module, "stand_in", module.setup)
+        return Experiment(module.CONFIG, module.setup, stand_in)
     if not name.endswith(OWN):
         raise UsageError(f"no experiment {name!r}; there are {', '.join(MODULES)}, FILE.py")
-    return _own(name, loading.module(name))
+    return _in_file(name, loading.module(name))
 
 
-def file_of(name: str) -> str:
-    """Return the file of a user's own experiment, "" for one of the package."""
-    return "" if name in MODULES else name
+def of(config: Config) -> Experiment:
+    """Return the experiment of a configuration."""
+    return vars(type(config)).get("experiment") or find(config.name)
+
+
+def is_own(config: Config) -> bool:
+    """Return whether a configuration is of a user's experiment."""
+    return "experiment" in vars(type(config))
+
+
+def own(
+    kind: type[Config],
+    setup: Callable[[Any], Problem],
+    stand_in: Callable[[Any], Problem] | None = None,
+    file: str = "",
+) -> Experiment:
+    """Return a user's experiment; without a file it has no worker processes.
+
+    The `kind` of the result makes its configurations. Raises WorldError when kind is not a
+    class of options with a score, or setup is not a function.
+    """
+    name = file or getattr(kind, "__name__", "")
+    here = f"{file!r}: " if file else ""
+    if not (isinstance(kind, type) and issubclass(kind, Config)):
+        raise WorldError(f"{here}CONFIG is not a class of options; see `tinymaml new`")
+    if not callable(setup):
+        raise WorldError(f"{here}setup is not a function")
+    if not isinstance(getattr(kind, "score", None), Score):
+        raise WorldError(f"{here}{kind.__name__} has no `score`, a tinymaml.losses.Score")
+    try:
+        options = options_of(kind)
+    except (TypeError, KeyError, NameError) as error:
+        raise WorldError(f"{here}the options of {kind.__name__}: {error}") from error
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for bare in sorted(fields - {*options} - {field.name for field in FIELDS}):
+        raise WorldError(f"{here}{bare} has no help: {bare} = option(DEFAULT, HELP)")
+    text = kind.__doc__ or ""
+    signature = text.startswith(f"{kind.__name__}(")  # of a dataclass without a docstring
+    members = {
+        "name": name,
+        "title": getattr(kind, "title", Path(name).stem),
+        "__doc__": name if signature else text,
+        "__module__": kind.__module__,
+    }
+    if file:
+        members["__reduce__"] = lambda self: (_restored, (name, self.values()))
+    named = type(kind)(kind.__name__, (kind,), members)
+    found = Experiment(named, setup, stand_in or setup, file)
+    named.experiment = found
+    return found
 
 
 @lru_cache
-def _own(name: str, module: ModuleType) -> Experiment:
+def _in_file(name: str, module: ModuleType) -> Experiment:
     """Return the experiment that a user's module defines. Raises WorldError for none."""
     for wanted in ("CONFIG", "setup"):
         if not hasattr(module, wanted):
             raise WorldError(f"{name!r} defines no {wanted}; see `tinymaml new`")
-    kind = module.CONFIG
-    if not (isinstance(kind, type) and issubclass(kind, Config)):
-        raise WorldError(f"{name!r}: CONFIG is not a class of options; see `tinymaml new`")
-    if not callable(module.setup):
-        raise WorldError(f"{name!r}: setup is not a function")
-    if not isinstance(getattr(kind, "score", None), Score):
-        raise WorldError(
-            f"{name!r}: {kind.__name__} has no `score`, a tinymaml.losses.Score"
-        )
-    try:
-        options = options_of(kind)
-    except (TypeError, KeyError, NameError) as error:
-        raise WorldError(f"{name!r}: the options of {kind.__name__}: {error}") from error
-    fields = {field.name for field in dataclasses.fields(kind)}
-    for bare in sorted(fields - {*options} - {field.name for field in FIELDS}):
-        raise WorldError(f"{name!r}: {bare} has no help: {bare} = option(DEFAULT, HELP)")
-    text = kind.__doc__ or ""  # that of a dataclass without one is its signature
-    text = module.__doc__ or name if text.startswith(f"{kind.__name__}(") else text
-    own = {
-        "name": name,
-        "title": getattr(kind, "title", Path(name).stem),
-        "__doc__": text,
-        "__module__": kind.__module__,
-        "__reduce__": lambda self: (_restored, (name, self.values())),
-    }
-    named = type(kind)(kind.__name__, (kind,), own)
-    return _experiment(named, module)
-
-
-def _experiment(kind: type[Config], module: ModuleType) -> Experiment:
-    return Experiment(kind, module.setup, getattr(module, "stand_in", module.setup))
+    return own(module.CONFIG, module.setup, getattr(module, "stand_in", None), name)
 
 
 def _restored(name: str, values: dict[str, Any]) -> Config:
@@ -115,7 +136,7 @@ def problem(config: Config) -> Problem:
     Data are read, and a simulator is loaded, for the first task that is drawn: see
     `check_split` for errors of these.
     """
-    return _finished(find(config.name).setup(config))
+    return _finished(of(config).setup(config))
 
 
 def check_split(config: Config, split: str) -> None:
@@ -129,7 +150,7 @@ def check_split(config: Config, split: str) -> None:
 
 def stand_in(config: Config) -> Problem:
     """Set up a small problem without data for a check of the gradients."""
-    return _finished(find(config.name).stand_in(config))
+    return _finished(of(config).stand_in(config))
 
 
 def _finished(found: Problem) -> Problem:

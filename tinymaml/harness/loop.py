@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +38,18 @@ def train(
     progress: Progress,
     check: Callable[[], None] = lambda: None,
     saved: Callable[[int], None] = lambda iteration: None,
+    handle: bool = True,
 ) -> State:
     """Train from the run's last checkpoint, if any, to config.iterations.
 
     It calls progress(iteration, record) after every iteration, check() before it writes a
     checkpoint, and saved(iteration) after it. check raises where this process has lost the
     run's lock.
-    Raises Interrupted after Ctrl-C or SIGTERM, with the run saved. Raises WorldError when
+    handle: answer the first Ctrl-C or SIGTERM with Interrupted, after saving the run
+    Raises WorldError when
     the loss or the update is not finite or has another dtype; the last checkpoint stays.
     """
-    with signals() as asked:
+    with signals() if handle else nullcontext([]) as asked:
         state, best = checkpoints.resumed(path, config)
         faults: list[str] = []
         records = read_metrics(path, faults)
@@ -58,25 +60,9 @@ def train(
         if state is None:
             state = initial_state(config)
             checkpoints.save(path, config, state)
+        good = f"the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
         with Metrics(path, state.iteration, runs.begun_as(path, config)) as metrics:
-            while state.iteration < config.iterations:
-                after, found = ITERATIONS[config.setting](config, state, engine)
-                m, v = after.moments
-                check_dtype(state.theta, theta=after.theta, m=m, v=v)
-                learned = (found[name] for name in config.learning)
-                numbers = found["loss"], *learned, after.theta, m, v
-                if not all(np.isfinite(x).all() for x in numbers):
-                    sizes = f"alpha={config.alpha}"
-                    if config.method.rates(state.theta, problem(config)) is not None:
-                        sizes += " at first, step sizes are learned"
-                    raise WorldError(
-                        f"diverged at iteration {after.iteration} ({sizes},"
-                        f" beta={config.beta}): the loss or the update is not finite;"
-                        f" the last good checkpoint is {str(path / runs.CHECKPOINT)!r}"
-                    )
-                state = after
-                record = {"iteration": state.iteration, **found}
-                record |= validate(config, state, engine)
+            for state, record in iterations(config, state, engine, good):  # noqa: B020
                 if "validation" in record:
                     now = Kept(state.iteration, state.theta, record["validation"])
                     best = checkpoints.better(config, best, now)
@@ -96,6 +82,33 @@ def train(
         if asked:
             raise Interrupted(asked[0], state.iteration)
     return state
+
+
+def iterations(
+    config: Config, state: State, engine: Executor, otherwise: str = "take smaller steps"
+) -> Iterator[tuple[State, dict]]:
+    """Yield state and record after each iteration until config.iterations; write nothing.
+
+    Raises WorldError when the loss or the update is not finite or has another dtype.
+    otherwise: the end of that error, what to do or to use
+    """
+    while state.iteration < config.iterations:
+        after, found = ITERATIONS[config.setting](config, state, engine)
+        m, v = after.moments
+        check_dtype(state.theta, theta=after.theta, m=m, v=v)
+        learned = (found[name] for name in config.learning)
+        numbers = found["loss"], *learned, after.theta, m, v
+        if not all(np.isfinite(x).all() for x in numbers):
+            sizes = f"alpha={config.alpha}"
+            if config.method.rates(state.theta, problem(config)) is not None:
+                sizes += " at first, step sizes are learned"
+            raise WorldError(
+                f"diverged at iteration {after.iteration} ({sizes}, beta={config.beta}):"
+                f" the loss or the update is not finite; {otherwise}"
+            )
+        state = after
+        record = {"iteration": state.iteration, **found}
+        yield state, record | validate(config, state, engine)
 
 
 def initial_state(config: Config) -> State:

@@ -38,11 +38,11 @@ def replay_fault(config: Config) -> str:
     Raises WorldError when something fails or has a wrong shape, when the gradient mixes
     tasks, or when it draws random numbers although it is to be replayed.
     """
-    method, mine = config.method, experiments.file_of(config.name)
+    method, mine = config.method, experiments.is_own(config)
     if config.setting != FEW_SHOT or not (mine or algorithms.file_of(config.algorithm)):
         return ""
     if mine:
-        setup = experiments.find(config.name).setup
+        setup = experiments.of(config).setup
         _called("experiment", lambda: _check_problem(config), setup)
     if method.iterate:
         return ""

@@ -71,7 +71,7 @@ def new_runs(config: Config, out: str | None, seeds: int) -> Plan:
     for seed in range(config.seed, config.seed + seeds):
         path, wanted = folder / f"{runs.SEED}{seed}", config.with_changes({"seed": seed})
         if path in begun:
-            wanted = _resumed(path, runs.read_config(path), wanted)
+            wanted = resumed(path, runs.read_config(path), wanted)
         planned.append((path, wanted))
     return Plan(folder, planned)
 
@@ -86,13 +86,13 @@ def resumed_runs(folder: Path, changes: Mapping[str, Any]) -> Plan:
         saved = runs.read_config(path)
         if (path / runs.THETA).exists():
             raise WorldError(f"{str(path)!r} holds a theta only; there is no run to resume")
-        config = _resumed(path, saved, saved.with_changes(changes))
+        config = resumed(path, saved, saved.with_changes(changes))
         check_size(config)
         planned.append((path, config))
     return Plan(folder, planned)
 
 
-def _resumed(path: Path, saved: Config, wanted: Config) -> Config:
+def resumed(path: Path, saved: Config, wanted: Config) -> Config:
     """Return the options with which a run goes on; it keeps the iterations that it has.
 
     Raises UsageError when a fixed option was changed.

@@ -225,7 +225,7 @@ def _fault(experiment: str, algorithm: str) -> str:
 def _hashes(config: Config) -> dict[str, str]:
     """Return the sha256 of the user's own files of a run, by what they define."""
     files = {
-        "experiment": experiments.file_of(config.name),
+        "experiment": experiments.of(config).file,
         "algorithm": algorithms.file_of(config.algorithm),
     }
     return {what: loading.fingerprint(file) for what, file in files.items() if file}
