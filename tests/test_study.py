@@ -66,7 +66,7 @@ def test_a_folder_with_another_run_is_refused(folder):
     """Rejects a run whose options change in the middle."""
     study.train(study.options("sine", **SMALL), folder="run")
     before = tree(folder)
-    with pytest.raises(UsageError, match="--alpha 0[.]5: the run was begun"):
+    with pytest.raises(UsageError, match="the run was begun with 0"):
         study.train(study.options("sine", **SMALL, alpha=0.5), folder="run")
     assert tree(folder) == before
 
