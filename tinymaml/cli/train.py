@@ -20,7 +20,8 @@ from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
-from tinymaml.report import tables
+from tinymaml.options import Option, shown
+from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import installed
 from tinymaml.speed.workers import engine
@@ -34,11 +35,18 @@ SEEDS = asked(
 FILE = asked(
     "--config config_file",
     click.Path(exists=True, dir_okay=False),
-    "TOML file of options, by the same names; the command line overrides it",
-    metavar="FILE.toml",
+    "TOML file of options, by the same names, or the config.json of a run; the command"
+    " line overrides it",
+    metavar="FILE",
+)
+SET = asked(
+    "--set sweep",
+    Value(str, least=1),
+    "train once with each value of an option, and compare",
+    metavar="NAME=A,B,...",
 )
 # The options of `train` that are not of the configuration.
-OTHERS = {option.name: option.type for option in (WORKERS, OUT, RESUME, SEEDS)}
+OTHERS = {option.name: option.type for option in (WORKERS, OUT, RESUME, SEEDS, SET)}
 OTHERS["quiet"] = Value(bool)
 
 
@@ -65,7 +73,7 @@ def train_command(kind: type[Config], record: Algorithm) -> click.Command:
     return options.Command(
         kind,
         record,
-        params=[*own, WORKERS, OUT, RESUME, SEEDS, FILE, QUIET],
+        params=[*own, WORKERS, OUT, RESUME, SEEDS, SET, FILE, QUIET],
         callback=lambda **given: run_training(kind, record, given),
         help=f"{kind.__doc__.splitlines()[0]}\n\n{example}",
     )
@@ -92,9 +100,59 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     typed = {k: v for k, v in given.items() if source(k) is ParameterSource.COMMANDLINE}
     if file := typed.pop("config_file", None):
         known, unknown = kind.options_for(record), partial(kind.unknown, record)
-        found = options.read_file(file)
+        found = options.read_file(file, kind)
         typed = options.check_file(file, found, known, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
+    if not shared["sweep"]:
+        train_runs(kind, typed, shared)
+        return
+    if shared["resume"] is not None:
+        raise UsageError("--set and --resume exclude each other; repeat --set with --out")
+    name, values = swept(kind.options_for(record), shared["sweep"])
+    places = [Path(shared["out"] or runs.new_folder(None, kind.name))] * len(values)
+    places = [x / f"{name}-{shown(y)}" for x, y in zip(places, values, strict=True)]
+    for value in values:
+        kind(**typed | {name: value})  # raises before anything is trained
+    found = []
+    for place, value in zip(places, values, strict=True):
+        begun = any((path / runs.CONFIG).exists() for path in runs.members(place))
+        where = {"resume": str(place), "out": None} if begun else {"out": str(place)}
+        found += train_runs(kind, typed | {name: value}, {**shared, **where})
+    if len(found) > 1:
+        click.echo("\n" + laid_out(comparison.blocks(found), columns(sys.stdout)))
+
+
+def swept(known: Mapping[str, Option], text: str) -> tuple[str, list[Any]]:
+    """Return the name and the values in "NAME=A,B,...". Raises UsageError."""
+    flag, _, listed = text.partition("=")
+    name = flag.removeprefix("--").replace("-", "_")
+    if name not in known or not listed:
+        raise UsageError(f"--set {text!r} is not NAME=A,B,... with the name of an option")
+    option = known[name]
+    if option.values.kind is tuple:
+        raise UsageError(f"--set {text!r}: values of {option.flag} have commas themselves")
+    try:
+        values = [_value(option, part) for part in listed.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--set {text!r}: {error}") from error
+    if len({*values}) < len(values):
+        raise UsageError(f"--set {text!r} has a value twice")
+    return name, values
+
+
+def _value(option: Option, text: str) -> Any:
+    """Return the value of an option in a text, which is yes or no for a flag."""
+    if option.values.kind is bool:
+        if text not in ("yes", "no"):
+            raise ValueError(f"{text!r} is not yes or no")
+        return text == "yes"
+    return option.values.parsed(text)
+
+
+def train_runs(
+    kind: type[Config], typed: dict[str, Any], shared: dict[str, Any]
+) -> list[Result]:
+    """Train the runs that the options ask for; return their pooled result, if tested."""
     make, found = partial(planned_runs, kind, typed, shared), []
     out = shared["out"] if shared["resume"] is None else shared["resume"]
     _, first = make(out).runs[0]  # raises, if it does, before workers are started
@@ -118,6 +176,7 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         text = tables.titled([together], config.rows, columns(sys.stdout))
         click.echo(f"\n{text}")
         click.echo(tables.save(folder, together))
+    return [results.pooled(found)] if all(found) else []
 
 
 def note_changes(path: Path, config: Config, typed: Mapping[str, Any]) -> None:
