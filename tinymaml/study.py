@@ -25,6 +25,7 @@ from tinymaml.harness import own as trial
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.metrics import read_metrics
 from tinymaml.harness.results import Result
+from tinymaml.harness.ways import resized
 from tinymaml.maml import Array
 from tinymaml.report import tables
 from tinymaml.speed.machine import installed
@@ -108,26 +109,30 @@ class Run(NamedTuple):
         tasks: int | None = None,
         steps: int | None = None,
         shots: int | None = None,
+        ways: int | None = None,
         split: str = "test",
         workers: int | str = 1,
     ) -> Scores:
         """Return the scores on held-out tasks after each gradient step.
 
-        tasks, steps: as in the options when they are not given; shots: other than those of
-        the training; workers: as in `train`
+        tasks, steps: as in the options when they are not given
+        shots, ways: other than those of the training; workers: as in `train`
         """
         config = self.config
         tasks = config.test_tasks if tasks is None else tasks
         steps = config.test_steps if steps is None else steps
         kept = Kept(self.iteration, self.theta, np.nan)
         with engine(workers) as pool:
-            found = results.judge(config, kept, split, tasks, steps, (), pool, shots)
+            how = split, tasks, steps, (), pool, shots, ways
+            found = results.judge(config, kept, *how)
         return Scores(*results.over_tasks(found.scores), found)
 
     def adapt(self, x: Array, y: Array, steps: int | None = None) -> Adapted:
         """Adapt to one new task: inputs x (n, ...) and targets or labels y (n, ...).
 
         steps: gradient steps, by default those of the options at test time
+        Labels are 0, 1, ...; for another number of classes than in training see
+        `harness.ways.resized`.
         Raises ValueError or TypeError when the arrays do not fit the net.
         """
         config, steps = self.config, self.config.test_steps if steps is None else steps
@@ -135,7 +140,10 @@ class Run(NamedTuple):
         y = y if y.dtype.kind in "iu" else y.astype(config.dtype)
         if len(x) != len(y) or not len(x):
             raise ValueError(f"x and y have one row for each example: {x.shape}, {y.shape}")
-        start = config.method.start(self.theta, problem(config))
+        w = self.theta
+        if "ways" in config.options:
+            config, w, _ = resized(config, w, max(int(y.max()) + 1, 2))
+        start = config.method.start(w, problem(config))
         task = Episode(x[None], y[None], x[None], y[None])
         theta = evaluation.adapted(config, start, task, 1, steps)[-1][0]
         if not np.isfinite(theta).all():

@@ -25,7 +25,7 @@ from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, results, runs
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.results import Result
-from tinymaml.options import COUNT, SAMPLE, STEPS
+from tinymaml.options import COUNT, MOST, SAMPLE, STEPS
 from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out, markdown
 from tinymaml.speed.workers import engine
@@ -39,6 +39,11 @@ OPTIONS = (
         Value(tuple, **COUNT),
         "support examples per class, if other than in training",
         metavar="N,N,...",
+    ),
+    asked(
+        "--ways",
+        Value(int, least=2, most=MOST),
+        "classes of a task, if other than in training",
     ),
     asked("--split", click.Choice(["train", "val", "test"]), "split of the tasks", "test"),
     asked(
@@ -113,7 +118,7 @@ def scored(
     how = given["split"], tasks, steps, alone, pool
 
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
-        result = results.judge(config, theta, *how, shots)
+        result = results.judge(config, theta, *how, shots, given["ways"])
         if results.is_final(result) and not given["last"]:
             files.extend(tables.keep(path, result))
         return result

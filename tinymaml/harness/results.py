@@ -11,6 +11,7 @@ from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.harness import evaluation
+from tinymaml.harness import ways as ways_of
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import choice
 from tinymaml.harness.loop import initial_state
@@ -56,14 +57,18 @@ def judge(
     alone_steps: Iterable[int],
     engine: Executor,
     shots: int | None = None,
+    ways: int | None = None,
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
 
     config: the options in training
     alone_steps: the steps after which each query example is also scored on its own
-    shots: number of support examples, if other than in training
+    shots, ways: number of support examples, of classes, if other than in training
     """
-    trained, w, alone = config, kept.theta, None
+    trained, w, alone, resized = config, kept.theta, None, ""
+    if ways is not None:
+        config, w, resized = ways_of.resized(config, w, ways)
+        kept = kept._replace(theta=w)
     if shots is not None:
         config = config.with_changes({"shots": shots})
     (config, chosen), alone_steps = choice(config, w, steps, engine), tuple(alone_steps)
@@ -82,6 +87,7 @@ def judge(
         alone=None if alone is None else alone[None],
         alone_steps=alone_steps,
         remarks=(
+            *filter(None, [resized]),
             *chosen,
             *config.method.remarks(w, problem(config), own_tasks(config, engine)),
             *diverged(config.score, scores),
@@ -197,5 +203,6 @@ def is_final(result: Result) -> bool:
     """Return whether a result of one run is the one reported after its training."""
     trained = result.trained
     shape = 1, trained.test_steps + 1, trained.test_tasks
-    same_shots = result.config.values().get("shots") == trained.values().get("shots")
-    return result.split == "test" and result.scores.shape == shape and same_shots
+    now, then = result.config.values(), trained.values()
+    same = all(now.get(name) == then.get(name) for name in ("shots", "ways"))
+    return result.split == "test" and result.scores.shape == shape and same
