@@ -42,10 +42,10 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
             found[name] = params.pack(parts, wider)
         else:
             found[name] = _resized(name, array, shape, before)
-    remark = f"{ways}-way tasks, trained for {before} ways: the head has its first {ways} outputs"
+    how = f"the head has its first {ways} outputs"
     if ways > before:
-        further = f"outputs {before + 1} to {ways} begin as their mean"
-        remark = f"{ways}-way tasks, trained for {before} ways: {further}"
+        how = f"outputs {before + 1} to {ways} begin as their mean"
+    remark = f"{ways}-way tasks, trained for {before} ways: {how}"
     return wanted, params.pack(found, new), remark
 
 
