@@ -2,7 +2,7 @@
 
     python algorithm_1.py
 
-Comments have the algorithm's line numbers. The outer step is Adam's, as in the authors' code.
+Comments have the algorithm's line numbers. The outer step is Adam's, as the authors' is.
 """
 
 from functools import partial
