@@ -203,6 +203,6 @@ def is_final(result: Result) -> bool:
     """Return whether a result of one run is the one reported after its training."""
     trained = result.trained
     shape = 1, trained.test_steps + 1, trained.test_tasks
-    now, then = result.config.values(), trained.values()
-    same = all(now.get(name) == then.get(name) for name in ("shots", "ways"))
+    tasks = [name for name, option in trained.options.items() if option.role.task]
+    same = all(getattr(result.config, k) == getattr(trained, k) for k in tasks)
     return result.split == "test" and result.scores.shape == shape and same
