@@ -333,7 +333,7 @@ MUTATIONS = [
     Mutation(
         "rotation drawn per drawing, not per class",
         "fewshot.py",
-        "            drawings = np.rot90(drawings, rng.integers(4), axes=(1, 2))\n",
+        "            drawings = np.rot90(drawings, int(rng.integers(4)), axes=(1, 2))\n",
         "            turned = [np.rot90(d, rng.integers(4)) for d in drawings]\n"
         "            drawings = np.stack(turned)\n",
         "test_fewshot.py",
@@ -3330,7 +3330,7 @@ MUTATIONS = [
     Mutation(
         "step sizes of a mask in float64",
         "experiments/__init__.py",
-        "found._replace(alpha=found.alpha.astype(options.dtype))",
+        "found._replace(alpha=np.asarray(found.alpha, options.dtype))",
         "found",
         "algorithms/test_own.py",
     ),
