@@ -10,7 +10,6 @@ It runs in any thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from tinymaml.harness.ways import resized
 from tinymaml.maml import Array
 from tinymaml.report import tables
 from tinymaml.speed.machine import installed
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 __all__ = ["Run", "experiment", "iterate", "open_run", "options", "train"]
@@ -184,7 +183,7 @@ def train(
         return run
 
 
-def iterate(config: Config, pool: Executor | None = None) -> Iterator[Run]:
+def iterate(config: Config, pool: Engine | None = None) -> Iterator[Run]:
     """Yield the run after each iteration; its last record is `records[-1]`.
 
     pool: an executor of processes; None: this process
@@ -217,7 +216,7 @@ def _tried(config: Config) -> Config:
     return config.with_changes({"replay": False}) if trial.replay_fault(config) else config
 
 
-def _train_in(folder: Path, config: Config, each: Each, pool: Executor) -> Run:
+def _train_in(folder: Path, config: Config, each: Each, pool: Engine) -> Run:
     def make(out: str | None) -> plan.Plan:
         if not (folder / runs.CONFIG).exists():
             return plan.new_runs(config, str(folder), 1)
@@ -230,7 +229,9 @@ def _train_in(folder: Path, config: Config, each: Each, pool: Executor) -> Run:
         begun = runs.library_versions(folder, wanted)
         runs.write_config(folder, wanted, installed(wanted.libraries) | begun)
         session = sessions.Session(folder, wanted.libraries)
-        loop.train(
-            folder, wanted, pool, lambda _, record: each(record), check, session.save, False
-        )
+
+        def progress(iteration: int, record: dict[str, Any]) -> None:
+            each(record)
+
+        loop.train(folder, wanted, pool, progress, check, session.save, handle=False)
     return open_run(folder)

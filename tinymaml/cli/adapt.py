@@ -116,7 +116,7 @@ def read(file: str, inputs: int, targets: int) -> Points:
         lines = [*csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))]
     except (csv.Error, UnicodeDecodeError) as error:
         raise WorldError(f"{file!r} is not a readable csv file: {error}") from error
-    rows = []
+    rows: list[list[float]] = []
     for number, cells in enumerate(lines, 1):
         cells = [cell.strip() for cell in cells]
         if not any(cells) or (number == 1 and not rows and not _numbers(cells[:inputs])):

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tinymaml.options import Option, shown
 from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import installed
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 OUT = asked("--out", Value(str, least=1), "folder of the new run  [runs/NAME-N]")
@@ -69,13 +68,14 @@ def train_command(kind: type[Config], record: Algorithm) -> click.Command:
         usual = defaults.get(name, option.default)
         own.append(options.option_of(kind, option._replace(default=usual)))
         own[-1].hidden = name in record.ignores or (name == "tune" and record.inner_loop)
+    about = (kind.__doc__ or "").partition("\n")[0]
     example = f"Example: tinymaml train {kind.name} --seed 1"
     return options.Command(
         kind,
         record,
         params=[*own, WORKERS, OUT, RESUME, SEEDS, SET, FILE, QUIET],
         callback=lambda **given: run_training(kind, record, given),
-        help=f"{kind.__doc__.splitlines()[0]}\n\n{example}",
+        help=f"{about}\n\n{example}",
     )
 
 
@@ -113,13 +113,13 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     places = [x / f"{name}-{shown(y)}" for x, y in zip(places, values, strict=True)]
     for value in values:
         kind(**typed | {name: value})  # raises before anything is trained
-    found = []
+    tested: list[Result] = []
     for place, value in zip(places, values, strict=True):
         begun = any((path / runs.CONFIG).exists() for path in runs.members(place))
         where = {"resume": str(place), "out": None} if begun else {"out": str(place)}
-        found += train_runs(kind, typed | {name: value}, {**shared, **where})
-    if len(found) > 1:
-        click.echo("\n" + laid_out(comparison.blocks(found), columns(sys.stdout)))
+        tested += train_runs(kind, typed | {name: value}, {**shared, **where})
+    if len(tested) > 1:
+        click.echo("\n" + laid_out(comparison.blocks(tested), columns(sys.stdout)))
 
 
 def swept(known: Mapping[str, Option], text: str) -> tuple[str, list[Any]]:
@@ -153,7 +153,7 @@ def train_runs(
     kind: type[Config], typed: dict[str, Any], shared: dict[str, Any]
 ) -> list[Result]:
     """Train the runs that the options ask for; return their pooled result, if tested."""
-    make, found = partial(planned_runs, kind, typed, shared), []
+    make = partial(planned_runs, kind, typed, shared)
     out = shared["out"] if shared["resume"] is None else shared["resume"]
     _, first = make(out).runs[0]  # raises, if it does, before workers are started
     changes: dict[str, Any] = {}
@@ -169,14 +169,17 @@ def train_runs(
             now = installed(config.libraries)
             begun = runs.library_versions(path, config)  # which a run keeps
             runs.write_config(path, config, now | begun)
-        for (path, config), check in zip(configs, checks, strict=True):
-            found.append(train_and_report(path, config, pool, check, shared, folder))
-    if len(found) > 1 and all(found):
-        together = results.pooled(found)
+        every = [
+            train_and_report(path, config, pool, check, shared, folder)
+            for (path, config), check in zip(configs, checks, strict=True)
+        ]
+    tested = [result for result in every if result]
+    if len(tested) == len(every) > 1:
+        together = results.pooled(tested)
         text = tables.titled([together], config.rows, columns(sys.stdout))
         click.echo(f"\n{text}")
         click.echo(tables.save(folder, together))
-    return [results.pooled(found)] if all(found) else []
+    return [results.pooled(tested)] if len(tested) == len(every) else []
 
 
 def note_changes(path: Path, config: Config, typed: Mapping[str, Any]) -> None:
@@ -210,7 +213,7 @@ def planned_runs(
 def train_and_report(
     path: Path,
     config: Config,
-    pool: Executor,
+    pool: Engine,
     check: Callable[[], None],
     shared: dict[str, Any],
     folder: Path,
@@ -254,7 +257,7 @@ def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> 
 
 
 def tested(
-    path: Path, config: Config, pool: Executor, width: int | None
+    path: Path, config: Config, pool: Engine, width: int | None
 ) -> tuple[Result | None, str]:
     """Return the result of a run on test tasks and its table, or None and a line."""
     theta, steps = checkpoints.load(path, config), config.test_steps

@@ -42,7 +42,7 @@ HELD_OUT = {"test": 0.2, "val": 0.2}  # shares of the tasks; the others are for 
 @cache
 def read(data, inputs):
     """Return {split: [lines (n, columns) of a task]}, scaled by the training tasks."""
-    tasks = {}
+    tasks: dict[str, list[list[float]]] = {}
     try:
         with open(data, newline="", encoding="utf-8") as file:
             for number, (task, *cells) in enumerate(csv.reader(file), 1):
