@@ -4282,7 +4282,7 @@ MUTATIONS = [
     Mutation(
         "a sweep that checks its values one by one",
         "cli/train.py",
-        "        kind(**typed | {name: value})  # raises before anything is trained\n",
+        "        plan.check_size(kind(**typed | {name: value}))  # raises before any training\n",
         "        pass\n",
         "cli/test_sweep.py",
     ),

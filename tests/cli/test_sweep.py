@@ -95,6 +95,19 @@ def test_a_wrong_sweep_writes_nothing(folder, text):
     assert tree(folder) == {}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--alpha", "0.1", "--set", "algorithm=maml,pretrained"),
+        ("--queries", "3", "--set", "grid=no,yes"),
+    ],
+)
+def test_a_value_that_does_not_fit_the_others_writes_nothing(folder, given):
+    """Rejects a sweep that trains its first value before it looks at the second."""
+    assert here("train", "sine", *SMALL, *given).code == 2
+    assert tree(folder) == {}
+
+
 def test_a_sweep_and_a_resume_exclude_each_other(folder):
     """Rejects a sweep over an option that a run has fixed."""
     here("train", "sine", *SMALL, "--out", "run")

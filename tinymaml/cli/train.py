@@ -112,7 +112,7 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     places = [Path(shared["out"] or runs.new_folder(None, kind.name))] * len(values)
     places = [x / f"{name}-{shown(y)}" for x, y in zip(places, values, strict=True)]
     for value in values:
-        kind(**typed | {name: value})  # raises before anything is trained
+        plan.check_size(kind(**typed | {name: value}))  # raises before any training
     tested: list[Result] = []
     for place, value in zip(places, values, strict=True):
         begun = any((path / runs.CONFIG).exists() for path in runs.members(place))
