@@ -4191,7 +4191,7 @@ MUTATIONS = [
     Mutation(
         "a lock with the process before",
         "harness/runs.py",
-        "        file.truncate(0)\n",
+        "            file.truncate(0)\n",
         "",
         "harness/test_runs.py",
     ),
@@ -4243,7 +4243,7 @@ MUTATIONS = [
         "harness/metrics.py",
         "given = {name: x for name, x in values.items() if x is not None}",
         "given = values",
-        "harness/test_loop.py",
+        "harness/test_metrics.py harness/test_loop.py",
     ),
     Mutation(
         "an error of 0 relative to an infinite norm",
@@ -4257,7 +4257,7 @@ MUTATIONS = [
         "check/differences.py",
         "    windows = windows[np.isfinite(windows).all(axis=1)]\n",
         "",
-        "check/test_chain.py",
+        "check/test_differences.py",
     ),
     Mutation(
         "a verdict on an adaptation that is not finite",

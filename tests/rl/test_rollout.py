@@ -204,15 +204,21 @@ def test_an_action_that_is_not_finite_ends_a_trajectory(value):
     assert np.isfinite(x.observations).all()
 
 
-def test_a_policy_without_finite_actions_has_no_score():
-    """Rejects a nan in theta that ends as a return."""
+@pytest.mark.parametrize("wrong", ["deviation", "mean"])
+def test_a_policy_without_finite_actions_has_no_score(wrong):
+    """Rejects a nan in theta that ends as a return, and an infinite mean that is kept."""
     rng = np.random.default_rng(0)
     theta = np.tile(MODEL.init(rng), (2, 1))
-    theta[1, -1] = np.nan  # the logarithm of a deviation
+    if wrong == "deviation":
+        theta[1, -1] = np.nan  # its logarithm
+    else:
+        theta[1, :-2] = 1e308  # weights
     draws = rng.standard_normal((2, N, H, 2))
-    x = rollout.act(MODEL, PointNav(), theta, np.full((2, 2), 0.4), draws, 0.9)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = rollout.act(MODEL, PointNav(), theta, np.full((2, 2), 0.4), draws, 0.9)
     assert x.lost.tolist() == [0, N]
     assert np.isnan(x.scores).tolist() == [False, True]
+    assert np.isfinite(x.mean).all()
 
 
 @pytest.mark.parametrize(
