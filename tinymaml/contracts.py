@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from autograd.extend import primitive as autograd_primitive
 from tinymaml.tracing import isbox
 
 
+Array = np.ndarray
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -29,16 +31,19 @@ def takes(
 
     shapes: the last axes of each, a letter for a size. All have the same leading axes.
     also: raises, given the function's arguments, for what shapes cannot say
-    The function then raises TypeError for another type, ValueError for another shape; both
-    name it.
+    The function then raises TypeError for another type, or an array given by name, and
+    ValueError for another shape; both name the function.
     """
+    number = len(shapes.split(" "))
 
     def decorate(function: Function) -> Function:
         @wraps(function)
         def checked(*args, **kwargs):
             check(function.__name__, shapes, *args)
+            if len(args) < number:  # autograd does not see a value given by name
+                raise TypeError(f"{function.__name__} takes its arrays by position")
             if also:
-                also(*args)
+                also(*args, **kwargs)
             return function(*args, **kwargs)
 
         return checked
@@ -72,7 +77,9 @@ def check(name: str, shapes: str, *arrays: object) -> None:
     sizes: dict[str, int] = {"1": 1}
     leads = set()
     for letters, array in zip(axes, arrays, strict=False):
-        if not (isbox(array) or isinstance(array, np.ndarray | np.generic)):
+        known = isbox(array) or isinstance(array, np.ndarray | np.generic)
+        # A mask would count as numbers; the product of matrices is another one.
+        if not known or isinstance(array, np.ma.MaskedArray | np.matrix):
             raise TypeError(f"{name} takes NumPy arrays, not a {type(array).__name__}")
         if array.dtype.kind != "f":
             raise TypeError(f"{name} takes floating-point arrays, not {array.dtype}")
@@ -90,3 +97,43 @@ def _message(name: str, axes: list[str], arrays: tuple) -> str:
     wanted = " and ".join(f"({', '.join(['...', *letters])})" for letters in axes)
     given = " and ".join(str(np.shape(array)) for array in arrays[: len(axes)])
     return f"{name} takes shapes {wanted}, none of them empty, not {given}"
+
+
+# ----- What `maml` takes -----
+
+
+def parameters(theta: object) -> Array:
+    """Return theta. Raises TypeError unless it is an array (..., P) of floating point."""
+    if not (isbox(theta) or isinstance(theta, np.ndarray)):
+        raise TypeError(f"theta must be a NumPy array (..., P), not a {_kind(theta)}")
+    if not theta.shape:
+        raise TypeError("theta must be a NumPy array (..., P), not of shape ()")
+    if not np.issubdtype(theta.dtype, np.floating):
+        raise TypeError(f"theta must be floating point, not {theta.dtype}")
+    return theta
+
+
+def scalar(loss: object) -> Callable[[Array], Array]:
+    """Return the loss, which raises TypeError when its value is not one real number.
+
+    Raises TypeError for what cannot be called.
+    """
+    if not callable(loss):
+        wanted = "a loss, a function of theta, as in Task(lambda _: loss, lambda _: loss)"
+        raise TypeError(f"a task's functions return {wanted}, not a {_kind(loss)}")
+
+    def checked(theta: Array) -> Array:
+        value = loss(theta)
+        if not (isbox(value) or isinstance(value, float | int | np.ndarray | np.generic)):
+            raise TypeError(f"a loss is a scalar, not a {_kind(value)}")
+        if prod(getattr(value, "shape", ())) != 1:
+            raise TypeError(f"a loss is a scalar, not an array of shape {value.shape}")
+        if getattr(value, "dtype", np.dtype(float)).kind == "c":
+            raise TypeError("a loss is a real number, not a complex one")
+        return value
+
+    return checked
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

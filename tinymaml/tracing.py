@@ -1,13 +1,19 @@
-"""Two ways in which autograd gives a wrong gradient without an error, and their cures.
+"""Three ways in which autograd gives a wrong gradient without an error, and their cures.
 
-Importing this module replaces two functions of `autograd.tracer`, for the whole process.
+Importing this module replaces two functions of `autograd.tracer`, and the rules of
+`full_like`, for the whole process.
 """
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import count
 
+import autograd.numpy as anp
 import numpy as np
 from autograd import tracer
+from autograd.core import JVPNode, VJPNode
+from autograd.extend import defjvp, defvjp
+from autograd.numpy.numpy_vjps import unbroadcast_f
 from autograd.tracer import isbox
 
 
@@ -49,9 +55,23 @@ def _find_boxes(args: tuple) -> tuple:
 def _hides_box(arg: object) -> bool:
     if isinstance(arg, np.ndarray):
         return arg.dtype == object and any(map(isbox, arg.flat))
-    return isinstance(arg, list | tuple) and any(isbox(x) or _hides_box(x) for x in arg)
+    if isinstance(arg, str | bytes | range) or not isinstance(arg, Sequence):
+        return False
+    return any(isbox(x) or _hides_box(x) for x in arg)
+
+
+def _fill_vjp(ans: object, a: object, fill: object, *_: object, **__: object):
+    return unbroadcast_f(fill, lambda g: g)
+
+
+def _fill_jvp(g: object, ans: np.ndarray, *_: object, **__: object):
+    return anp.broadcast_to(g, ans.shape)
 
 
 _find_top_boxed_args = tracer.find_top_boxed_args  # autograd's own
 tracer.find_top_boxed_args = _find_boxes
 tracer.trace_stack = _UniqueTraces()
+# autograd takes the result of full_like for a constant, whatever fills it.
+for _node, _define, _rule in ((VJPNode, defvjp, _fill_vjp), (JVPNode, defjvp, _fill_jvp)):
+    tracer.notrace_primitives[_node].discard(anp.full_like)
+    _define(anp.full_like, None, _rule)
