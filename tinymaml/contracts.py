@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from autograd.extend import primitive as autograd_primitive
 from tinymaml.tracing import isbox
 
 
-Array = np.ndarray
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -97,43 +95,3 @@ def _message(name: str, axes: list[str], arrays: tuple) -> str:
     wanted = " and ".join(f"({', '.join(['...', *letters])})" for letters in axes)
     given = " and ".join(str(np.shape(array)) for array in arrays[: len(axes)])
     return f"{name} takes shapes {wanted}, none of them empty, not {given}"
-
-
-# ----- What `maml` takes -----
-
-
-def parameters(theta: object) -> Array:
-    """Return theta. Raises TypeError unless it is an array (..., P) of floating point."""
-    if not (isbox(theta) or isinstance(theta, np.ndarray)):
-        raise TypeError(f"theta must be a NumPy array (..., P), not a {_kind(theta)}")
-    if not theta.shape:
-        raise TypeError("theta must be a NumPy array (..., P), not of shape ()")
-    if not np.issubdtype(theta.dtype, np.floating):
-        raise TypeError(f"theta must be floating point, not {theta.dtype}")
-    return theta
-
-
-def scalar(loss: object) -> Callable[[Array], Array]:
-    """Return the loss, which raises TypeError when its value is not one real number.
-
-    Raises TypeError for what cannot be called.
-    """
-    if not callable(loss):
-        wanted = "a loss, a function of theta, as in Task(lambda _: loss, lambda _: loss)"
-        raise TypeError(f"a task's functions return {wanted}, not a {_kind(loss)}")
-
-    def checked(theta: Array) -> Array:
-        value = loss(theta)
-        if not (isbox(value) or isinstance(value, float | int | np.ndarray | np.generic)):
-            raise TypeError(f"a loss is a scalar, not a {_kind(value)}")
-        if prod(getattr(value, "shape", ())) != 1:
-            raise TypeError(f"a loss is a scalar, not an array of shape {value.shape}")
-        if getattr(value, "dtype", np.dtype(float)).kind == "c":
-            raise TypeError("a loss is a real number, not a complex one")
-        return value
-
-    return checked
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

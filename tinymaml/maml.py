@@ -33,8 +33,7 @@ from autograd import grad
 from autograd.differential_operators import make_vjp
 from autograd.extend import vspace
 
-from tinymaml.contracts import parameters, scalar
-from tinymaml.tracing import isbox  # and what autograd would get wrong without a word
+from tinymaml.tracing import isbox, parameters, scalar  # and cures of autograd's faults
 
 
 Array = np.ndarray

@@ -21,6 +21,7 @@ from autograd.extend import (
 )
 
 from tinymaml import contracts
+from tinymaml.tracing import parameters
 
 
 Array = np.ndarray
@@ -55,7 +56,7 @@ def unpack(theta: Array, shapes: Shapes) -> dict[str, Array]:
     Raises ValueError when theta does not have P = count(shapes) columns, TypeError when it
     is no array of floating point.
     """
-    contracts.parameters(theta)
+    parameters(theta)
     _check_columns(theta, shapes)
     pieces = _split(theta, shapes)
     return {name: _read(pieces, name) for name in shapes}
