@@ -180,7 +180,7 @@ def _depends(value: Any, at: Any) -> bool:
     return isbox(value) and value._trace == at._trace
 
 
-def _step_sizes(alpha: float | Array, theta: Array, steps: int) -> Array:
+def _step_sizes(alpha: Any, theta: Array, steps: int) -> Array:
     shape = (steps, *parameters(theta).shape)
     if steps < 0:
         raise ValueError(f"steps must be 0 or more, not {steps}")
