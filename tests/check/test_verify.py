@@ -360,3 +360,34 @@ def test_the_recipes_of_frameworks(package, recipe, monkeypatch):
     report = verify(**module.BROKEN)
     assert report.suspects[0].cause == "first-order"
     assert "step 3 of 3" in report.suspects[0].text
+
+
+SQUARES = {
+    "meta_loss": lambda t: float(np.sum(t**2)),
+    "meta_gradient": lambda t: 2 * t,
+    "theta": np.array([1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", ["adapt", "inner_step"])
+def test_a_result_that_is_forgotten_is_not_zeros(name):
+    """Rejects a first-order error of 1, measured on an adaptation that returns None."""
+    with pytest.raises(ValueError, match=f"{name}'s result is None: return all"):
+        verify(**SQUARES, **{name: lambda t: None})
+
+
+def test_no_program_passes_on_what_is_not_finite():
+    """Rejects "exact" without a remark where the query loss or the step is nan."""
+    nan = {"query_loss": lambda t: np.nan}, {"query_loss": SQUARES["meta_loss"]}
+    steps = lambda t: 0.8 * t, lambda t: t * np.nan
+    for more, step, name in zip(nan, steps, ("query_loss", "inner_step"), strict=True):
+        adapt = lambda t: 0.8 * t  # noqa: E731
+        report = verify(**SQUARES, **more, adapt=adapt, inner_step=step)
+        assert not report.passed
+        assert f"{name} is not finite" in str(report)
+
+
+def test_no_directions_are_no_measurement():
+    """Rejects "unmeasurable" for a program, where nothing was asked for."""
+    with pytest.raises(ValueError, match="number is 0: pass the number of directions"):
+        verify(**SQUARES, number=0)

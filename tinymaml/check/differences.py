@@ -56,7 +56,9 @@ class Slope(NamedTuple):
 def directions(
     rng: np.random.Generator, shape: tuple[int, ...], number: int
 ) -> list[Array]:
-    """Return random directions of length 1."""
+    """Return random directions of length 1. Raises ValueError when there is none."""
+    if number < 1:
+        raise ValueError(f"number is {number}: pass the number of directions, 1 or more")
     drawn = rng.standard_normal((number, *shape))
     return [direction / np.linalg.norm(direction) for direction in drawn]
 

@@ -77,10 +77,16 @@ def by_entries(function: Callable[[Array], float], at: Array) -> Array:
 
 
 def of_state(loop: Loop, at: Array) -> Iterator[Suspect]:
-    """Yield a query loss that an inner step changes though its theta does not."""
+    """Yield a query loss that an inner step changes though its theta does not, and what is
+    not finite.
+    """
     before, again = loop.query(at), loop.query(at)
-    loop.step(at)
+    moved = loop.step(at)
     after = loop.query(at)
+    for name, found in (("query_loss", [before, again, after]), ("inner_step", moved)):
+        if not np.isfinite(found).all():
+            yield Suspect("not finite", f"{name} is not finite at theta", float("nan"))
+            return
     change = apart(after, before)
     if before == again and change > 1e-12:
         text = f"an inner step changes query_loss at the same theta by {change:.1e}:"

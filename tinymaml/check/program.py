@@ -56,7 +56,7 @@ class Program:
                 f"adapt returned {len(found)} sets of parameters, as maml.path does: pass"
                 " lambda theta: adapt(theta)[-1]"
             )
-        return self.tree.vector(found, "adapt's result")
+        return self.tree.vector(found, "adapt's result", zeros=False)
 
     def _fits(self, found: Any) -> bool:
         try:

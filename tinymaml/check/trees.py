@@ -38,10 +38,11 @@ class Tree(NamedTuple):
         )
         return _filled(self.tree, parts)
 
-    def vector(self, other: Any, what: str) -> Array:
+    def vector(self, other: Any, what: str, zeros: bool = True) -> Array:
         """Return the vector of a tree with this structure, or of a sequence in its order.
 
-        None among the arrays stands for zeros. Raises ValueError, which begins with `what`.
+        zeros: whether None among the arrays stands for zeros, as in a gradient
+        Raises ValueError, which begins with `what`.
         """
         if (
             self.names == [""]
@@ -61,6 +62,9 @@ class Tree(NamedTuple):
             raise ValueError(f"{what} is a {given}; theta is {wanted}")
         parts = []
         for (name, leaf), shape in zip(found.items(), self.shapes, strict=True):
+            if leaf is None and not zeros:
+                where = f" at {name}" if name else ""
+                raise ValueError(f"{what} is None{where}: return all parameters")
             part = (
                 np.zeros(shape) if leaf is None else numbers(leaf, f"{what} {name}".strip())
             )

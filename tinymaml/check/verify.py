@@ -144,7 +144,8 @@ def _loop(
     tree = program.tree
 
     def step(theta: Array) -> Array:
-        return tree.vector(inner_step(tree.rebuild(theta)), "inner_step's result")
+        found = inner_step(tree.rebuild(theta))
+        return tree.vector(found, "inner_step's result", zeros=False)
 
     if query_loss is None:
         return Loop(step, steps, None, alpha)

@@ -114,7 +114,11 @@ def scored(
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
         result = results.judge(config, theta, *how, shots)
         if results.is_final(result) and not given["last"]:
-            files.extend(tables.keep(path, result))
+            try:
+                files.extend(tables.keep(path, result))
+            except OSError as error:  # a folder that is not ours to write; see the table
+                text = f"{str(path)!r} does not keep the result: {error.strerror}"
+                click.echo(f"note: {text}", err=True)
         return result
 
     return [

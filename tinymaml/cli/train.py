@@ -174,9 +174,9 @@ def train_and_report(
         raise
     with progress("evaluation", quiet) as show:
         result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    click.echo(text)  # before a full disk ends it
     if result:
         files.append(tables.save(path, result))
-    click.echo(text)
     try:
         with progress("pictures", quiet) as show:
             show(0, None, path.name)

@@ -250,7 +250,7 @@ def keep(path: Path, result: Result) -> list[Path]:
 def saved(path: Path, config: Config) -> Evaluation | None:
     """Return the contents of a run's evaluation.json.
 
-    None when it is missing, damaged, or of another run.
+    None when it is missing, damaged, of another run, or cannot be read.
     """
     try:
         read = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
@@ -264,7 +264,7 @@ def saved(path: Path, config: Config) -> Evaluation | None:
         mean, half = (np.array(read[name], float) for name in ("mean", "half_width_95"))
         found = Evaluation(iteration, float(read["alpha"]), mean, half, int(read["tasks"]))
     except (
-        *(FileNotFoundError, ValueError, TypeError, KeyError, AttributeError),
+        *(OSError, ValueError, TypeError, KeyError, AttributeError),
         *(OverflowError, RecursionError),
     ):
         return None
