@@ -658,7 +658,7 @@ MUTATIONS = [
     Mutation(
         "checkpoints written in place",
         "harness/runs.py",
-        '    beside = path.with_name(f"{TEMPORARY}{path.name}")\n',
+        '    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")\n',
         "    beside = path\n",
         "harness/test_runs.py",
     ),
@@ -1271,8 +1271,8 @@ MUTATIONS = [
     Mutation(
         "an evaluation that is written in silence",
         "cli/evaluate.py",
-        "files.extend(tables.keep(path, result))",
-        "tables.keep(path, result)",
+        "click.echo(file, err=as_json or as_markdown)",
+        "pass",
         "cli/test_terminal.py",
     ),
     Mutation(

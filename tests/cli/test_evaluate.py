@@ -108,7 +108,7 @@ def test_runs_of_several_seeds_are_told_together(world):
     assert together["half_width_95_over_seeds"] == pytest.approx(expected, rel=1e-9)
     assert {one["tasks_sha256"] for one in each} == {together["tasks_sha256"]}
     assert as_json("both") == together
-    assert json.loads((world / "both" / "evaluation.json").read_text()) == together
+    assert runs.unsealed(world / "both" / "evaluation.json") == together
 
 
 def test_other_shots_do_not_hide_those_of_the_training():
