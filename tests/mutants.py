@@ -350,8 +350,8 @@ MUTATIONS = [
     Mutation(
         "a folder that cannot be written hides the result",
         "cli/evaluate.py",
-        "except OSError as error:  # a folder",
-        "except ZeroDivisionError as error:  # a folder",
+        "except OSError as error:  # in a folder",
+        "except ZeroDivisionError as error:  # in a folder",
         "cli/test_evaluate.py",
     ),
     Mutation(
@@ -714,7 +714,7 @@ MUTATIONS = [
     Mutation(
         "checkpoints written in place",
         "harness/runs.py",
-        '    beside = path.with_name(f"{TEMPORARY}{path.name}")\n',
+        '    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")\n',
         "    beside = path\n",
         "harness/test_runs.py",
     ),
@@ -1327,8 +1327,8 @@ MUTATIONS = [
     Mutation(
         "an evaluation that is written in silence",
         "cli/evaluate.py",
-        "files.extend(tables.keep(path, result))",
-        "tables.keep(path, result)",
+        "click.echo(file, err=as_json or as_markdown)",
+        "pass",
         "cli/test_terminal.py",
     ),
     Mutation(
@@ -2116,6 +2116,49 @@ MUTATIONS = [
         "        os.fsync(descriptor)\n",
         "        pass\n",
         "harness/test_runs.py",
+    ),
+    Mutation(
+        "a hash that is not compared",
+        "harness/runs.py",
+        "if written not in (None, _sha256(found)):",
+        "if False:",
+        "harness/test_runs.py",
+    ),
+    Mutation(
+        "one unfinished file for two processes",
+        "harness/runs.py",
+        '{TEMPORARY}{os.getpid()}-{path.name}"',
+        '{TEMPORARY}{path.name}"',
+        "harness/test_runs.py",
+    ),
+    Mutation(
+        "a full disk that is standard output's",
+        "harness/runs.py",
+        'open(place, "a+b", buffering=0)',
+        'open(place, "a+b")',
+        "harness/test_runs.py",
+    ),
+    Mutation(
+        "records in a file that was deleted",
+        "harness/metrics.py",
+        "if not runs.is_at(self.path, self.file):",
+        "if False:",
+        "harness/test_metrics.py",
+    ),
+    Mutation(
+        "pictures written in place",
+        "plots/figures.py",
+        '    data = BytesIO()\n    figure.savefig(data, format="png")\n'
+        "    runs.write(path, data.getvalue())\n",
+        '    figure.savefig(path, format="png")\n',
+        "plots/test_plots.py",
+    ),
+    Mutation(
+        "an evaluation that is lost where it cannot be written",
+        "cli/evaluate.py",
+        "        except OSError as error:",
+        "        except KeyError as error:",
+        "cli/test_terminal.py",
     ),
     Mutation(
         "temporary files swept before the lock is held",
@@ -4402,21 +4445,21 @@ MUTATIONS = [
     Mutation(
         "a deleted lock that is still held",
         "harness/runs.py",
-        "        if not _is_at(place, file):\n            lost",
+        "        if not is_at(place, file):\n            lost",
         "        if False:\n            lost",
         "harness/test_runs.py",
     ),
     Mutation(
         "the lock of the next process deleted",
         "harness/runs.py",
-        "            if _is_at(place, file):\n                place.unlink",
+        "            if is_at(place, file):\n                place.unlink",
         "            if True:\n                place.unlink",
         "harness/test_runs.py",
     ),
     Mutation(
         "the lock of a file that was deleted",
         "harness/runs.py",
-        "        if _is_at(place, file):\n            return file",
+        "        if is_at(place, file):\n            return file",
         "        if True:\n            return file",
         "harness/test_runs.py",
     ),

@@ -17,6 +17,7 @@ MAMLPP = ["--algorithm", "maml++"]
 ORACLE, RANDOM, AVERAGED, CONTEXT = (
     (*SINE, "--algorithm", name) for name in ("oracle", "random", "averaged", "context")
 )
+LONG = 250 * "a"  # a temporary file's name is longer than 255 characters
 BAD_BYTES = b"\xff\xfe".decode("utf-8", "surrogateescape")
 
 # What is typed, the exit code, and words of the one error line.
@@ -181,6 +182,11 @@ TYPED = {
     "dask-host": ([*SINE, "--workers", "dask:127.0.0.1"], 2, "write dask:tcp://HOST:PORT"),
     "dask-http": ([*SINE, "--workers", "dask:http://h:1"], 2, "dask:http://h:1: write"),
     "dask-bracket": (["evaluate", "run", "--workers", "dask:tcp://["], 2, "dask:tcp://["),
+    "config-twice": ([*SINE, "--config", "twice.toml"], 2, "--alpha-head is there twice"),
+    "config-odd-key": ([*SINE, "--config", "key.toml"], 2, r"'--hidden\x00': no such"),
+    "prepare-long": (["prepare", "omniglot", "--out", f"{LONG}.npz"], 2, "name too long"),
+    "evaluate-file": (["evaluate", "file"], 1, "no run in 'file'"),
+    "reuse-file": (["reuse", "file"], 1, "no run in 'file'"),
     "evaluate-nothing": (["evaluate", "no"], 1, "no run in 'no'"),
     "evaluate-no-run": (["evaluate"], 2, "Missing argument 'RUN"),
     "evaluate-no-tasks": (["evaluate", "run", "--tasks", "0"], 2, "0 is below 2"),
@@ -257,6 +263,8 @@ def world(tmp_path_factory) -> Path:
     (folder / "bytes.toml").write_bytes(b'out = "\xff"')
     (folder / "unknown.toml").write_text("alhpa = 0.1")
     (folder / "beta.toml").write_text("beta = 0.1")
+    (folder / "twice.toml").write_text("alpha-head = 0.1\nalpha_head = 0.2")
+    (folder / "key.toml").write_text(r'"hidden\u0000" = 8')
     (folder / "nets.toml").write_text("regressors = 9")
     (folder / "workers.toml").write_text("workers = 100000")
     for name in ("torn", "odd", "other", "html", "short", "new"):

@@ -109,7 +109,7 @@ def test_runs_of_several_seeds_are_told_together(world):
     assert together["half_width_95_over_seeds"] == pytest.approx(expected, rel=1e-9)
     assert {one["tasks_sha256"] for one in each} == {together["tasks_sha256"]}
     assert as_json("both") == together
-    assert json.loads((world / "both" / "evaluation.json").read_text()) == together
+    assert runs.unsealed(world / "both" / "evaluation.json") == together
 
 
 def test_other_shots_do_not_hide_those_of_the_training():
@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_written_hides_no_result(world, tmp_path):
     answer = here("evaluate", tmp_path / "run", "--quiet")
     assert answer.code == 0
     assert answer.out == told("other", "--quiet")
-    assert re.fullmatch(r"note: '.*run' does not keep the result: Is a .*\n", answer.err)
+    assert re.fullmatch(r"note: '.*evaluation.json' was not written: Is a .*\n", answer.err)
 
 
 @pytest.mark.parametrize("name", ["kept:omniglot-5w1s", "kept:omniglot-20w1s"])

@@ -616,7 +616,7 @@ def test_evaluation_of_a_run(finished, straight):
         == "sine --tasks 4 --hidden 8, 200 iterations, 4 test tasks"
     )
     told = json.loads(here("evaluate", "run", "--json").out)
-    assert told == json.loads((finished / "evaluation.json").read_text())
+    assert told == runs.unsealed(finished / "evaluation.json")
     assert (told["experiment"], told["tasks"], len(told["mean"])) == ("sine", 4, 2)
     more = here("evaluate", "run", "--tasks", "50", "--steps", "3", "--workers", "2")
     assert more.out == here("evaluate", "run", "--tasks", "50", "--steps", "3").out

@@ -174,7 +174,7 @@ def train_and_report(
         raise
     with progress("evaluation", quiet) as show:
         result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
-    click.echo(text)  # before a full disk ends it
+    click.echo(text)  # a full disk must not hide it
     if result:
         files.append(tables.save(path, result))
     try:

@@ -244,7 +244,7 @@ def compiled(body: str, rules: str) -> Any:
         import mujoco.batch
     except ImportError as error:
         old = "--force-reinstall --no-deps 'mujoco-core>=4'"
-        install = old if find_spec("mujoco") else "'.[mujoco]'"
+        install = old if find_spec("mujoco") else "'tinymaml[mujoco]'"
         raise WorldError(f"locomotion needs MuJoCo 4: pip install {install}") from error
     if body == "ant":
         return mujoco.MjModel.from_xml_string(bodies.ant(*ANTS[rules]))
