@@ -148,7 +148,7 @@ TYPED = {
     "resume-nothing": ([*SINE, "--resume", "no"], 1, "no run in 'no'"),
     "resume-nothing-short": (["train", "--resume", "no"], 1, "no run in 'no'"),
     "resume-folder": (["train", "--resume", "folder"], 1, "no run in 'folder'"),
-    "resume-file": (["train", "--resume", "file"], 1, "file/config.json"),
+    "resume-file": (["train", "--resume", "file"], 1, "no run in 'file'"),
     "resume-empty": ([*SINE, "--resume", ""], 2, "--resume: must not be empty"),
     "resume-empty-short": (["train", "--resume", ""], 2, "--resume: must not be empty"),
     "resume-newline": ([*SINE, "--resume", "a\nb"], 2, r"'a\nb'"),
