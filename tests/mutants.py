@@ -4271,14 +4271,14 @@ MUTATIONS = [
         "algorithms/baselines.py",
         '"outer", "schedule", "clip"',
         '"outer", "schedule"',
-        EFFECTS,
+        "algorithms/test_algorithm.py",
     ),
     Mutation(
         "a grid that regressors ignore",
         "algorithms/averaged.py",
         "    refuses=_refuses,\n",
         "",
-        EFFECTS,
+        "algorithms/test_algorithm.py",
     ),
     Mutation(
         "a replay proved without dtypes",
@@ -4707,7 +4707,7 @@ MUTATIONS = [
         "cli/check.py",
         "    check_parameters(config.method.size(rough))\n",
         "",
-        "cli/test_bad_input.py::test_bad_input[check-huge-rates]",
+        "cli/test_bad_input.py::test_a_check_counts_all_that_is_learned",
     ),
     Mutation(
         "another MuJoCo not noted when a run is evaluated",

@@ -409,3 +409,11 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     told = here("train", "sine", *SMALL, "--out", tmp_path / "run")
     tmp_path.chmod(0o700)
     judge(told, 1, "Permission denied")
+
+
+def test_a_check_counts_all_that_is_learned(monkeypatch):
+    """Rejects a limit on theta alone, which leaves learned step sizes uncounted."""
+    monkeypatch.setattr("tinymaml.experiments.common.MOST_PARAMETERS", 20)
+    told = here("check", "sine", "--algorithm", "meta-sgd", "--hidden", "5")
+    assert told.code == 2
+    assert "the model has 32 parameters, more than 20" in one_error(told)
