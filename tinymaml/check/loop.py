@@ -1,47 +1,62 @@
 """The inner loop as it is meant, and the gradients of programs that deviate from it."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tinymaml.check.calls import apart
-from tinymaml.check.differences import five_points, rounding, slope, slopes
+from tinymaml.check.differences import five_points, rounding, size, slope, slopes
 from tinymaml.check.suspects import CLOSE, FEW, Evidence, Suspect, fit
+from tinymaml.check.trees import listed
 from tinymaml.maml import Array
 
 
 # Other numbers of steps, and step sizes, that are tried.
 MORE, FACTORS = 2, (0.5, 2.0, 0.1, 10.0, -1.0, 0.25, 4.0, 0.2, 5.0, 0.01, 100.0, 1 / 3, 3.0)
+# Grids on which a step size, a momentum, a weight decay and the length of clipped steps are
+# bracketed, and how often a bracket shrinks at most.
+SIZES = (-2, -1.5, -0.5, 0.05, 0.3, 0.7, 0.95, 1.05, 1.4, 2.5, 6.0, 15.0)
+MOMENTA = (0.01, 0.1, 0.5, 0.9, 0.99, 1.5)
+DECAYS = (-0.1, -1e-3, -1e-6, 1e-6, 1e-3, 0.03, 0.3)
+LENGTHS = np.array([0.999, 0.7, 0.3, 0.1, 0.01, 1e-4])
+ROUNDS = 40
 # Up to so many steps every subset of them is tried without its second-order term.
 SUBSETS = 4
-# A gradient by differences costs two losses for each entry.
-LARGEST = 3000
+# A gradient by differences costs four losses for each entry.
+LARGEST = 1000
 # Without the query loss, its gradient is solved for with so many entries at most.
 DENSE = 300
 # Another loop is looked at closer when its first slope is as near as this.
 ROUGHLY = 1e-3
 # Two values of the same loss.
 EQUAL = 1e-9
+# Steps of central differences for Jacobians of inner steps, relative to theta.
+NEAR = 1e-5
 
 
 class Loop(NamedTuple):
     """The inner loop on vectors (P,).
 
     step: theta_k -> theta_{k+1}; steps: K; query: Q(theta); alpha: the step size, if known
+    momentum: the share of the step before that is added to each
+    of_query: whether the steps are on the query data
     """
 
     step: Callable[[Array], Array]
     steps: int
     query: Callable[[Array], float] | None
     alpha: float | None = None
+    momentum: float = 0.0
+    of_query: bool = False
 
     def path(self, theta: Array, steps: int | None = None) -> list[Array]:
         """Return theta_0, ..., theta_K."""
         thetas = [theta]
         for _ in range(self.steps if steps is None else steps):
-            thetas.append(self.step(thetas[-1]))
+            again = self.momentum * (thetas[-1] - thetas[-2]) if len(thetas) > 1 else 0.0
+            thetas.append(self.step(thetas[-1]) + again)
         return thetas
 
     def loss(self, theta: Array) -> float:
@@ -56,11 +71,35 @@ class Loop(NamedTuple):
         """Return the loop that moves some entries only. moved: (P,) of 0 and 1"""
         return self._replace(step=lambda theta: theta + moved * (self.step(theta) - theta))
 
+    def decaying(self, factor: float) -> "Loop":
+        """Return the loop whose steps also shrink theta by a factor of itself."""
+        return self._replace(step=lambda theta: self.step(theta) - factor * theta)
+
+    def clipped(self, length: float) -> "Loop":
+        """Return the loop with steps of a length at most."""
+
+        def step(theta: Array) -> Array:
+            moved = self.step(theta) - theta
+            return theta + moved * min(1.0, length / (np.linalg.norm(moved) or 1.0))
+
+        return self._replace(step=step)
+
     def on_query(self) -> "Loop":
         """Return the loop that takes its steps on the query loss."""
         return self._replace(
-            step=lambda theta: theta - self.alpha * by_entries(self.query, theta)
+            step=lambda theta: theta - self.alpha * by_entries(self.query, theta),
+            of_query=True,
         )
+
+    def gradient(self, theta: Array) -> Array:
+        """Return the gradient (P,) of Q(theta_K) of steps on Q, by v - alpha H v."""
+        *path, last = self.path(theta)
+        v = by_entries(self.query, last)
+        for at in reversed(path):
+            shift = 1e-3 * size(at) / (np.linalg.norm(v) or 1.0)
+            ahead, behind = (by_entries(self.query, at + s * shift * v) for s in (1, -1))
+            v = v - self.alpha * (ahead - behind) / (2 * shift)
+        return v
 
 
 def by_entries(function: Callable[[Array], float], at: Array) -> Array:
@@ -81,8 +120,11 @@ def of_state(loop: Loop, at: Array) -> Iterator[Suspect]:
         yield Suspect("shared", f"{text} statistics shared by support and query?", change)
 
 
-def of_values(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
-    """Yield how the meta-loss differs from Q(theta_K) of the loop as it was meant."""
+def of_values(evidence: Evidence, loop: Loop) -> tuple[Suspect | None, Loop]:
+    """Return how the meta-loss differs from Q(theta_K) of the loop as it was meant.
+
+    Also return the loop whose Q(theta_K) it is: the one that was meant, if none is found.
+    """
     value, at = evidence.program.value, evidence.at
     elsewhere = [at, at + 0.01 * np.linalg.norm(at) * evidence.ways[0]]
     seen = [value(point) for point in elsewhere]
@@ -95,26 +137,21 @@ def of_values(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
 
     error = off(loop)
     if not error > EQUAL:
-        return
+        return None, loop
     spans = evidence.program.tree.spans
-    for cause, text, other in deviations(loop, at.size, spans, _factor(loop, at, seen[0])):
+    for cause, text, other in deviations(loop, at, spans, lambda it: it.loss(at) - seen[0]):
         if (rest := off(other)) < EQUAL:
-            yield Suspect(cause, f"meta_loss {text}: agrees to {rest:.1e}", rest)
-            return
+            return Suspect(cause, f"meta_loss {text}: agrees to {rest:.1e}", rest), other
     text = f"meta_loss is not query_loss after {loop.steps} inner steps: off by {error:.1e}"
-    yield Suspect("another loss", text, error)
-
-
-def _factor(loop: Loop, at: Array, value: float) -> Callable[[float], float]:
-    return lambda factor: loop.scaled(factor).loss(at) - value
+    return Suspect("another loss", text, error), loop
 
 
 def deviations(
-    loop: Loop, size: int, spans: dict[str, slice], mismatch: Callable[[float], float]
+    loop: Loop, at: Array, spans: dict[str, slice], mismatch: Callable[[Loop], float]
 ) -> Iterator[tuple[str, str, Loop]]:
     """Yield (cause, text, loop) of loops that programs run by mistake.
 
-    mismatch: factor of the step size -> how far a figure is from the program's, signed
+    mismatch: how far a figure of a loop is from the program's, signed
     """
     for steps in range(max(0, loop.steps - MORE), loop.steps + MORE + 1):
         if steps != loop.steps:
@@ -122,46 +159,83 @@ def deviations(
             yield "steps", text, loop._replace(steps=steps)
     if loop.steps > MORE:
         yield "steps", f"takes 0 inner steps, not {loop.steps}", loop._replace(steps=0)
-    for factor in (*FACTORS, *_roots(mismatch)):
+    if not loop.steps:
+        return
+    for factor in (*FACTORS, *_roots(lambda x: mismatch(loop.scaled(x)), SIZES)):
         text = f"has inner steps of {factor:.4g} times the size"
         yield "step size", text, loop.scaled(factor)
-    if loop.alpha is not None and size <= LARGEST:
+    if loop.alpha is not None and at.size <= LARGEST:
         yield "query data", "takes its inner steps on the query data", loop.on_query()
-    names = [*spans]
-    ends = range(1, len(names))
-    for some in (
-        *([name] for name in names),
-        *(names[n:] for n in ends),
-        *(names[:n] for n in ends),
-    ):
-        moved = np.ones(size)
-        for name in some:
-            moved[spans[name]] = 0
-        if moved.any():
-            listed = ", ".join(f"`{name}`" for name in some)
-            yield "adapted", f"does not adapt {listed}", loop.adapting(moved)
+    for some in _some(spans):
+        if (moved := _without(some, spans, at)).any():
+            yield "adapted", f"does not adapt {listed(some)}", loop.adapting(moved)
+    yield from _optimisers(loop, at, mismatch)
 
 
-def _roots(mismatch: Callable[[float], float]) -> list[float]:
-    """Return factors near 1 at which the mismatch changes its sign, by bisection."""
-    grid = np.array([-2, -1.5, -0.5, 0.05, 0.3, 0.7, 0.95, 1.05, 1.4, 2.5, 6.0, 15.0])
+def _optimisers(
+    loop: Loop, at: Array, mismatch: Callable[[Loop], float]
+) -> Iterator[tuple[str, str, Loop]]:
+    """Yield loops whose steps are those of another optimiser."""
+    if loop.steps > 1:
+        tried = (
+            *MOMENTA,
+            1.0,
+            *_roots(lambda x: mismatch(loop._replace(momentum=x)), MOMENTA),
+        )
+        for share in tried:
+            text = f"has momentum {share:.4g} in its inner steps"
+            text += " (no zero_grad there?)" if share == 1 else ""
+            yield "momentum", text, loop._replace(momentum=share)
+    for factor in _roots(lambda x: mismatch(loop.decaying(x)), DECAYS):
+        text = f"takes {factor:.4g} theta from theta in each inner step (weight decay?)"
+        yield "weight decay", text, loop.decaying(factor)
+    longest = max(np.linalg.norm(b - a) for a, b in itertools.pairwise(loop.path(at)))
+    for length in _roots(lambda x: mismatch(loop.clipped(x)), longest * LENGTHS):
+        yield "clipped", f"clips its inner steps to {length:.4g}", loop.clipped(length)
+
+
+def _some(spans: dict[str, slice]) -> list[list[str]]:
+    """Return sets of arrays: each, the last ones and the first ones."""
+    names, ends = [*spans], range(1, len(spans))
+    every = [[name] for name in names], [names[n:] for n in ends], [names[:n] for n in ends]
+    found = itertools.chain(*every)
+    return [*dict.fromkeys(map(tuple, found))]
+
+
+def _without(some: Sequence[str], spans: dict[str, slice], at: Array) -> Array:
+    """Return ones (P,), with zeros in some arrays."""
+    mask = np.ones_like(at)
+    for name in some:
+        mask[spans[name]] = 0
+    return mask
+
+
+def _roots(function: Callable[[float], float], grid: Sequence[float]) -> list[float]:
+    """Return where a function changes its sign between points of a grid."""
     with np.errstate(all="ignore"):
-        values = [mismatch(factor) for factor in grid]
-    found = []
-    for (low, at_low), (high, at_high) in itertools.pairwise(
-        zip(grid, values, strict=True)
-    ):
-        if not (np.isfinite([at_low, at_high]).all() and at_low * at_high < 0):
-            continue
-        for _ in range(60):
-            middle = (low + high) / 2
-            at_middle = mismatch(middle)
-            if at_low * at_middle <= 0:
-                high = middle
-            else:
-                low, at_low = middle, at_middle
-        found.append((low + high) / 2)
-    return found
+        points = [(x, function(x)) for x in map(float, grid)]
+        return [
+            _root(function, *low, *high)
+            for low, high in itertools.pairwise(points)
+            if np.isfinite([low[1], high[1]]).all() and low[1] * high[1] < 0
+        ]
+
+
+def _root(
+    function: Callable[[float], float], a: float, at_a: float, b: float, at_b: float
+) -> float:
+    """Return a zero between a and b, by false position (Illinois)."""
+    for _ in range(ROUNDS):
+        middle = (a * at_b - b * at_a) / (at_b - at_a)
+        at_middle = function(middle)
+        if at_middle == 0 or abs(middle - b) <= 1e-12 * abs(middle):
+            return middle
+        if at_middle * at_b < 0:
+            a, at_a = b, at_b
+        else:
+            at_a /= 2
+        b, at_b = middle, at_middle
+    return b
 
 
 # ----- What the claimed gradient is the gradient of -----
@@ -178,13 +252,25 @@ class Terms(NamedTuple):
     path: list[Array]
     last: Callable[[Array], float]
 
-    def pushed(self, kept: tuple[bool, ...]) -> list[Array]:
-        """Return the ways at theta_K, through the Jacobians of the steps that are kept."""
+    def pushed(
+        self, kept: tuple[bool, ...], mask: Array | float = 1.0, cut: bool = False
+    ) -> list[Array]:
+        """Return the ways at theta_K, through the Jacobians of the steps that are kept.
+
+        mask: (P,) 0 where a step's gradient has no graph; cut: nor has the step itself
+        """
         found = []
         for way in self.ways:
             for theta, keeps in zip(self.path, kept, strict=False):
                 if keeps and (length := np.linalg.norm(way)):
-                    way = length * slope(self.loop.step, theta, way / length).value
+                    near = NEAR * size(theta)
+                    shift = near / length * way
+                    ahead, behind = (
+                        self.loop.step(theta + shift),
+                        self.loop.step(theta - shift),
+                    )
+                    after = (ahead - behind) * (length / (2 * near))
+                    way = mask * after if cut else way + mask * (after - way)
             found.append(way)
         return found
 
@@ -238,13 +324,20 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
         return f"{times}: agrees to {rest:.1e}"
 
     whole, none = (True,) * steps, (False,) * steps
+    pushed = terms.pushed(whole)
+    if loop.query and (figure := same(terms.slopes(pushed))):
+        text = (
+            f"it is the gradient of query_loss after {steps} inner steps, and meta_loss is"
+        )
+        yield Suspect("another loss", f"{text} another loss{figure}", 0.0)
+        return
     for kept in _subsets(steps):
         predicted = terms.slopes(terms.pushed(kept))
         if figure := same(predicted):
             _, rest = fit(claimed, predicted)
             yield Suspect("first-order", f"{_cut(kept)}{figure}", rest)
             return
-    at_once, pushed = terms.pushed(none), terms.pushed(whole)
+    at_once = terms.pushed(none)
     exact, first = evidence.measured.values[:FEW], terms.slopes(at_once)
     factor, rest = fit(claimed - first, exact - first)
     if rest < CLOSE:
@@ -252,16 +345,35 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
         yield Suspect("second-order term", text, rest)
         return
     yield from _of_support(terms, claimed, exact, same)
-    for name, span in evidence.program.tree.spans.items():
-        mask = np.ones_like(at)
-        mask[span] = 0
+    spans = evidence.program.tree.spans
+    for name in spans:
+        mask = _without([name], spans, at)
         for ways in (pushed, at_once):
             if mask.any() and (figure := same(terms.slopes(ways, mask))):
                 text = f"the query loss's gradient by `{name}` is lost (detached there?)"
                 yield Suspect("detached", f"{text}{figure}", 0.0)
                 return
+    yield from _of_parts(terms, spans, claimed, same)
     if loop.query:
         yield from _of_loops(evidence, loop, same)
+
+
+def _of_parts(
+    terms: Terms, spans: dict[str, slice], claimed: Array, same: Callable[[Array], str]
+) -> Iterator[Suspect]:
+    """Yield arrays whose inner steps have no graph."""
+    at, whole = terms.path[0], (True,) * terms.loop.steps
+    first = terms._replace(ways=terms.ways[:1])
+    for some, cut in itertools.product(_some(spans), (False, True)):
+        mask = _without(some, spans, at)
+        off = first.slopes(first.pushed(whole, mask, cut))[0] - claimed[0]
+        if not (mask.any() and abs(off) < ROUGHLY * np.linalg.norm(claimed)):
+            continue
+        if figure := same(terms.slopes(terms.pushed(whole, mask, cut))):
+            what = "updates" if cut else "second-order terms"
+            text = f"the {what} of {listed(some)} have no graph in the inner steps"
+            yield Suspect("detached" if cut else "first-order", f"{text}{figure}", 0.0)
+            return
 
 
 def _of_support(
@@ -307,22 +419,28 @@ def _of_loops(
     step = 1e-4 * np.linalg.norm(at)
 
     def along(other: Loop, way: Array) -> float:
-        """Return a slope to about 1e-6, from four losses."""
-        return five_points(other.loss, at, step * way, step)
+        """Return a slope to about 1e-6, from two losses."""
+        shift = step * way
+        return (other.loss(at + shift) - other.loss(at - shift)) / (2 * step)
 
-    def mismatch(factor: float) -> float:
-        return along(loop.scaled(factor), ways[0]) - float(claimed[0])
+    def predicted(other: Loop) -> Array:
+        if other.of_query:
+            return np.array([other.gradient(at) @ way for way in ways])
+        return np.array([along(other, way) for way in ways])
 
     spans = evidence.program.tree.spans
-    for cause, text, other in deviations(loop, at.size, spans, mismatch):
+    for cause, text, other in deviations(
+        loop, at, spans, lambda other: along(other, ways[0]) - float(claimed[0])
+    ):
         with np.errstate(all="ignore"):
-            off = abs(along(other, ways[0]) - claimed[0])
-            if not off < ROUGHLY * np.linalg.norm(claimed):
-                continue
-            found = np.array([along(other, way) for way in ways])
-        if figure := same(found):
-            yield Suspect(cause, f"it is the gradient of a loss that {text}{figure}", 0.0)
-            return
+            off = 0.0 if other.of_query else abs(along(other, ways[0]) - claimed[0])
+            if off < ROUGHLY * np.linalg.norm(claimed) and (
+                figure := same(predicted(other))
+            ):
+                yield Suspect(
+                    cause, f"it is the gradient of a loss that {text}{figure}", 0.0
+                )
+                return
 
 
 def _subsets(steps: int) -> list[tuple[bool, ...]]:

@@ -17,14 +17,16 @@ from tinymaml.check.classify import (
     judge,
     noise_of,
 )
-from tinymaml.check.differences import directions, slopes, typical
+from tinymaml.check.differences import agrees, directions, slopes, typical
 from tinymaml.check.loop import Loop
 from tinymaml.check.program import Program
-from tinymaml.check.suspects import ArrayError, Evidence, Suspect
+from tinymaml.check.suspects import FEW, ArrayError, Evidence, Suspect
 from tinymaml.maml import Array
 
 
 NAN = float("nan")
+# Directions within each array of a gradient whose slopes agree over all arrays.
+FEWER = 2
 
 
 class Report(NamedTuple):
@@ -122,14 +124,23 @@ def verify(
             found.append(Suspect(error.cause, str(error), NAN))
         return Report("unmeasurable", None, [], found, NAN, at.size)
     evidence = Evidence(program, at, gradient, ways, measured, noise, missing)
-    compared = suspects.arrays(evidence) if len(program.tree.names) > 1 else []
+    compared = []
+    if len(program.tree.names) > 1:
+        compared = suspects.arrays(evidence, FEW if verdict.kind != "exact" else FEWER)
     wrong = any(one.right is False for one in compared)
     if verdict.kind == "exact" and (wrong or any(x.cause == "accumulates" for x in found)):
         verdict = verdict._replace(kind="neither")
+    value = None
     if meant and meant.query:
-        found += loop.of_values(evidence, meant)
-    if verdict.kind != "exact":
-        found += _causes(evidence, compared, meant, verdict)
+        value, meant = loop.of_values(evidence, meant)
+    causes = []
+    if agrees(evidence.claimed, measured, EXACT) is not True or wrong:
+        causes = [*_causes(evidence, compared, meant, verdict)]
+    if value:  # it comes first where it explains the loss, and where nothing else does
+        causes.insert(0 if value.cause != "another loss" else len(causes), value)
+    if verdict.kind != "exact" and not found + causes:
+        causes = [suspects.of_direction(evidence, meant is not None)]
+    found += causes
     kinks = float(np.mean(measured.doubts > EXACT * typical(measured)))
     return Report(verdict.kind, verdict, compared, found, kinks, at.size)
 
@@ -179,4 +190,4 @@ def _causes(
     causes += suspects.of_arrays(evidence, compared)
     if not causes or all(one.cause == "array" for one in causes):
         causes = [*suspects.of_entries(evidence), *causes]
-    yield from causes or suspects.of_direction(evidence)
+    yield from causes
