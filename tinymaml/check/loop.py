@@ -195,11 +195,16 @@ def _optimisers(
 
 
 def _some(spans: dict[str, slice]) -> list[list[str]]:
-    """Return sets of arrays: each, the last ones and the first ones."""
+    """Return sets of arrays: each, the last, the first, of one module and of one kind."""
     names, ends = [*spans], range(1, len(spans))
     every = [[name] for name in names], [names[n:] for n in ends], [names[:n] for n in ends]
-    found = itertools.chain(*every)
-    return [*dict.fromkeys(map(tuple, found))]
+    parts = [name.rpartition(".") for name in names]
+    shared = [
+        [name for name, part in zip(names, parts, strict=True) if part[place] == common]
+        for place in (0, 2)  # as `conv` and as `bias`
+        for common in dict.fromkeys(part[place] for part in parts)
+    ]
+    return [*dict.fromkeys(map(tuple, itertools.chain(*every, shared)))]
 
 
 def _without(some: Sequence[str], spans: dict[str, slice], at: Array) -> Array:

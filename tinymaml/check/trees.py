@@ -5,7 +5,9 @@ No framework is imported: a leaf makes the arrays of its own kind.
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,8 @@ from tinymaml.maml import Array
 LISTED = 4  # names of many, in a sentence
 
 
-class Tree(NamedTuple):
+@dataclass(frozen=True)
+class Tree:
     """The structure of the parameters: the arrays, with their names, in the vector's order.
 
     tree: what the user passed; names: as `0.weight`; shapes: of the arrays
@@ -25,7 +28,7 @@ class Tree(NamedTuple):
     names: list[str]
     shapes: list[tuple[int, ...]]
 
-    @property
+    @cached_property
     def spans(self) -> dict[str, slice]:
         """Where each array lies in the vector."""
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes)])
