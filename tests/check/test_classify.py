@@ -182,7 +182,7 @@ def test_a_coarse_loss_names_the_dtype_of_theta():
     with pytest.raises(
         ValueError, match=r"theta is float32; .*model\.double\(\)"
     ) as caught:
-        classify(loss, lambda p: {"w": 3 * np.cos(p["w"])}, theta)
+        classify(loss, lambda p: {"w": np.cos(p["w"])}, theta)
     assert "the claimed ones are off by" in str(caught.value)
 
 

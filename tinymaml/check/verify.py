@@ -10,7 +10,6 @@ from tinymaml import summary
 from tinymaml.check import calls, loop, suspects
 from tinymaml.check import program as programs
 from tinymaml.check.classify import (
-    DIRECTIONS,
     EXACT,
     UnmeasurableError,
     Verdict,
@@ -21,12 +20,16 @@ from tinymaml.check.differences import agrees, directions, slopes, typical
 from tinymaml.check.loop import Loop
 from tinymaml.check.program import Program
 from tinymaml.check.suspects import FEW, ArrayError, Evidence, Suspect
+from tinymaml.check.trees import LISTED
 from tinymaml.maml import Array
 
 
 NAN = float("nan")
-# Directions within each array of a gradient whose slopes agree over all arrays.
-FEWER = 2
+# Directions over all arrays, and within each array when the slopes over all agree. Along any
+# random direction, every wrong entry shows.
+DIRECTIONS, WITHIN = 8, 1
+# Causes for which the arrays that differ say more.
+VAGUE = ("array", "unknown")
 
 
 class Report(NamedTuple):
@@ -57,8 +60,10 @@ class Report(NamedTuple):
         lines = [f"{self.kind}, P = {self.size}: {figures}"]
         lines += [f"  {number}. {one.text}" for number, one in enumerate(self.suspects, 1)]
         wrong = [one for one in self.arrays if one.right is False]
-        if len(wrong) < len(self.arrays):
-            lines += [f"  {one}" for one in wrong]
+        if self.suspects and self.suspects[0].cause in VAGUE:
+            lines += [f"  {one}" for one in wrong[:LISTED]]
+            more = len(wrong) - LISTED
+            lines += [f"  and {more} more arrays"] if more > 0 else []
         if self.kinks > 0:
             lines.append(f"  not smooth along {100 * self.kinks:.0f} % of the directions")
         return "\n".join(lines)
@@ -126,7 +131,7 @@ def verify(
     evidence = Evidence(program, at, gradient, ways, measured, noise, missing)
     compared = []
     if len(program.tree.names) > 1:
-        compared = suspects.arrays(evidence, FEW if verdict.kind != "exact" else FEWER)
+        compared = suspects.arrays(evidence, FEW if verdict.kind != "exact" else WITHIN)
     wrong = any(one.right is False for one in compared)
     if verdict.kind == "exact" and (wrong or any(x.cause == "accumulates" for x in found)):
         verdict = verdict._replace(kind="neither")
@@ -187,7 +192,12 @@ def _causes(
         error = verdict.first_order_error
         causes.insert(0, Suspect("first-order", f"{text} to {error:.1e}", error))
     causes += suspects.of_terms(evidence)
-    causes += suspects.of_arrays(evidence, compared)
+    named = len(causes)
+    causes += [
+        one
+        for one in suspects.of_arrays(evidence, compared)
+        if not (named and one.cause == "array")
+    ]
     if not causes or all(one.cause == "array" for one in causes):
         causes = [*suspects.of_entries(evidence), *causes]
     yield from causes
