@@ -25,8 +25,8 @@ from tinymaml.maml import Array
 
 
 NAN = float("nan")
-# Directions over all arrays, and within each array when the slopes over all agree. Along any
-# random direction, every wrong entry shows.
+# Directions over all arrays, and within each array when the slopes over all agree: wrong
+# entries show along any random direction.
 DIRECTIONS, WITHIN = 8, 1
 # Causes for which the arrays that differ say more.
 VAGUE = ("array", "unknown")
