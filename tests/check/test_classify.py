@@ -219,6 +219,14 @@ def test_gradients_are_matched_by_name_or_by_order():
         found.vector({"v": first["w"]}, "its gradient")
 
 
+def test_a_list_of_one_layer_is_no_path():
+    """Rejects "1 sets of parameters, as maml.path does" for theta = [(w, b)] itself."""
+    theta = [(THETA, 1 + THETA)]
+    loss = lambda p: total(p[0][0]) + total(p[0][1])  # noqa: E731
+    gradient = lambda p: [(np.cos(p[0][0]), np.cos(p[0][1]))]  # noqa: E731
+    assert classify(loss, gradient, theta, lambda p: p).kind == "exact"
+
+
 def test_a_tree_gets_the_verdict_of_its_vector():
     """Rejects functions that are called with another structure than theta's."""
     bowls = Bowls(2)
