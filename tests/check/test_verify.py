@@ -172,6 +172,23 @@ def test_a_penalty_that_the_gradient_lacks_is_found():
     assert "it lacks 0.02 theta" in causes["weight decay"]
 
 
+def test_what_explains_the_gradient_stands_alone():
+    """Rejects "only 4 of 5 arrays differ" where the cause is known."""
+    bowls = Bowls(0)
+    loss, gradient, theta = bowls.arguments(lambda t: bowls.gradient(t, cut=range(STEPS)))
+    more = bowls.loop()
+    step, query = more["inner_step"], more["query_loss"]
+    more["inner_step"] = lambda p: step(p) | {"e": p["e"]}
+    more["query_loss"] = lambda p: query(p) + float(np.sin(p["e"]).sum())
+    report = verify(
+        lambda p: loss(p) + float(np.sin(p["e"]).sum()),
+        lambda p: gradient(p) | {"e": np.cos(p["e"])},
+        theta | {"e": np.array([0.3, 0.5])},
+        **more,
+    )
+    assert [one.cause for one in report.suspects] == ["first-order"]
+
+
 def test_a_cause_is_not_said_twice():
     """Rejects a factor of the whole that is listed for every array, and "1 times"."""
     bowls, kept = Bowls(3), []
