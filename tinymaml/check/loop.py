@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinymaml.check.calls import apart
-from tinymaml.check.differences import five_points, rounding, size, slope, slopes
+from tinymaml.check.differences import five_points, size, slope, slopes
 from tinymaml.check.suspects import CLOSE, FEW, Evidence, Suspect, fit
 from tinymaml.check.trees import listed
 from tinymaml.maml import Array
@@ -294,13 +294,15 @@ def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
     """
     ways, path = evidence.ways[:FEW], loop.path(evidence.at)
     if loop.query:
-        noise = rounding(loop.query, path[-1])
+        near = min(slope(loop.query, path[-1], ways[0]).step, size(path[-1]))
 
         def last(way: Array) -> float:
             length = np.linalg.norm(way)
             if not length:
                 return 0.0
-            return length * float(slope(loop.query, path[-1], way / length, noise).value)
+            shift = near / length * way
+            change = loop.query(path[-1] + shift) - loop.query(path[-1] - shift)
+            return change * length / (2 * near)
 
         return Terms(ways, loop, path, last)
     if evidence.at.size > DENSE:
