@@ -77,6 +77,16 @@ CAUSES = {
         "0.6 times",
         lambda b, t: b.gradient(t, alpha=0.6 * ALPHA),
     ),
+    "0.7 of the size": (
+        "step size",
+        "0.7 times",
+        lambda b, t: b.gradient(t, alpha=0.7 * ALPHA),
+    ),
+    "decay on the grid": (
+        "weight decay",
+        "0.001 theta",
+        lambda b, t: b.slopes(t, decay=0.01),
+    ),
     "uphill": ("step size", "-1 times", lambda b, t: b.gradient(t, alpha=-ALPHA)),
     "query data": ("query data", "query data", lambda b, t: b.gradient(t, inner=1)),
     "support loss": ("support", "theta_3", lambda b, t: b.gradient(t, result=0)),
@@ -148,6 +158,21 @@ def test_right_programs_pass(seed):
         assert report.verdict.error < 1e-7
         assert all(one.right for one in report.arrays)
         assert report.kinks == 0
+
+
+@pytest.mark.parametrize(
+    ("seed", "cause", "bug"),
+    [
+        (26, "step size", {"alpha": 0.83 * ALPHA}),
+        (28, "momentum", {"momentum": 0.7}),
+        (32, "momentum", {"momentum": 0.7}),
+    ],
+)
+def test_a_number_is_found_where_one_slope_only_touches_it(seed, cause, bug):
+    """Rejects a search along one direction, whose mismatch may not change its sign."""
+    bowls = Bowls(0)
+    args = bowls.arguments(lambda t: bowls.slopes(t, **bug))
+    assert verify(*args, **bowls.loop(), seed=seed).suspects[0].cause == cause
 
 
 def test_a_loss_of_another_loop_is_explained_before_its_gradient():

@@ -139,7 +139,11 @@ def of_values(evidence: Evidence, loop: Loop) -> tuple[Suspect | None, Loop]:
     if not error > EQUAL:
         return None, loop
     spans = evidence.program.tree.spans
-    for cause, text, other in deviations(loop, at, spans, lambda it: it.loss(at) - seen[0]):
+    mismatches = [
+        lambda it, point=point, value=value: it.loss(point) - value
+        for point, value in zip(elsewhere, seen, strict=True)
+    ]
+    for cause, text, other in deviations(loop, at, spans, mismatches):
         if (rest := off(other)) < EQUAL:
             return Suspect(cause, f"meta_loss {text}: agrees to {rest:.1e}", rest), other
     text = f"meta_loss is not query_loss after {loop.steps} inner steps: off by {error:.1e}"
@@ -147,11 +151,14 @@ def of_values(evidence: Evidence, loop: Loop) -> tuple[Suspect | None, Loop]:
 
 
 def deviations(
-    loop: Loop, at: Array, spans: dict[str, slice], mismatch: Callable[[Loop], float]
+    loop: Loop,
+    at: Array,
+    spans: dict[str, slice],
+    mismatches: Sequence[Callable[[Loop], float]],
 ) -> Iterator[tuple[str, str, Loop]]:
     """Yield (cause, text, loop) of loops that programs run by mistake.
 
-    mismatch: how far a figure of a loop is from the program's, signed
+    mismatches: how far figures of a loop are from the program's, signed
     """
     for steps in range(max(0, loop.steps - MORE), loop.steps + MORE + 1):
         if steps != loop.steps:
@@ -161,7 +168,7 @@ def deviations(
         yield "steps", f"takes 0 inner steps, not {loop.steps}", loop._replace(steps=0)
     if not loop.steps:
         return
-    for factor in (*FACTORS, *_roots(lambda x: mismatch(loop.scaled(x)), SIZES)):
+    for factor in itertools.chain(FACTORS, _roots(mismatches, loop.scaled, SIZES)):
         text = f"has inner steps of {factor:.4g} times the size"
         yield "step size", text, loop.scaled(factor)
     if loop.alpha is not None and at.size <= LARGEST:
@@ -169,28 +176,24 @@ def deviations(
     for some in _some(spans):
         if (moved := _without(some, spans, at)).any():
             yield "adapted", f"does not adapt {listed(some)}", loop.adapting(moved)
-    yield from _optimisers(loop, at, mismatch)
+    yield from _optimisers(loop, at, mismatches)
 
 
 def _optimisers(
-    loop: Loop, at: Array, mismatch: Callable[[Loop], float]
+    loop: Loop, at: Array, mismatches: Sequence[Callable[[Loop], float]]
 ) -> Iterator[tuple[str, str, Loop]]:
     """Yield loops whose steps are those of another optimiser."""
     if loop.steps > 1:
-        tried = (
-            *MOMENTA,
-            1.0,
-            *_roots(lambda x: mismatch(loop._replace(momentum=x)), MOMENTA),
-        )
-        for share in tried:
+        found = _roots(mismatches, lambda x: loop._replace(momentum=x), MOMENTA)
+        for share in itertools.chain((*MOMENTA, 1.0), found):
             text = f"has momentum {share:.4g} in its inner steps"
             text += " (no zero_grad there?)" if share == 1 else ""
             yield "momentum", text, loop._replace(momentum=share)
-    for factor in _roots(lambda x: mismatch(loop.decaying(x)), DECAYS):
+    for factor in _roots(mismatches, loop.decaying, DECAYS):
         text = f"takes {factor:.4g} theta from theta in each inner step (weight decay?)"
         yield "weight decay", text, loop.decaying(factor)
     longest = max(np.linalg.norm(b - a) for a, b in itertools.pairwise(loop.path(at)))
-    for length in _roots(lambda x: mismatch(loop.clipped(x)), longest * LENGTHS):
+    for length in _roots(mismatches, loop.clipped, longest * LENGTHS):
         yield "clipped", f"clips its inner steps to {length:.4g}", loop.clipped(length)
 
 
@@ -215,25 +218,35 @@ def _without(some: Sequence[str], spans: dict[str, slice], at: Array) -> Array:
     return mask
 
 
-def _roots(function: Callable[[float], float], grid: Sequence[float]) -> list[float]:
-    """Return where a function changes its sign between points of a grid."""
-    with np.errstate(all="ignore"):
-        points = [(x, function(x)) for x in map(float, grid)]
-        return [
-            _root(function, *low, *high)
-            for low, high in itertools.pairwise(points)
-            if np.isfinite([low[1], high[1]]).all() and low[1] * high[1] < 0
-        ]
+def _roots(
+    mismatches: Sequence[Callable[[Loop], float]],
+    make: Callable[[float], Loop],
+    grid: Sequence[float],
+) -> Iterator[float]:
+    """Yield where a mismatch changes its sign between points of a grid.
+
+    One may only touch 0 at the number that is sought; then another changes its sign there.
+    """
+    for mismatch in mismatches:
+        with np.errstate(all="ignore"):
+            points = [(float(x), mismatch(make(x))) for x in grid]
+            found = [
+                _root(lambda x, by=mismatch: by(make(x)), *low, *high)
+                for low, high in itertools.pairwise(points)
+                if np.isfinite([low[1], high[1]]).all() and low[1] * high[1] < 0
+            ]
+        yield from found
 
 
 def _root(
     function: Callable[[float], float], a: float, at_a: float, b: float, at_b: float
 ) -> float:
     """Return a zero between a and b, by false position (Illinois)."""
+    enough = 1e-10 * max(abs(at_a), abs(at_b))
     for _ in range(ROUNDS):
         middle = (a * at_b - b * at_a) / (at_b - at_a)
         at_middle = function(middle)
-        if at_middle == 0 or abs(middle - b) <= 1e-12 * abs(middle):
+        if abs(at_middle) <= enough or abs(middle - b) <= 1e-12 * abs(middle):
             return middle
         if at_middle * at_b < 0:
             a, at_a = b, at_b
@@ -435,10 +448,12 @@ def _of_loops(
             return np.array([other.gradient(at) @ way for way in ways])
         return np.array([along(other, way) for way in ways])
 
+    mismatches = [
+        lambda other, way=way, slope=float(slope): along(other, way) - slope
+        for way, slope in zip(ways[:2], claimed, strict=False)
+    ]
     spans = evidence.program.tree.spans
-    for cause, text, other in deviations(
-        loop, at, spans, lambda other: along(other, ways[0]) - float(claimed[0])
-    ):
+    for cause, text, other in deviations(loop, at, spans, mismatches):
         with np.errstate(all="ignore"):
             off = 0.0 if other.of_query else abs(along(other, ways[0]) - claimed[0])
             if off < ROUGHLY * np.linalg.norm(claimed) and (
