@@ -100,6 +100,14 @@ CAUSES = {
     ),
     "momentum": ("momentum", "momentum 0.6", lambda b, t: b.slopes(t, momentum=0.6)),
     "no zero_grad inside": ("momentum", "zero_grad", lambda b, t: b.slopes(t, momentum=1)),
+    "first-order, momentum": (
+        *("momentum", "without second-order terms"),
+        lambda b, t: b.slope(b.path(t, momentum=0.7)[-1], 1),
+    ),
+    "first-order, query data": (
+        *("query data", "without second-order terms"),
+        lambda b, t: b.slope(b.path(t, inner=1)[-1], 1),
+    ),
     "decay inside": ("weight decay", "0.02 theta", lambda b, t: b.slopes(t, decay=0.2)),
     "clipped inside": ("clipped", "steps to 0.15", lambda b, t: b.slopes(t, most=0.15)),
     "w without terms": (

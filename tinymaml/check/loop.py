@@ -32,6 +32,7 @@ DENSE = 300
 ROUGHLY = 1e-3
 # Two values of the same loss.
 EQUAL = 1e-9
+CUT = "no `create_graph`, or a `detach` or `stop_gradient`"
 # Steps of central differences for Jacobians of inner steps, relative to theta.
 NEAR = 1e-5
 
@@ -438,30 +439,36 @@ def _of_loops(
             return
     step = 1e-4 * np.linalg.norm(at)
 
-    def along(other: Loop, way: Array) -> float:
+    def along(loss: Callable[[Array], float], theta: Array, way: Array) -> float:
         """Return a slope to about 1e-6, from two losses."""
-        shift = step * way
-        return (other.loss(at + shift) - other.loss(at - shift)) / (2 * step)
+        return (loss(theta + step * way) - loss(theta - step * way)) / (2 * step)
 
-    def predicted(other: Loop) -> Array:
+    def whole(other: Loop, ways: list[Array]) -> Array:
         if other.of_query:
             return np.array([other.gradient(at) @ way for way in ways])
-        return np.array([along(other, way) for way in ways])
+        return np.array([along(other.loss, at, way) for way in ways])
 
+    def first(other: Loop, ways: list[Array]) -> Array:
+        return np.array([along(loop.query, other.path(at)[-1], way) for way in ways])
+
+    tried = {
+        "it is the gradient of a loss that": whole,
+        "without second-order terms, it is the gradient of a loss that": first,
+    }
     mismatches = [
-        lambda other, way=way, slope=float(slope): along(other, way) - slope
-        for way, slope in zip(ways[:2], claimed, strict=False)
+        lambda other, kind=kind, n=n: float(kind(other, ways[n : n + 1])[0] - claimed[n])
+        for kind, n in ((whole, 0), (whole, 1), (first, 0))
+        if n < len(ways)
     ]
     spans = evidence.program.tree.spans
     for cause, text, other in deviations(loop, at, spans, mismatches):
-        with np.errstate(all="ignore"):
-            off = 0.0 if other.of_query else abs(along(other, ways[0]) - claimed[0])
-            if off < ROUGHLY * np.linalg.norm(claimed) and (
-                figure := same(predicted(other))
-            ):
-                yield Suspect(
-                    cause, f"it is the gradient of a loss that {text}{figure}", 0.0
-                )
+        for words, kind in tried.items():
+            with np.errstate(all="ignore"):
+                off = abs(kind(other, ways[:1])[0] - claimed[0])
+                near = off < ROUGHLY * np.linalg.norm(claimed)
+                figure = same(kind(other, ways)) if near else ""
+            if figure:
+                yield Suspect(cause, f"{words} {text}{figure}", 0.0)
                 return
 
 
@@ -479,6 +486,6 @@ def _subsets(steps: int) -> list[tuple[bool, ...]]:
 def _cut(kept: tuple[bool, ...]) -> str:
     gone = [k for k, keeps in enumerate(kept, start=1) if not keeps]
     if len(gone) == len(kept):
-        return f"first-order in all {len(kept)} steps: no `create_graph`, or detached"
+        return f"first-order in all {len(kept)} steps: {CUT}"
     where = ", ".join(map(str, gone))
-    return f"no `create_graph` in step {where} of {len(kept)}, or detached there"
+    return f"first-order in step {where} of {len(kept)}: {CUT}"

@@ -141,10 +141,12 @@ def verify(
     causes = []
     if agrees(evidence.claimed, measured, EXACT) is not True or wrong:
         causes = [*_causes(evidence, compared, meant, verdict)]
-    if value:  # it comes first where it explains the loss, and where nothing else does
-        causes.insert(0 if value.cause != "another loss" else len(causes), value)
     if verdict.kind != "exact" and not found + causes:
         causes = [suspects.of_direction(evidence, meant is not None)]
+    if value:  # it comes after what is known of the gradient, unless it is explained
+        unknown = not causes or causes[0].cause == "unknown"
+        explained = value.cause != "another loss"
+        causes.insert(0 if explained or unknown else len(causes), value)
     found += causes
     kinks = float(np.mean(measured.doubts > EXACT * typical(measured)))
     return Report(verdict.kind, verdict, compared, found, kinks, at.size)
