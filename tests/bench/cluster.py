@@ -33,7 +33,7 @@ from tinymaml.speed import machine, workers
 
 
 PAGE, FIGURES = (Path(__file__).with_name(f"cluster.{kind}") for kind in ("md", "json"))
-PACKAGES = ("numpy", "autograd", "tinymaml", "distributed")
+PACKAGES = ("numpy", "autograd", "distributed")
 STEPS = 5  # of a row, after one that starts the threads
 COUNTS = (1, 2, 10, 30, 100, 300, 1000)
 BUSY = 0.8

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinymaml import __version__
 from tinymaml.speed.machine import kernel as kernel_of_blas
 
 
@@ -114,7 +115,7 @@ def peak_mb(pid: int | str = "self") -> float:
 
 def machine(packages: Iterable[str]) -> dict[str, Any]:
     """Describe the processor, NumPy's BLAS, and the versions of what is installed."""
-    versions = {}
+    versions = {"tinymaml": __version__}  # an editable install's metadata may be older
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

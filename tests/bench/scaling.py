@@ -69,7 +69,7 @@ WAYS = {
 KINDS = {"eager": works.eager_chunk, "replayed": works.replayed_chunk}
 ITERATIONS = {"sine": Sine(inner_steps=1), "glyphs": Glyphs(filters=64)}
 RECORDING = 2  # calls: the first records, the second is compared
-PACKAGES = ("numpy", "autograd", "tinymaml")
+PACKAGES = ("numpy", "autograd")
 
 
 # ----- Growth -----

@@ -81,6 +81,8 @@ def attribute(file: str, name: str, option: str = "") -> Any:
     full = str(Path(file).resolve())
     module_name = f"tinymaml_own_{hashlib.sha256(full.encode()).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(module_name, full)
+    if spec is None or spec.loader is None:
+        raise WorldError(f"{file!r} cannot be loaded: its name does not end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # where its classes are looked up
     try:

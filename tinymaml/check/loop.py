@@ -40,17 +40,23 @@ NEAR = 1e-5
 class Loop(NamedTuple):
     """The inner loop on vectors (P,).
 
-    step: theta_k -> theta_{k+1}; steps: K; query: Q(theta); alpha: the step size, if known
+    step: theta_k -> theta_{k+1}; steps: K; query_loss, alpha: Q and the step size, if known
     momentum: the share of the step before that is added to each
     of_query: whether the steps are on the query data
     """
 
     step: Callable[[Array], Array]
     steps: int
-    query: Callable[[Array], float] | None
+    query_loss: Callable[[Array], float] | None
     alpha: float | None = None
     momentum: float = 0.0
     of_query: bool = False
+
+    def query(self, theta: Array) -> float:
+        """Return Q(theta)."""
+        if self.query_loss is None:
+            raise ValueError("query_loss was not given")
+        return self.query_loss(theta)
 
     def path(self, theta: Array, steps: int | None = None) -> list[Array]:
         """Return theta_0, ..., theta_K."""
@@ -105,7 +111,7 @@ class Loop(NamedTuple):
 
 def by_entries(function: Callable[[Array], float], at: Array) -> Array:
     """Return the gradient (P,) of a function at a point, by `five_points`."""
-    step = 1e-3 * np.linalg.norm(at) / np.sqrt(at.size) or 1e-3
+    step = float(1e-3 * np.linalg.norm(at) / np.sqrt(at.size)) or 1e-3
     shifts = step * np.eye(at.size)
     return np.array([five_points(function, at, shift, step) for shift in shifts])
 
@@ -307,11 +313,11 @@ def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
     Without Q, its gradient at theta_K follows from the measured slopes along every axis.
     """
     ways, path = evidence.ways[:FEW], loop.path(evidence.at)
-    if loop.query:
+    if loop.query_loss:
         near = min(slope(loop.query, path[-1], ways[0]).step, size(path[-1]))
 
         def last(way: Array) -> float:
-            length = np.linalg.norm(way)
+            length = float(np.linalg.norm(way))
             if not length:
                 return 0.0
             shift = near / length * way
@@ -346,7 +352,7 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
 
     whole, none = (True,) * steps, (False,) * steps
     pushed = terms.pushed(whole)
-    if loop.query and (figure := same(terms.slopes(pushed))):
+    if loop.query_loss and (figure := same(terms.slopes(pushed))):
         text = (
             f"it is the gradient of query_loss after {steps} inner steps, and meta_loss is"
         )
@@ -375,7 +381,7 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
                 yield Suspect("detached", f"{text}{figure}", 0.0)
                 return
     yield from _of_parts(terms, spans, claimed, same)
-    if loop.query:
+    if loop.query_loss:
         yield from _of_loops(evidence, loop, same)
 
 
@@ -437,11 +443,11 @@ def _of_loops(
             text = f"it is the query gradient after {steps} of {loop.steps} inner steps,"
             yield Suspect("steps", f"{text} without second-order terms{figure}", 0.0)
             return
-    step = 1e-4 * np.linalg.norm(at)
+    step = 1e-4 * float(np.linalg.norm(at))
 
     def along(loss: Callable[[Array], float], theta: Array, way: Array) -> float:
         """Return a slope to about 1e-6, from two losses."""
-        return (loss(theta + step * way) - loss(theta - step * way)) / (2 * step)
+        return float(loss(theta + step * way) - loss(theta - step * way)) / (2 * step)
 
     def whole(other: Loop, ways: list[Array]) -> Array:
         if other.of_query:

@@ -51,6 +51,8 @@ class Program:
 
     def adapted(self, theta: Array) -> Array:
         """Return theta_K (P,) at a vector (P,)."""
+        if self.adaptation is None:
+            raise ValueError("adapt was not given")
         found = self.adaptation(self.tree.rebuild(theta))
         try:
             return self.tree.vector(found, "adapt's result")

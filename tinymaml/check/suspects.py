@@ -290,4 +290,4 @@ def of_direction(evidence: Evidence, loop: bool) -> Suspect:
         text += "no usual cause agrees: compare data, losses, tasks and what is detached"
     else:
         text += "give inner_step, query_loss and steps for more"
-    return Suspect("unknown", text, ratio)
+    return Suspect("unknown", text, float(ratio))

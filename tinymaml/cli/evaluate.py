@@ -1,7 +1,6 @@
 """`tinymaml evaluate` and `tinymaml export`: score a run's theta, or export it."""
 
 import sys
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from tinymaml.harness.results import Result
 from tinymaml.options import COUNT, SAMPLE, STEPS
 from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out, markdown
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 OPTIONS = (
@@ -97,7 +96,7 @@ def evaluate(
 def scored(
     group: list[tuple[Path, Config, Kept]],
     given: dict[str, Any],
-    pool: Executor,
+    pool: Engine,
     files: list[Path],
 ) -> list[Result]:
     """Return the pooled result of runs of several seeds, for each number of shots.

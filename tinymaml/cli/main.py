@@ -107,7 +107,8 @@ def run(args: list[str] | None = None) -> None:
     try:
         code = main.main(arguments, "tinymaml", standalone_mode=False)
     except click.ClickException as error:
-        error.message = shortened(error.message)
+        # click calls it final.
+        error.message = shortened(error.message)  # type: ignore[misc]
         error.show()
         code = error.exit_code
     except (click.exceptions.Exit, Interrupted) as error:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tinymaml.harness.results import Result
 from tinymaml.report import tables
 from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import installed
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 OUT = asked("--out", Value(str, least=1), "folder of the new run  [runs/NAME-N]")
@@ -61,13 +60,14 @@ def train_command(kind: type[Config], record: Algorithm) -> click.Command:
         usual = defaults.get(name, option.default)
         own.append(options.option_of(kind, option._replace(default=usual)))
         own[-1].hidden = name in record.ignores or (name == "tune" and record.inner_loop)
+    about = (kind.__doc__ or "").partition("\n")[0]
     example = f"Example: tinymaml train {kind.name} --seed 1"
     return options.Command(
         kind,
         record,
         params=[*own, WORKERS, OUT, RESUME, SEEDS, FILE, QUIET],
         callback=lambda **given: run_training(kind, record, given),
-        help=f"{kind.__doc__.splitlines()[0]}\n\n{example}",
+        help=f"{about}\n\n{example}",
     )
 
 
@@ -93,7 +93,7 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
         found = options.read_file(file)
         typed = options.check_file(file, found, known, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
-    make, found = partial(planned_runs, kind, typed, shared), []
+    make = partial(planned_runs, kind, typed, shared)
     out = shared["out"] if shared["resume"] is None else shared["resume"]
     _, first = make(out).runs[0]  # raises, if it does, before workers are started
     changes: dict[str, Any] = {}
@@ -109,10 +109,13 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
             now = installed(config.libraries)
             begun = runs.library_versions(path, config)  # which a run keeps
             runs.write_config(path, config, now | begun)
-        for (path, config), check in zip(configs, checks, strict=True):
-            found.append(train_and_report(path, config, pool, check, shared, folder))
-    if len(found) > 1 and all(found):
-        together = results.pooled(found)
+        every = [
+            train_and_report(path, config, pool, check, shared, folder)
+            for (path, config), check in zip(configs, checks, strict=True)
+        ]
+    tested = [result for result in every if result]
+    if len(tested) == len(every) > 1:
+        together = results.pooled(tested)
         text = tables.titled([together], config.rows, columns(sys.stdout))
         click.echo(f"\n{text}")
         click.echo(tables.save(folder, together))
@@ -149,7 +152,7 @@ def planned_runs(
 def train_and_report(
     path: Path,
     config: Config,
-    pool: Executor,
+    pool: Engine,
     check: Callable[[], None],
     shared: dict[str, Any],
     folder: Path,
@@ -193,7 +196,7 @@ def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> 
 
 
 def tested(
-    path: Path, config: Config, pool: Executor, width: int | None
+    path: Path, config: Config, pool: Engine, width: int | None
 ) -> tuple[Result | None, str]:
     """Return the result of a run on test tasks and its table, or None and a line."""
     theta, steps = checkpoints.load(path, config), config.test_steps

@@ -50,5 +50,5 @@ def _finished(found: Problem) -> Problem:
     """Return the problem in the precision of its options, at iteration 0."""
     options = found.options
     if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision
-        found = found._replace(alpha=found.alpha.astype(options.dtype))
+        found = found._replace(alpha=np.asarray(found.alpha, options.dtype))
     return options.method.at_iteration(found, 0)

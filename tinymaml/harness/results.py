@@ -1,9 +1,8 @@
 """Results of one run, or of several with the same options, on held-out tasks."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tinymaml.harness.loop import initial_state
 from tinymaml.harness.step import own_tasks
 from tinymaml.losses import Score
 from tinymaml.maml import Array
+from tinymaml.speed.workers import Engine
 from tinymaml.summary import interval, lacking, lost
 
 
@@ -54,7 +54,7 @@ def judge(
     tasks: int,
     steps: int,
     alone_steps: Iterable[int],
-    engine: Executor,
+    engine: Engine,
     shots: int | None = None,
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
@@ -92,7 +92,7 @@ def judge(
 
 @np.errstate(over="ignore", invalid="ignore")
 def unimproved(
-    config: Config, kept: Kept, steps: int, tasks: int, engine: Executor
+    config: Config, kept: Kept, steps: int, tasks: int, engine: Engine
 ) -> list[str]:
     """Return a line when training did not improve the score after `steps` steps.
 
@@ -172,7 +172,9 @@ def pooled(results: Sequence[Result]) -> Result:
     if not others:
         return first
     each = ("seeds", "iterations", "validations")
-    joined = {k: sum((getattr(one, k) for one in results), ()) for k in each}
+    joined: dict[str, Any] = {
+        k: sum((getattr(one, k) for one in results), ()) for k in each
+    }
     return first._replace(
         **joined,
         scores=np.concatenate([one.scores for one in results]),

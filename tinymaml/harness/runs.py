@@ -182,14 +182,13 @@ def read_config(path: Path) -> Config:
         config = None if fault else kind.restored(older.translated(options))
         written = found.pop(HASH, None)
         if (BEGUN in found or written is not None) and written != _sha256(found):
-            raise ValueError(
-                f"its {HASH} is not that of its content{_otherwise(path, config)}"
-            )
+            other = _otherwise(path, config) if config else ""
+            raise ValueError(f"its {HASH} is not that of its content{other}")
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
-    if fault:
+    if config is None:
         raise WorldError(f"{str(path)!r} needs the file of its algorithm: {fault}")
     return config
 

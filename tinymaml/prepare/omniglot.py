@@ -19,7 +19,7 @@ import warnings
 import zipfile
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -91,6 +91,7 @@ def receive(url: str, part: Path) -> None:
 
 def receive_patiently(url: str, part: Path, pause: float) -> None:
     """Call `receive` until it succeeds, at most TRIES times."""
+    last: Exception | None = None
     for attempt in range(TRIES):
         time.sleep(pause * attempt)
         try:
@@ -165,7 +166,8 @@ def fault_of(member: zipfile.ZipInfo) -> str:
 
 def find_drawings(archive: zipfile.ZipFile, half: str) -> dict[str, dict[int, Drawing]]:
     """Return {character: {number: drawing}}; refuse all other members but folders."""
-    found, seen = {}, set()
+    found: dict[str, dict[int, Drawing]] = {}
+    seen = set()
     character = r"([A-Za-z_()-]+/character[0-9]{2})"
     drawing = re.compile(rf"images_{half}/{character}/[0-9]{{4}}_([0-9]{{2}})\.png")
     folder = re.compile(rf"images_{half}/([A-Za-z_()-]+/|{character}/)?")
@@ -262,9 +264,14 @@ def make_splits(names: list[str], lake: list[int], counts: Counts) -> Arrays:
     finn = np.empty(len(names), int)
     shuffled = np.random.default_rng(1).permutation(len(names))
     finn[shuffled] = np.repeat(range(3), counts.finn)
+    parts_of: dict[str, Any] = {
+        "lake": lake,
+        "vinyals": vinyals,
+        "finn": finn,
+    }
     return {
         f"{split}_{part}": np.flatnonzero(np.equal(parts, number))
-        for split, parts in {"lake": lake, "vinyals": vinyals, "finn": finn}.items()
+        for split, parts in parts_of.items()
         for number, part in enumerate(("train", "val", "test"))
         if (split, part) != ("lake", "val")
     }
@@ -286,7 +293,7 @@ def prepare(folder: Path, counts: Counts = OFFICIAL) -> tuple[Arrays, str]:
     return {"images": images, "names": np.array(list(found)), **splits}, digest
 
 
-def write(arrays: Arrays, path: Path) -> None:
+def write(arrays: dict[str, Any], path: Path) -> None:
     """Save `arrays` at `path`, which holds the old file or the whole new one."""
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
