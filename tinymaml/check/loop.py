@@ -204,7 +204,7 @@ def _optimisers(
         yield "clipped", f"clips its inner steps to {length:.4g}", loop.clipped(length)
 
 
-def _some(spans: dict[str, slice]) -> list[list[str]]:
+def _some(spans: dict[str, slice]) -> list[tuple[str, ...]]:
     """Return sets of arrays: each, the last, the first, of one module and of one kind."""
     names, ends = [*spans], range(1, len(spans))
     every = [[name] for name in names], [names[n:] for n in ends], [names[:n] for n in ends]
@@ -214,7 +214,8 @@ def _some(spans: dict[str, slice]) -> list[list[str]]:
         for place in (0, 2)  # as `conv` and as `bias`
         for common in dict.fromkeys(part[place] for part in parts)
     ]
-    return [*dict.fromkeys(map(tuple, itertools.chain(*every, shared)))]
+    found = [tuple(some) for some in itertools.chain(*every, shared)]
+    return [*dict.fromkeys(found)]
 
 
 def _without(some: Sequence[str], spans: dict[str, slice], at: Array) -> Array:
@@ -235,10 +236,14 @@ def _roots(
     One may only touch 0 at the number that is sought; then another changes its sign there.
     """
     for mismatch in mismatches:
+
+        def function(x: float, by: Callable[[Loop], float] = mismatch) -> float:
+            return by(make(x))
+
         with np.errstate(all="ignore"):
-            points = [(float(x), mismatch(make(x))) for x in grid]
+            points = [(float(x), function(float(x))) for x in grid]
             found = [
-                _root(lambda x, by=mismatch: by(make(x)), *low, *high)
+                _root(function, *low, *high)
                 for low, high in itertools.pairwise(points)
                 if np.isfinite([low[1], high[1]]).all() and low[1] * high[1] < 0
             ]

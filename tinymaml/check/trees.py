@@ -4,7 +4,7 @@ No framework is imported: a leaf makes the arrays of its own kind.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -200,7 +200,7 @@ def _like(leaf: Any, values: Array) -> Any:
     return leaf.__array_namespace__().asarray(values.astype(leaf.dtype))  # JAX
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return names for a sentence: the first of many."""
     more = len(names) - LISTED
     shown = ", ".join(f"`{name}`" for name in names[:LISTED])
