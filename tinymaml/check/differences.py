@@ -226,10 +226,11 @@ def difference(a: Array, b: Array) -> float:
 
 
 class Slopes(NamedTuple):
-    """Slopes (n,) along directions, and a bound on the error of each."""
+    """Slopes (n,) along directions, a bound on the error of each, and the largest step."""
 
     values: Array
     doubts: Array
+    start: float = np.inf
 
     @property
     def known(self) -> Array:
@@ -239,17 +240,25 @@ class Slopes(NamedTuple):
 
 @quiet
 def slopes(
-    value: Scalar, at: Array, ways: list[Array], noise: float | None = None
+    value: Scalar,
+    at: Array,
+    ways: list[Array],
+    noise: float | None = None,
+    start: float = np.inf,
 ) -> Slopes:
-    """Return the slopes of a function along directions, by central differences."""
+    """Return the slopes of a function along directions, by central differences.
+
+    start: as for `slope`, of the first direction
+    """
     noise = rounding(value, at) if noise is None else noise
     found: list[Slope] = []
     for way in ways:  # the best step of the first is near that of the others
-        start = found[0].step * NEARBY if found else np.inf
         found.append(slope(value, at, way, noise, start))
+        start = found[0].step * NEARBY
     return Slopes(
         np.array([float(one.value) for one in found]),
         np.array([one.doubt for one in found]),
+        start,
     )
 
 
