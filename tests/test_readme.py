@@ -24,6 +24,7 @@ from places import ROOT
 from processes import SMALL, here
 from tinymaml import maml
 from tinymaml.cli.main import main as commands
+from tinymaml.cli.new import TEMPLATE
 from tinymaml.cli.train import OTHERS
 from tinymaml.experiments import MODULES
 
@@ -175,6 +176,7 @@ def test_every_command_parses(command, tmp_path, monkeypatch):
     """Rejects an option that is gone, a wrong value, or what its algorithm refuses."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "every_step.py").write_text(ALGORITHM)
+    (tmp_path / "mine.py").write_text(TEMPLATE.read_text(encoding="utf-8"))
     words = shlex.split(command, comments=True)[1:]
     if "--resume" in words:  # it reads the run
         words[words.index("--resume") :] = []
