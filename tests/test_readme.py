@@ -26,7 +26,7 @@ from tinymaml import maml
 from tinymaml.cli.main import main as commands
 from tinymaml.cli.new import TEMPLATE
 from tinymaml.cli.train import OTHERS
-from tinymaml.experiments import MODULES
+from tinymaml.experiments import find
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -201,7 +201,7 @@ def test_every_command_parses(command, tmp_path, monkeypatch):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
             and name not in {*OTHERS, "config_file"}
         }
-        MODULES[words[1]].CONFIG(**given)
+        find(words[1]).kind(**given)
 
 
 def test_there_are_commands():
