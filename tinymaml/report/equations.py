@@ -1,0 +1,286 @@
+"""Equations of the docstrings: the code that computes each, and how they are written.
+
+An equation is a line of a module's docstring. The table below names it by its beginning,
+and the code that computes it by its text. Where either is gone, `of` raises.
+"""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from tinymaml.errors import WorldError
+from tinymaml.report.html import Html, element
+
+
+ROOT = Path(__file__).parents[1]
+FIRST = ("maml.py", "chain.py", "algorithms/algorithm.py")  # in the order of reading
+A = "algorithms/"
+WALK = """\
+        moves.append(problem.alpha * d)
+        thetas.append(thetas[-1] - moves[-1])
+"""
+# How the line with the equation begins, the file of its code, and the code.
+EQUATIONS = {
+    "maml.py": (
+        ("theta_0 = theta", "maml.py", "theta = theta - alpha_k * g_k\n"),
+        (
+            "v_K = grad Q",
+            "maml.py",
+            "    loss, v = value_and_gradient(task.query(theta), theta)\n"
+            "    for alpha_k, hvp_k in reversed(trail):\n"
+            "        v = v - hvp_k(alpha_k * v)\n",
+        ),
+    ),
+    "chain.py": (
+        ("theta_{k+1} =", "chain.py", "theta = theta - _move(alpha, g)"),
+        ("L = sum", "chain.py", "loss = sum(u * value for u, value in"),
+        (
+            "v_K = u_K",
+            "chain.py",
+            "terms = [0.0 * theta, *(u * slope for u, slope in zip(weights, slopes, ",
+        ),
+        ("s_k =", "chain.py", "slopes.append(v if linear else -g * v)"),
+        (
+            "v_k =",
+            "chain.py",
+            "        if second_order:\n"
+            "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n"
+            "        if added is not None:\n"
+            "            v = v + added(k)\n",
+        ),
+    ),
+    f"{A}averaged.py": (
+        ("L_i", f"{A}averaged.py", "gradient = (gradients + 2 * pull * away).ravel()"),
+    ),
+    f"{A}curvature.py": (
+        ("w =", f"{A}curvature.py", "lambda g: alpha * transformed(g, model, arrays),"),
+        ("dense", f"{A}kronecker.py", "x = multiplied(x, [*map(_transposed, own)] if"),
+        ("convolution", f"{A}kronecker.py", 'axes = {"kernel": KERNEL, "in": rows //'),
+        ("biases", f"{A}kronecker.py", "x = own[0] * x"),
+        ("v_k =", f"{A}curvature.py", "lambda v: transformed(alpha * v, model, arrays, "),
+        ("d L", f"{A}curvature.py", "extras = -grad(along)(w)[..., theta.shape[-1] :]"),
+    ),
+    f"{A}features.py": (
+        (
+            "d L",
+            f"{A}features.py",
+            "anp.concatenate([pull(v[..., n:]), v[..., :n]], axis=-1),",
+        ),
+    ),
+    f"{A}imaml.py": (
+        (
+            "phi* =",
+            f"{A}imaml.py",
+            "return lambda phi: loss(phi) + half * anp.sum((phi - theta) * (phi - theta))",
+        ),
+        (
+            "phi :=",
+            f"{A}imaml.py",
+            "phi = phi - alpha_k * maml.gradient(near.support(phi), phi)",
+        ),
+        ("(H_mm", f"{A}imaml.py", "system = lambda p: hvp(p) / problem.options.proximal"),
+        (
+            "(I +",
+            f"{A}imaml.py",
+            "x, r, stopped = conjugate.solve(system, q, mask, steps or",
+        ),
+    ),
+    f"{A}learned.py": (
+        ("w =", f"{A}learned.py", "theta, rates = w[..., :size], w[..., size:]"),
+        (
+            "parameter",
+            f"{A}learned.py",
+            "return anp.concatenate([v, mask * sum(slopes, 0.0 * v)], axis=-1)",
+        ),
+        (
+            "tensor",
+            f"{A}learned.py",
+            "sums = [params.totals(mask * s, problem.model.shapes) for s in slopes]",
+        ),
+    ),
+    f"{A}mamlpp.py": (("w =", "chain.py", "loss = sum(u * value for u, value in"),),
+    f"{A}metasgd.py": (
+        ("w =", f"{A}learned.py", "return theta, [mask * rates[..., :size]] * steps"),
+    ),
+    f"{A}minibatch.py": (("theta_{k+1} =", f"{A}minibatch.py", WALK),),
+    f"{A}multistep.py": (
+        (
+            "u_k =",
+            f"{A}multistep.py",
+            "    others = max(1 / steps - epoch / (steps * last), FLOOR / steps)\n"
+            "    return np.array([*[others] * (steps - 1), 1 - others * (steps - 1)])\n",
+        ),
+    ),
+    f"{A}reptile.py": (
+        ("theta_{k+1} =", f"{A}minibatch.py", WALK),
+        ("theta :=", f"{A}reptile.py", "away = anp.concatenate([sum(moves[1:], moves[0]),"),
+    ),
+    f"{A}stepnorm.py": (
+        ("w =", f"{A}stepnorm.py", "return layout(problem).joined(theta, alphas, w["),
+    ),
+    f"{A}tnet.py": (
+        ("x W + b", f"{A}tnet.py", "mapped = {name: matmul(p[name], p[t]) for name in"),
+        ("W T", "maml.py", "theta = theta - alpha_k * g_k\n"),
+    ),
+}
+# The names in the code of symbols that have others in the equations.
+NAMES = {
+    "g": "gradient",
+    "H": "hvp",
+    "Q": "query",
+    "S": "support",
+    "P": "adjoint",
+    "a": "added",
+    "s": "slopes",
+    "u": "weights",
+    "L": "loss",
+    "L_i": "gradients",
+    "c": "center",
+    "U": "transformed",
+    "M": "own",
+    "J": "pull",
+    "lambda": "proximal",
+    "I": "system",
+    "K": "steps",
+    "e": "epoch",
+    "E": "last",
+    "T": "t",
+    "d_k": "moves",
+}
+GREEK = ("theta", "alpha", "beta", "gamma", "phi", "lambda")  # names in HTML too
+SIGNS = {"-": "minus", "*": "middot", "->": "rarr", ":=": "coloneq", "...": "hellip"}
+ATOM = re.compile(
+    r"(?P<space>\s+)|(?P<sum>sum over (?P<from>\w(?: = \d)?)(?:\.\.(?P<to>\w))? of)"
+    r"|(?P<base>[A-Za-z]+|\d+(?:\.\d+)?|->|:=|<=|\.{2,3}|\S)"
+    r"(?:_(?P<sub>\{[^}]*\}|\w+))?(?P<sup>'|\*(?=[ )])|\^\w)?"
+)
+SYMBOL = re.compile(
+    rf"\b(?:[A-Zb-ce-z]|[ad](?=_)|{'|'.join(GREEK)})(?![A-Za-z])(?:_(?:\{{[^}}]*\}}|\w+))?"
+)
+# A symbol in a sentence.
+INLINE = re.compile(
+    rf"(?<![\w-])((?:[A-Za-z]|{'|'.join(GREEK)})_(?:\{{[^}}]*\}}|\w)|{'|'.join(GREEK)})(?![\w-])"
+)
+
+
+class Equation(NamedTuple):
+    """An equation, and the lines `first` to `last` of the file that computes it."""
+
+    text: str
+    file: str
+    first: int
+    last: int
+
+
+def files() -> list[str]:
+    """Return the files of the page, in the order of reading."""
+    others = sorted(f"{A}{path.name}" for path in (ROOT / A).glob("*.py"))
+    return [
+        *FIRST,
+        *(x for x in others if x not in FIRST and not x.endswith("__init__.py")),
+    ]
+
+
+@cache
+def source(file: str) -> str:
+    """Return the text of a file of the package."""
+    return (ROOT / file).read_text(encoding="utf-8")
+
+
+def of(file: str) -> list[Equation]:
+    """Return the equations of a file. Raises WorldError where one or its code is gone."""
+    found = []
+    for begin, where, code in EQUATIONS.get(file, ()):
+        lines = [x.strip() for x in docstring(file) if x.startswith("    " + begin)]
+        if len(lines) != 1 or source(where).count(code) != 1:
+            text = f"{begin!r} in {file} has not one line, or {code!r} not one in {where}"
+            raise WorldError(f"an equation is out of date: {text}")
+        first = source(where)[: source(where).index(code)].count("\n") + 1
+        found.append(Equation(lines[0], where, first, first + code.rstrip().count("\n")))
+    return found
+
+
+def docstring(file: str) -> list[str]:
+    """Return the lines of a module's docstring."""
+    return (ast.get_docstring(ast.parse(source(file))) or "").splitlines()
+
+
+# ----- An equation -----
+
+
+def mathml(text: str) -> Html:
+    """Return an equation, as docstrings write it, in MathML."""
+    return element("math", *_atoms(text))
+
+
+def _atoms(text: str) -> list[Html]:
+    parts, names = [], False  # whether the last atom was a name
+    for match in ATOM.finditer(text):
+        if match["space"]:
+            if names and text[match.end() :][:1].isalnum():
+                parts.append(element("mspace", width="0.2em"))
+            continue
+        parts.append(_sum(match) if match["sum"] else _scripted(match))
+        names = match["base"] is not None and match["base"].isalnum()
+    return parts
+
+
+def _sum(match: re.Match[str]) -> Html:
+    ends = [element("mrow", *_atoms(x)) for x in (match["from"], match["to"]) if x]
+    kind = "munderover" if match["to"] else "munder"
+    return element(kind, element("mo", "∑"), *ends)
+
+
+def _scripted(match: re.Match[str]) -> Html:
+    base, sub, sup = _base(match["base"]), match["sub"], match["sup"]
+    low = [element("mrow", *_atoms(sub.strip("{}")))] if sub else []
+    high = [element("mo", Html("&prime;") if sup == "'" else sup.strip("^"))] if sup else []
+    kind = {(1, 0): "msub", (0, 1): "msup", (1, 1): "msubsup"}.get((len(low), len(high)))
+    return element(kind, base, *low, *high) if kind else base
+
+
+def _base(text: str) -> Html:
+    if text == "grad":
+        return element("mi", "∇")
+    if text == "hess":
+        return element("msup", element("mi", "∇"), element("mn", "2"))
+    if text in GREEK:
+        return element("mi", Html(f"&{text};"))
+    if len(text) == 1 and text.isalpha():
+        return element("mi", text)
+    if text.isalpha():
+        return element("mtext", f"\N{NO-BREAK SPACE}{text}\N{NO-BREAK SPACE}")
+    if text[0].isdigit():
+        return element("mn", text)
+    sign = Html(f"&{SIGNS[text]};") if text in SIGNS else text
+    return element("mo", sign, stretchy="false")
+
+
+def symbols(one: Equation) -> dict[str, int]:
+    """Return the symbols of an equation, and the line of the code where each stands first.
+
+    The line is in the function that computes the equation.
+    """
+    tree = ast.parse(source(one.file))
+    scopes = [
+        x
+        for x in ast.walk(tree)
+        if isinstance(x, ast.FunctionDef | ast.ClassDef)
+        and x.lineno <= one.first <= (x.end_lineno or 0)
+    ]
+    scope = min(scopes, key=lambda x: x.lineno, default=tree)
+    places: dict[str, int] = {}
+    for node in ast.walk(scope):
+        for field in ("id", "arg", "attr"):
+            if isinstance(name := getattr(node, field, None), str):
+                places[name] = min(places.get(name, node.lineno), node.lineno)
+    found = {}
+    for symbol in dict.fromkeys(SYMBOL.findall(one.text)):
+        base = symbol.partition("_")[0]
+        named = NAMES.get(symbol, NAMES.get(base, base))
+        tried = symbol, f"{base}_k", f"{named}_k", base, f"{base}s", named
+        lines = [places[name] for name in tried if name in places]
+        found |= {symbol: lines[0]} if lines else {}
+    return found
