@@ -16,115 +16,72 @@ from tinymaml.report.html import Html, element
 
 ROOT = Path(__file__).parents[1]
 FIRST = ("maml.py", "chain.py", "algorithms/algorithm.py")  # in the order of reading
-A = "algorithms/"
+ALGORITHMS = "algorithms/"
+# Code of more than a line.
+BACK = """\
+    loss, v = value_and_gradient(task.query(theta), theta)
+    for alpha_k, hvp_k in reversed(trail):
+        v = v - hvp_k(alpha_k * v)
+"""
+GENERAL = """\
+        if second_order:
+            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)
+        if added is not None:
+            v = v + added(k)
+"""
 WALK = """\
         moves.append(problem.alpha * d)
         thetas.append(thetas[-1] - moves[-1])
 """
-# How the line with the equation begins, the file of its code, and the code.
-EQUATIONS = {
-    "maml.py": (
-        ("theta_0 = theta", "maml.py", "theta = theta - alpha_k * g_k\n"),
-        (
-            "v_K = grad Q",
-            "maml.py",
-            "    loss, v = value_and_gradient(task.query(theta), theta)\n"
-            "    for alpha_k, hvp_k in reversed(trail):\n"
-            "        v = v - hvp_k(alpha_k * v)\n",
-        ),
+SHARES = """\
+    others = max(1 / steps - epoch / (steps * last), FLOOR / steps)
+    return np.array([*[others] * (steps - 1), 1 - others * (steps - 1)])
+"""
+SUM, TERM = "loss = sum(u * value for u, value", "(u * slope for u, slope in zip(weights"
+# The file, how the line with the equation begins, the file of its code, and the code.
+EQUATIONS = (
+    ("maml", "theta_0 = theta", "maml", "theta = theta - alpha_k * g_k\n"),
+    ("maml", "v_K = grad Q", "maml", BACK),
+    ("chain", "theta_{k+1} =", "chain", "theta = theta - _move(alpha, g)"),
+    ("chain", "L = sum", "chain", SUM),
+    ("chain", "v_K = u_K", "chain", TERM),
+    ("chain", "s_k =", "chain", "slopes.append(v if linear else -g * v)"),
+    ("chain", "v_k =", "chain", GENERAL),
+    ("averaged", "L_i", "averaged", "gradient = (gradients + 2 * pull * away).ravel()"),
+    ("curvature", "w =", "curvature", "lambda g: alpha * transformed(g, model, arrays)"),
+    ("curvature", "dense", "kronecker", "x = multiplied(x, [*map(_transposed, own)] if"),
+    ("curvature", "convolution", "kronecker", 'axes = {"kernel": KERNEL, "in": rows //'),
+    ("curvature", "biases", "kronecker", "x = own[0] * x"),
+    ("curvature", "v_k =", "curvature", "lambda v: transformed(alpha * v, model, arrays, "),
+    ("curvature", "d L", "curvature", "extras = -grad(along)(w)"),
+    ("features", "d L", "features", "[pull(v[..., n:]), v[..., :n]]"),
+    (
+        "imaml",
+        "phi* =",
+        "imaml",
+        "loss(phi) + half * anp.sum((phi - theta) * (phi - theta))",
     ),
-    "chain.py": (
-        ("theta_{k+1} =", "chain.py", "theta = theta - _move(alpha, g)"),
-        ("L = sum", "chain.py", "loss = sum(u * value for u, value in"),
-        (
-            "v_K = u_K",
-            "chain.py",
-            "terms = [0.0 * theta, *(u * slope for u, slope in zip(weights, slopes, ",
-        ),
-        ("s_k =", "chain.py", "slopes.append(v if linear else -g * v)"),
-        (
-            "v_k =",
-            "chain.py",
-            "        if second_order:\n"
-            "            v = v - hvp(alpha.adjoint(v) if linear else alpha * v)\n"
-            "        if added is not None:\n"
-            "            v = v + added(k)\n",
-        ),
+    ("imaml", "phi :=", "imaml", "phi - alpha_k * maml.gradient(near.support(phi), phi)"),
+    ("imaml", "(H_mm", "imaml", "system = lambda p: hvp(p) / problem.options.proximal"),
+    ("imaml", "(I +", "imaml", "x, r, stopped = conjugate.solve(system, q, mask"),
+    ("learned", "w =", "learned", "theta, rates = w[..., :size], w[..., size:]"),
+    ("learned", "parameter", "learned", "concatenate([v, mask * sum(slopes, 0.0 * v)]"),
+    (
+        "learned",
+        "tensor",
+        "learned",
+        "sums = [params.totals(mask * s, problem.model.shapes)",
     ),
-    f"{A}averaged.py": (
-        ("L_i", f"{A}averaged.py", "gradient = (gradients + 2 * pull * away).ravel()"),
-    ),
-    f"{A}curvature.py": (
-        ("w =", f"{A}curvature.py", "lambda g: alpha * transformed(g, model, arrays),"),
-        ("dense", f"{A}kronecker.py", "x = multiplied(x, [*map(_transposed, own)] if"),
-        ("convolution", f"{A}kronecker.py", 'axes = {"kernel": KERNEL, "in": rows //'),
-        ("biases", f"{A}kronecker.py", "x = own[0] * x"),
-        ("v_k =", f"{A}curvature.py", "lambda v: transformed(alpha * v, model, arrays, "),
-        ("d L", f"{A}curvature.py", "extras = -grad(along)(w)[..., theta.shape[-1] :]"),
-    ),
-    f"{A}features.py": (
-        (
-            "d L",
-            f"{A}features.py",
-            "anp.concatenate([pull(v[..., n:]), v[..., :n]], axis=-1),",
-        ),
-    ),
-    f"{A}imaml.py": (
-        (
-            "phi* =",
-            f"{A}imaml.py",
-            "return lambda phi: loss(phi) + half * anp.sum((phi - theta) * (phi - theta))",
-        ),
-        (
-            "phi :=",
-            f"{A}imaml.py",
-            "phi = phi - alpha_k * maml.gradient(near.support(phi), phi)",
-        ),
-        ("(H_mm", f"{A}imaml.py", "system = lambda p: hvp(p) / problem.options.proximal"),
-        (
-            "(I +",
-            f"{A}imaml.py",
-            "x, r, stopped = conjugate.solve(system, q, mask, steps or",
-        ),
-    ),
-    f"{A}learned.py": (
-        ("w =", f"{A}learned.py", "theta, rates = w[..., :size], w[..., size:]"),
-        (
-            "parameter",
-            f"{A}learned.py",
-            "return anp.concatenate([v, mask * sum(slopes, 0.0 * v)], axis=-1)",
-        ),
-        (
-            "tensor",
-            f"{A}learned.py",
-            "sums = [params.totals(mask * s, problem.model.shapes) for s in slopes]",
-        ),
-    ),
-    f"{A}mamlpp.py": (("w =", "chain.py", "loss = sum(u * value for u, value in"),),
-    f"{A}metasgd.py": (
-        ("w =", f"{A}learned.py", "return theta, [mask * rates[..., :size]] * steps"),
-    ),
-    f"{A}minibatch.py": (("theta_{k+1} =", f"{A}minibatch.py", WALK),),
-    f"{A}multistep.py": (
-        (
-            "u_k =",
-            f"{A}multistep.py",
-            "    others = max(1 / steps - epoch / (steps * last), FLOOR / steps)\n"
-            "    return np.array([*[others] * (steps - 1), 1 - others * (steps - 1)])\n",
-        ),
-    ),
-    f"{A}reptile.py": (
-        ("theta_{k+1} =", f"{A}minibatch.py", WALK),
-        ("theta :=", f"{A}reptile.py", "away = anp.concatenate([sum(moves[1:], moves[0]),"),
-    ),
-    f"{A}stepnorm.py": (
-        ("w =", f"{A}stepnorm.py", "return layout(problem).joined(theta, alphas, w["),
-    ),
-    f"{A}tnet.py": (
-        ("x W + b", f"{A}tnet.py", "mapped = {name: matmul(p[name], p[t]) for name in"),
-        ("W T", "maml.py", "theta = theta - alpha_k * g_k\n"),
-    ),
-}
+    ("mamlpp", "w =", "chain", SUM),
+    ("metasgd", "w =", "learned", "return theta, [mask * rates[..., :size]] * steps"),
+    ("minibatch", "theta_{k+1} =", "minibatch", WALK),
+    ("multistep", "u_k =", "multistep", SHARES),
+    ("reptile", "theta_{k+1} =", "minibatch", WALK),
+    ("reptile", "theta :=", "reptile", "away = anp.concatenate([sum(moves[1:], moves[0])"),
+    ("stepnorm", "w =", "stepnorm", "return layout(problem).joined(theta, alphas, w["),
+    ("tnet", "x W + b", "tnet", "mapped = {name: matmul(p[name], p[t])"),
+    ("tnet", "W T", "maml", "theta = theta - alpha_k * g_k\n"),
+)
 # The names in the code of symbols that have others in the equations.
 NAMES = {
     "g": "gradient",
@@ -140,6 +97,8 @@ NAMES = {
     "c": "center",
     "U": "transformed",
     "M": "own",
+    "m": "own",
+    "G": "g",
     "J": "pull",
     "lambda": "proximal",
     "I": "system",
@@ -156,12 +115,12 @@ ATOM = re.compile(
     r"|(?P<base>[A-Za-z]+|\d+(?:\.\d+)?|->|:=|<=|\.{2,3}|\S)"
     r"(?:_(?P<sub>\{[^}]*\}|\w+))?(?P<sup>'|\*(?=[ )])|\^\w)?"
 )
-SYMBOL = re.compile(
-    rf"\b(?:[A-Zb-ce-z]|[ad](?=_)|{'|'.join(GREEK)})(?![A-Za-z])(?:_(?:\{{[^}}]*\}}|\w+))?"
-)
-# A symbol in a sentence.
+LETTERS = "|".join(GREEK)
+SUBSCRIPT = r"_(?:\{[^}]*\}|\w+)"
+SYMBOL = re.compile(rf"\b(?:[A-Zb-ce-z]|[ad](?=_)|{LETTERS})(?![A-Za-z])(?:{SUBSCRIPT})?")
+# A symbol in a sentence; an option or a name in code is none.
 INLINE = re.compile(
-    rf"(?<![\w-])((?:[A-Za-z]|{'|'.join(GREEK)})_(?:\{{[^}}]*\}}|\w)|{'|'.join(GREEK)})(?![\w-])"
+    rf"(?<![\w-])((?:[A-Za-z]|{LETTERS})_(?:\{{[^}}]*\}}|\w)|{LETTERS})(?![\w-])"
 )
 
 
@@ -176,11 +135,13 @@ class Equation(NamedTuple):
 
 def files() -> list[str]:
     """Return the files of the page, in the order of reading."""
-    others = sorted(f"{A}{path.name}" for path in (ROOT / A).glob("*.py"))
-    return [
-        *FIRST,
-        *(x for x in others if x not in FIRST and not x.endswith("__init__.py")),
-    ]
+    others = sorted(f"{ALGORITHMS}{x.name}" for x in (ROOT / ALGORITHMS).glob("[!_]*.py"))
+    return [*FIRST, *(x for x in others if x not in FIRST)]
+
+
+def _file(stem: str) -> str:
+    name = f"{stem}.py"
+    return name if name in FIRST else f"{ALGORITHMS}{name}"
 
 
 @cache
@@ -192,7 +153,10 @@ def source(file: str) -> str:
 def of(file: str) -> list[Equation]:
     """Return the equations of a file. Raises WorldError where one or its code is gone."""
     found = []
-    for begin, where, code in EQUATIONS.get(file, ()):
+    for stem, begin, stem_of_code, code in EQUATIONS:
+        if _file(stem) != file:
+            continue
+        where = _file(stem_of_code)
         lines = [x.strip() for x in docstring(file) if x.startswith("    " + begin)]
         if len(lines) != 1 or source(where).count(code) != 1:
             text = f"{begin!r} in {file} has not one line, or {code!r} not one in {where}"
@@ -264,16 +228,12 @@ def symbols(one: Equation) -> dict[str, int]:
     The line is in the function that computes the equation.
     """
     tree = ast.parse(source(one.file))
-    scopes = [
-        x
-        for x in ast.walk(tree)
-        if isinstance(x, ast.FunctionDef | ast.ClassDef)
-        and x.lineno <= one.first <= (x.end_lineno or 0)
-    ]
-    scope = min(scopes, key=lambda x: x.lineno, default=tree)
+    # The function or class at the top of the file in which the code stands.
+    around = (x for x in tree.body if x.lineno <= one.first <= (x.end_lineno or 0))
+    scope = next(around, tree)
     places: dict[str, int] = {}
     for node in ast.walk(scope):
-        for field in ("id", "arg", "attr"):
+        for field in ("id", "arg", "attr", "name"):
             if isinstance(name := getattr(node, field, None), str):
                 places[name] = min(places.get(name, node.lineno), node.lineno)
     found = {}

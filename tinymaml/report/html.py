@@ -37,7 +37,7 @@ figcaption, .faint { color: var(--faint); font-size: 0.875rem; }
 table { border-collapse: collapse; font-size: 0.875rem; width: max-content;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 1.25rem 0.25rem 0; border-bottom: 1px solid var(--line);
-  text-align: left; vertical-align: top; max-width: min(24rem, 70vw); }
+  text-align: left; vertical-align: top; max-width: min(18rem, 70vw); }
 th { color: var(--faint); font-weight: 600; }
 pre, code { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 0.8125rem; }
@@ -102,7 +102,7 @@ def table(rows: Rows) -> Html:
 
 def _figures(text: str) -> str:
     """Return a text in which figures stay with their intervals: 0.66 ± 0.07."""
-    return re.sub(r"(?<=\d) \+- (?=\d)", "\N{NO-BREAK SPACE}± ", text)
+    return re.sub(r"(?<=\d) \+- (?=\d)", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}", text)
 
 
 def blocks(found: Sequence[str | Rows]) -> Html:

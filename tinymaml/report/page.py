@@ -10,7 +10,7 @@ from tinymaml.errors import DAMAGE
 from tinymaml.experiments.common import Config
 from tinymaml.harness import sessions
 from tinymaml.harness.results import Result
-from tinymaml.options import SEED, shown, typed
+from tinymaml.options import shown, typed
 from tinymaml.published import presets
 from tinymaml.report import check, comparison, html, names, overview, tables
 from tinymaml.report.html import Html, element
@@ -66,19 +66,17 @@ def as_html(
 
     pictures: figures, and sentences about those that could not be drawn
     """
-    labels = names.labels([one.config.but_for_its_seed() for one in found])
-    titles = [*zip(found, labels, strict=True)]
     every = [overview.overview(path) for one in found for path, _ in one.runs]
     sections = {
         "Runs": [html.table(overview.table(every))],
         "Results": _results(found),
         "Pictures": pictures,
         "Settings": [
-            html.joined([_title(*pair), html.table(settings(pair[0]))]) for pair in titles
+            html.joined([_title(one, found), html.table(settings(one))]) for one in found
         ],
         "Gradient check": [*map(_checked, checks)],
         "Sessions and versions": [_sessions(run) for one in found for run, _ in one.runs],
-        "Repeat it": [_commands(one, label) for one, label in titles],
+        "Repeat it": [_commands(one, found) for one in found],
     }
     links = [element("a", name, href=f"#{_id(name)}") for name in sections]
     body = (
@@ -86,14 +84,18 @@ def as_html(
         for name, parts in sections.items()
     )
     kinds = dict.fromkeys(names.title([one.config]) for one in found)
-    return html.page("; ".join(kinds), element("nav", *links), *body)
+    return html.page(f"Runs: {'; '.join(kinds)}", element("nav", *links), *body)
 
 
 def _id(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _title(one: Subject, label: str) -> Html:
+def _title(one: Subject, found: Sequence[Subject]) -> Html:
+    """Return the name of a subject among those of its experiment, and its folder."""
+    rivals = [x for x in found if x.config.name == one.config.name]
+    labels = names.labels([x.config.but_for_its_seed() for x in rivals])
+    (label,) = (name for name, x in zip(labels, rivals, strict=True) if x is one)
     return element("h3", f"{label}: {one.path}")
 
 
@@ -127,6 +129,7 @@ def settings(one: Subject) -> Rows:
         if config.uses(name):
             values = dict.fromkeys(shown(getattr(x, name)) for _, x in one.runs)
             source = _source(config, name, usual[name], published.get(name))
+            source = "one for each run" if len(values) > 1 else source
             rows.append([option.flag, ", ".join(values), source, option.help])
     return rows
 
@@ -137,9 +140,9 @@ def _source(config: Config, name: str, usual: object, published: str | None) -> 
     usual: the preset's value, or else the default; published: the source of the preset's
     """
     option, preset = config.options[name], f"preset {config.preset}"
-    if getattr(config, name) != usual or option.role == SEED:
-        standing = f"{'default' if published is None else preset} {shown(usual)}".strip()
-        return "given" if option.role == SEED else f"given, in place of {standing}"
+    if getattr(config, name) != usual:
+        standing = f"{'default' if published is None else preset} {shown(usual)}"
+        return f"given, in place of {standing.strip()}"
     if published is not None:
         return f"{preset}: {published}"
     if usual != option.default:
@@ -155,7 +158,7 @@ def _checked(one: Checked) -> Html:
     if isinstance(one.report, str):
         return html.joined([command, element("p", one.report)])
     verdict = "passed" if one.report.passed else "failed"
-    said = f"The algorithm, with these options, on random small tasks in float64: {verdict}"
+    said = f"A small check of the algorithm on the experiment, in float64: {verdict}"
     return html.joined([command, element("p", said), html.blocks(check.blocks(one.report))])
 
 
@@ -174,11 +177,11 @@ def _sessions(path: Path) -> Html:
     return html.joined([title, html.table([heads, *rows])])
 
 
-def _commands(one: Subject, label: str) -> Html:
+def _commands(one: Subject, found: Sequence[Subject]) -> Html:
     """Return the commands that train again, and evaluate and draw what there is."""
     lines = [train(one), *(["tinymaml", x, str(one.path)] for x in ("evaluate", "plot"))]
     text = "\n".join(map(shlex.join, lines))
-    return html.joined([_title(one, label), element("pre", text)])
+    return html.joined([_title(one, found), element("pre", text)])
 
 
 def train(one: Subject) -> list[str]:

@@ -309,7 +309,8 @@ def read_back(
     trained, seeds = configs[0], [config.seed for config in configs]
     try:
         read = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
-        if runs.unlike(read.get("options", {}) | {"seed": trained.seed}, trained):
+        options = read.get("options")
+        if options and runs.unlike(options | {"seed": trained.seed}, trained):
             return None
         wanted = trained.name, seeds, [*iterations]
         if (read["experiment"], read["seeds"], read["iterations"]) != wanted:
