@@ -18,6 +18,8 @@ from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import results, runs, sessions
+from tinymaml.options import flag
+from tinymaml.published import presets
 from tinymaml.report import page, tables
 from tinymaml.speed.workers import Here
 
@@ -286,11 +288,18 @@ def test_every_setting_has_its_source():
 
 def test_the_source_of_a_preset_is_its_columns():
     """Rejects the line of the code beside the paper's value."""
-    paper, code = (sources(Sine(preset=f"finn2017-{x}")) for x in ("paper", "code"))
-    differing = [name for name in paper if name in code and paper[name] != code[name]]
-    assert differing
-    assert any(paper[name][1] != code[name][1] for name in differing)
-    assert ".py" in "".join(x for _, x in code.values())
+    paper, code = (Sine(preset=f"finn2017-{x}") for x in ("paper", "code"))
+    parts = presets.of("sine")["finn2017"].parts
+    rows = [
+        x for part in parts if part.when.items() <= code.values().items() for x in part.rows
+    ]
+    assert any(row.paper_source != row.code_source for row in rows)
+    for row in rows:
+        name = flag(row.option)
+        if not code.uses(row.option):
+            continue
+        assert sources(paper)[name][1] == f"preset finn2017-paper: {row.paper_source}"
+        assert sources(code)[name][1] == f"preset finn2017-code: {row.code_source}"
 
 
 CONFIGS = [

@@ -54,7 +54,8 @@ nav a { display: inline-block; margin-right: 1rem; }
 .line { display: block; }
 .line > a { display: inline-block; width: 2.5rem; color: var(--faint);
   text-decoration: none; user-select: none; }
-.line.belongs { box-shadow: inset 3px 0 var(--link); }
+.line.belongs { border-left: 3px solid var(--link); margin-left: -0.6rem;
+  padding-left: calc(0.6rem - 3px); }
 :target { background: var(--mark); }
 @media (min-width: 60rem) {
   .equation { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); align-items: start; }
@@ -62,7 +63,7 @@ nav a { display: inline-block; margin-right: 1rem; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   .scroll, pre, .parts { overflow: visible; }
-  pre { white-space: pre-wrap; }
+  pre { white-space: pre-wrap; font-size: 7.5pt; }
   table { font-size: 7.5pt; width: 100%; }
   th, td { padding-right: 0.4rem; }
   tr { break-inside: avoid; }
