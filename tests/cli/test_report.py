@@ -192,6 +192,15 @@ def test_a_run_that_was_not_evaluated_says_so(tmp_path, world):
 
 
 @pytest.mark.usefixtures("quick")
+def test_an_exported_theta_says_where_its_scores_are(tmp_path):
+    """Rejects the advice to evaluate it first, after which there is no table either."""
+    assert here("export", "maml", tmp_path / "theta").code == 0
+    read = made(tmp_path, tmp_path / "theta", lines=1)
+    (line,) = [x for x in read.texts["p"] if "is an exported theta" in x]
+    assert line.endswith(f"to print them: tinymaml evaluate {tmp_path / 'theta'}")
+
+
+@pytest.mark.usefixtures("quick")
 def test_runs_of_different_experiments_share_a_page(tmp_path):
     """Rejects the error of `plot`, whose pictures cannot be shared."""
     read = made(tmp_path, "maml", "lost", lines=1)

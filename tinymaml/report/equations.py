@@ -38,50 +38,40 @@ SHARES = """\
     return np.array([*[others] * (steps - 1), 1 - others * (steps - 1)])
 """
 SUM, TERM = "loss = sum(u * value for u, value", "(u * slope for u, slope in zip(weights"
-# The file, how the line with the equation begins, the file of its code, and the code.
-EQUATIONS = (
-    ("maml", "theta_0 = theta", "maml", "theta = theta - alpha_k * g_k\n"),
-    ("maml", "v_K = grad Q", "maml", BACK),
-    ("chain", "theta_{k+1} =", "chain", "theta = theta - _move(alpha, g)"),
-    ("chain", "L = sum", "chain", SUM),
-    ("chain", "v_K = u_K", "chain", TERM),
-    ("chain", "s_k =", "chain", "slopes.append(v if linear else -g * v)"),
-    ("chain", "v_k =", "chain", GENERAL),
-    ("averaged", "L_i", "averaged", "gradient = (gradients + 2 * pull * away).ravel()"),
-    ("curvature", "w =", "curvature", "lambda g: alpha * transformed(g, model, arrays)"),
-    ("curvature", "dense", "kronecker", "x = multiplied(x, [*map(_transposed, own)] if"),
-    ("curvature", "convolution", "kronecker", 'axes = {"kernel": KERNEL, "in": rows //'),
-    ("curvature", "biases", "kronecker", "x = own[0] * x"),
-    ("curvature", "v_k =", "curvature", "lambda v: transformed(alpha * v, model, arrays, "),
-    ("curvature", "d L", "curvature", "extras = -grad(along)(w)"),
-    ("features", "d L", "features", "[pull(v[..., n:]), v[..., :n]]"),
-    (
-        "imaml",
-        "phi* =",
-        "imaml",
-        "loss(phi) + half * anp.sum((phi - theta) * (phi - theta))",
-    ),
-    ("imaml", "phi :=", "imaml", "phi - alpha_k * maml.gradient(near.support(phi), phi)"),
-    ("imaml", "(H_mm", "imaml", "system = lambda p: hvp(p) / problem.options.proximal"),
-    ("imaml", "(I +", "imaml", "x, r, stopped = conjugate.solve(system, q, mask"),
-    ("learned", "w =", "learned", "theta, rates = w[..., :size], w[..., size:]"),
-    ("learned", "parameter", "learned", "concatenate([v, mask * sum(slopes, 0.0 * v)]"),
-    (
-        "learned",
-        "tensor",
-        "learned",
-        "sums = [params.totals(mask * s, problem.model.shapes)",
-    ),
-    ("mamlpp", "w =", "chain", SUM),
-    ("metasgd", "w =", "learned", "return theta, [mask * rates[..., :size]] * steps"),
-    ("minibatch", "theta_{k+1} =", "minibatch", WALK),
-    ("multistep", "u_k =", "multistep", SHARES),
-    ("reptile", "theta_{k+1} =", "minibatch", WALK),
-    ("reptile", "theta :=", "reptile", "away = anp.concatenate([sum(moves[1:], moves[0])"),
-    ("stepnorm", "w =", "stepnorm", "return layout(problem).joined(theta, alphas, w["),
-    ("tnet", "x W + b", "tnet", "mapped = {name: matmul(p[name], p[t])"),
-    ("tnet", "W T", "maml", "theta = theta - alpha_k * g_k\n"),
-)
+# FILE: how the line with the equation begins, and FILE: the code.
+EQUATIONS = {
+    "maml.py: theta_0 = theta": "maml.py: theta = theta - alpha_k * g_k\n",
+    "maml.py: v_K = grad Q": f"maml.py: {BACK}",
+    "chain.py: theta_{k+1} =": "chain.py: theta = theta - _move(alpha, g)",
+    "chain.py: L = sum": f"chain.py: {SUM}",
+    "chain.py: v_K = u_K": f"chain.py: {TERM}",
+    "chain.py: s_k =": "chain.py: slopes.append(v if linear else -g * v)",
+    "chain.py: v_k =": f"chain.py: {GENERAL}",
+    "averaged.py: L_i": "averaged.py: gradient = (gradients + 2 * pull * away).ravel()",
+    "curvature.py: w =": "curvature.py: lambda g: alpha * transformed(g, model, arrays)",
+    "curvature.py: dense": "kronecker.py: x = multiplied(x, [*map(_transposed, own)] if",
+    "curvature.py: convolution": 'kronecker.py: axes = {"kernel": KERNEL, "in": rows //',
+    "curvature.py: biases": "kronecker.py: x = own[0] * x",
+    "curvature.py: v_k =": "curvature.py: lambda v: transformed(alpha * v, model, arrays, ",
+    "curvature.py: d L": "curvature.py: extras = -grad(along)(w)",
+    "features.py: d L": "features.py: [pull(v[..., n:]), v[..., :n]]",
+    "imaml.py: phi* =": "imaml.py: half * anp.sum((phi - theta) * (phi - theta))",
+    "imaml.py: phi :=": "imaml.py: phi - alpha_k * maml.gradient(near.support(phi), phi)",
+    "imaml.py: (H_mm": "imaml.py: system = lambda p: hvp(p) / problem.options.proximal",
+    "imaml.py: (I +": "imaml.py: x, r, stopped = conjugate.solve(system, q, mask",
+    "learned.py: w =": "learned.py: theta, rates = w[..., :size], w[..., size:]",
+    "learned.py: parameter": "learned.py: concatenate([v, mask * sum(slopes, 0.0 * v)]",
+    "learned.py: tensor": "learned.py: [params.totals(mask * s, problem.model.shapes)",
+    "mamlpp.py: w =": f"chain.py: {SUM}",
+    "metasgd.py: w =": "learned.py: return theta, [mask * rates[..., :size]] * steps",
+    "minibatch.py: theta_{k+1} =": f"minibatch.py: {WALK}",
+    "multistep.py: u_k =": f"multistep.py: {SHARES}",
+    "reptile.py: theta_{k+1} =": f"minibatch.py: {WALK}",
+    "reptile.py: theta :=": "reptile.py: away = anp.concatenate([sum(moves[1:], moves[0])",
+    "stepnorm.py: w =": "stepnorm.py: return layout(problem).joined(theta, alphas, w[",
+    "tnet.py: x W + b": "tnet.py: mapped = {name: matmul(p[name], p[t])",
+    "tnet.py: W T": "maml.py: theta = theta - alpha_k * g_k\n",
+}
 # The names in the code of symbols that have others in the equations.
 NAMES = {
     "g": "gradient",
@@ -139,8 +129,7 @@ def files() -> list[str]:
     return [*FIRST, *(x for x in others if x not in FIRST)]
 
 
-def _file(stem: str) -> str:
-    name = f"{stem}.py"
+def _file(name: str) -> str:
     return name if name in FIRST else f"{ALGORITHMS}{name}"
 
 
@@ -153,10 +142,11 @@ def source(file: str) -> str:
 def of(file: str) -> list[Equation]:
     """Return the equations of a file. Raises WorldError where one or its code is gone."""
     found = []
-    for stem, begin, stem_of_code, code in EQUATIONS:
-        if _file(stem) != file:
+    for named, made in EQUATIONS.items():
+        (name, _, begin), (where, _, code) = named.partition(": "), made.partition(": ")
+        if _file(name) != file:
             continue
-        where = _file(stem_of_code)
+        where = _file(where)
         lines = [x.strip() for x in docstring(file) if x.startswith("    " + begin)]
         if len(lines) != 1 or source(where).count(code) != 1:
             text = f"{begin!r} in {file} has not one line, or {code!r} not one in {where}"

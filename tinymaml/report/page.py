@@ -8,13 +8,16 @@ from typing import NamedTuple
 from tinymaml.check.chain import Report
 from tinymaml.errors import DAMAGE
 from tinymaml.experiments.common import Config
-from tinymaml.harness import sessions
+from tinymaml.harness import runs, sessions
 from tinymaml.harness.results import Result
 from tinymaml.options import shown, typed
 from tinymaml.published import presets
 from tinymaml.report import check, comparison, html, names, overview, tables
 from tinymaml.report.html import Html, element
 from tinymaml.report.layout import Rows
+
+
+EXPORTED = "is an exported theta, in whose folder no scores are kept; to print them"
 
 
 class Subject(NamedTuple):
@@ -108,7 +111,9 @@ def _results(found: Sequence[Subject]) -> list[Html]:
     for one in found:
         if one.result is None:
             asked = element("code", shlex.join(["tinymaml", "evaluate", str(one.path)]))
-            parts.append(element("p", f"{one.path} was not evaluated: ", asked))
+            exported = (one.path / runs.THETA).exists()
+            lacking = EXPORTED if exported else "was not evaluated"
+            parts.append(element("p", f"{one.path} {lacking}: ", asked))
             continue
         rows = tables.blocks([one.result], range(one.result.scores.shape[1]))
         title = element("h3", f"{one.path}: {tables.title(one.result)}")
