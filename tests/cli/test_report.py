@@ -42,6 +42,7 @@ def world(tmp_path_factory):
     ]
     found = json.loads(here("evaluate", *seeds, "--json", "--quiet").out)
     (place / "both" / runs.EVALUATION).write_text(json.dumps(found))
+    folder(place / "twin", Sine(**FEW, shots=5))
     folder(place / "bare", Sine(**FEW, algorithm="reptile", preset="none"), RECORDS)
     lost = Omniglot(data="no <such>.npz", filters=4, ways=5)
     told = {"experiment": "omniglot", "seeds": [0], "split": "test", "shots": 1}
@@ -430,6 +431,7 @@ def test_scores_that_are_not_finite_are_counted(world, tmp_path):
         (["maml", "--out", "x.pdf"], 2, "must end with .html"),
         (["maml", "--out", "no/x.html"], 2, "no folder 'no'"),
         (["maml", "--data", "x.npz"], 2, "has no data file"),
+        (["maml", "twin"], 2, "have the same options and seed"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, code, words, world):

@@ -15,7 +15,7 @@ from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, asked, opened
 from tinymaml.cli.terminal import Show, progress
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
-from tinymaml.harness import checkpoints, runs
+from tinymaml.harness import checkpoints, results, runs
 from tinymaml.report import html, page
 from tinymaml.report.html import Html, element
 from tinymaml.report.page import Checked
@@ -53,6 +53,7 @@ def report_command(run: tuple[str, ...], out: Path, quiet: bool, **given: Any) -
     folders = [*dict.fromkeys(checkpoints.locate(name) for name in run)]
     paths = [*dict.fromkeys(path for x in folders for path in runs.members(x))]
     found = {x[0]: x for x in opened(paths, given | {"last": False})}
+    results.alike([x[:2] for x in found.values()])  # raises for a run that is there twice
     read = [[found[path] for path in runs.members(folder)] for folder in folders]
     members = [[(path, x, kept.iteration) for path, x, kept in some] for some in read]
     subjects = page.subjects([*zip(folders, members, strict=True)])
