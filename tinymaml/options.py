@@ -250,7 +250,13 @@ def shown(value: Any) -> str:
 
 def flags(values: Mapping[str, Any]) -> str:
     """Return options and their values as one would type them."""
-    return " ".join(
-        flag(k if x else f"no_{k}") if isinstance(x, bool) else f"{flag(k)} {shown(x)}"
-        for k, x in values.items()
-    )
+    return " ".join(typed(values))
+
+
+def typed(values: Mapping[str, Any]) -> list[str]:
+    """Return options and their values as the words of a command."""
+    words: list[str] = []
+    for name, x in values.items():
+        bare = isinstance(x, bool)
+        words += [flag(name if x else f"no_{name}")] if bare else [flag(name), shown(x)]
+    return words

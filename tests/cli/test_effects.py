@@ -19,6 +19,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.harness import checkpoints, plan, results, reuse, runs
 from tinymaml.options import flags
 from tinymaml.plots import figures
+from tinymaml.report import html
 from tinymaml.speed import workers
 from trainings import begin
 
@@ -56,6 +57,7 @@ ANALYSE = reuse.analyse, "tinymaml.harness.reuse.analyse"
 OPEN = study.open_run, "tinymaml.study.open_run"
 DRAW = plots.draw, "tinymaml.plots.draw"
 SAVE = figures.save, "tinymaml.plots.figures.save"
+WRITE = html.write, "tinymaml.report.html.write"
 NEW = plan.new_runs, "tinymaml.harness.plan.new_runs"
 RESUMED = plan.resumed_runs, "tinymaml.harness.plan.resumed_runs"
 CHAIN = chain.verify, "tinymaml.check.chain.verify"
@@ -100,6 +102,10 @@ ROWS = [
     *(("plot RUN --task 9", *DRAW, "task", 9),),
     *(("plot RUN --out new", *DRAW, "into", "new"),),
     *(("chain --out a.png", *SAVE, "path", "a.png"),),
+    *(("report RUN --data d.npz", *READ, "data", "d.npz"),),
+    *(("report RUN --fallback", *LOAD, "fallback", True),),
+    *(("report RUN --quiet", *bar("report"), "quiet", True),),
+    *((f"{x} --out a.html", *WRITE, "out", "a.html") for x in ("report RUN", "read")),
     *(("train sine --workers 3 --out new", *engine("train"), "workers", 3),),
     *(("train sine --out new", *NEW, "out", "new"),),
     *(("train sine --seeds 3", *NEW, "seeds", 3),),

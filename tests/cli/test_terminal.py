@@ -43,6 +43,8 @@ COMMANDS = {
     "check pointnav": ("check", "pointnav"),
     "plot": ("plot", "one", "third"),
     "chain": ("chain",),
+    "report": ("report", "one", "third"),
+    "read": ("read",),
     "list": ("list",),
     "list sine": ("list", "sine"),
     "list anil": ("list", "anil"),
@@ -116,7 +118,7 @@ def test_progress_of_training_is_one_line():
     assert "loss" not in found.out
 
 
-@pytest.mark.parametrize("command", ["evaluate", "check", "plot", "reuse"])
+@pytest.mark.parametrize("command", ["evaluate", "check", "plot", "reuse", "report"])
 def test_other_commands_show_progress_and_remove_it(command):
     """Rejects minutes of silence, a rest of the line of progress, and --quiet without
     effect."""

@@ -1,7 +1,9 @@
 """`tinymaml check`: verify the gradient of an algorithm on any experiment."""
 
+import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -24,7 +26,7 @@ from tinymaml.cli.terminal import Show, columns, progress
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem, sine, stand_in
 from tinymaml.experiments.common import Config, check_parameters
-from tinymaml.options import COUNT, SEEDS
+from tinymaml.options import COUNT, PLACE, SEEDS, typed
 from tinymaml.report.check import as_text
 
 
@@ -33,10 +35,11 @@ STEPS = asked(
 )
 SEED = asked("--seed", Value(int, **SEEDS), "seed of the worlds and trajectories", 0)
 TASKS = asked("--tasks", Value(int, **COUNT), "number of tasks", 2)
+FILTERS = 4  # of a small net
 # Small nets with the operations of every experiment; they take seconds.
 EXAMPLES = (
     *(sine.Sine(tasks=3, inner_steps=k) for k in (1, 3)),
-    *(glyphs.Glyphs(tasks=2, filters=4, inner_steps=k) for k in (1, 3)),
+    *(glyphs.Glyphs(tasks=2, filters=FILTERS, inner_steps=k) for k in (1, 3)),
 )
 
 
@@ -160,15 +163,41 @@ def verify(config: Config, tasks: int, collect: Collect = list) -> Report:
     return chain.verify(config.name, config.method, rough, smooth, tasks, collect)
 
 
+def verify_policies(kind: type[Config], seed: int, collect: Collect = list) -> Report:
+    """Verify meta-policy-gradients on worlds and trajectories drawn from a seed."""
+    small = policy_gradients.SMALL | {"seed": seed}
+    acting = [problem(kind(**small, inner_steps=k)) for k in (1, 2)]
+    return policy_gradients.verify(seed, acting, collect)
+
+
+def of_run(config: Config) -> tuple[str, Callable[[Collect], Report]]:
+    """Return the command that checks a run's algorithm and experiment, and what it does.
+
+    It has the run's options, and few filters, so that it takes seconds.
+    """
+    kind, words = type(config), ["tinymaml", "check", config.name]
+    if kind.setting == RL:
+        return shlex.join(words), partial(verify_policies, kind, 0)
+    usual = kind(algorithm=config.algorithm)
+    roles = {name: option.role for name, option in usual.options.items()}
+    given = {"algorithm": config.algorithm} | {
+        name: x
+        for name, x in config.values().items()
+        if roles[name].checked and roles[name] != PLACE and name != TASKS.name
+        if usual.uses(name) and x != getattr(usual, name)
+    }
+    given |= {"filters": FILTERS} if "filters" in roles else {}
+    words += typed({"steps" if k == STEPS.name else k: x for k, x in given.items()})
+    return shlex.join(words), lambda collect: verify(kind(**given), TASKS.default, collect)
+
+
 def policies_command(kind: type[Config]) -> click.Command:
     """Return the command that checks the meta-policy-gradients of one experiment."""
 
     @click.command(name=kind.name, params=[JSON, QUIET, SEED])
     def check_policies(seed: int, as_json: bool, quiet: bool) -> None:
-        small = policy_gradients.SMALL | {"seed": seed}
-        acting = [problem(kind(**small, inner_steps=k)) for k in (1, 2)]
         with progress("check", quiet) as show:
-            report = policy_gradients.verify(seed, acting, watched(kind.name, show))
+            report = verify_policies(kind, seed, watched(kind.name, show))
         finish([report], as_json)
 
     check_policies.help = (

@@ -23,6 +23,8 @@ from tinymaml.cli.list import list_command
 from tinymaml.cli.new import new_command
 from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, Value, asked, note
 from tinymaml.cli.prepare import prepare_group
+from tinymaml.cli.read import read_command
+from tinymaml.cli.report import report_command
 from tinymaml.cli.reuse import reuse_command
 from tinymaml.cli.terminal import progress
 from tinymaml.cli.train import train
@@ -64,6 +66,8 @@ main.add_command(prepare_group)
 main.add_command(new_command)
 main.add_command(adapt_command)
 main.add_command(reuse_command)
+main.add_command(report_command)
+main.add_command(read_command)
 
 TASK = asked(
     "--task",

@@ -284,12 +284,17 @@ class Config:
         """Return whether an option has an effect with this algorithm."""
         return _uses(self.method, name, self.values())
 
-    def differences(self) -> dict[str, Any]:
-        """Return the options in use that differ from the preset, or from the defaults."""
+    def usual(self) -> dict[str, Any]:
+        """Return the preset's value of every option, or else the default."""
         usual, values = {k: one.default for k, one in self.options.items()}, self.values()
         usual |= self.method.defaults(values)
         if self.preset != "none":
             usual |= presets.column(self.name, self.preset, values)
+        return usual
+
+    def differences(self) -> dict[str, Any]:
+        """Return the options in use that differ from the preset, or from the defaults."""
+        usual, values = self.usual(), self.values()
         used = {k: x for k, x in values.items() if _uses(self.method, k, values)}
         return {k: x for k, x in used.items() if x != usual[k]}
 

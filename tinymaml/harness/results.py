@@ -42,8 +42,8 @@ class Result(NamedTuple):
     iterations: tuple[int, ...]
     validations: tuple[float, ...]
     tasks_sha256: str
-    scores: Array
-    alone: Array | None
+    scores: Any  # Array; `report.tables.Figures` of a result that is read from a file
+    alone: Any
     alone_steps: tuple[int, ...]
     remarks: tuple[str, ...]
 

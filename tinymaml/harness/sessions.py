@@ -60,15 +60,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        found = runs.unsealed(file)["sessions"]
-        if not math.isfinite(sum(one["seconds"] for one in found)):
-            raise ValueError("its seconds are not finite")
-        return [dict(one) for one in found]
+        return parsed(file)
     except (*DAMAGE, AttributeError) as error:
         os.replace(file, path / DAMAGED)
         kept = f"it is now {DAMAGED!r}, and the time is counted anew"
         print(f"{str(file)!r} is damaged: {error}; {kept}", file=sys.stderr)
         return []
+
+
+def parsed(file: Path) -> list[dict[str, Any]]:
+    """Return the sessions in a file. Raises errors of DAMAGE for other content."""
+    found = runs.unsealed(file)["sessions"]
+    if not math.isfinite(sum(one["seconds"] for one in found)):
+        raise ValueError("its seconds are not finite")
+    return [dict(one) for one in found]
 
 
 @lru_cache  # what a process has imported stays when a checkout moves on

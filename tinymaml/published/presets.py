@@ -15,7 +15,7 @@ from tinymaml.published.oh2021 import OH2021
 from tinymaml.published.park2019 import PARK2019
 from tinymaml.published.raghu2020 import RAGHU2020
 from tinymaml.published.rajeswaran2019 import RAJESWARAN2019
-from tinymaml.published.work import Published, Work
+from tinymaml.published.work import Published, Row, Work
 from tinymaml.published.zintgraf2019 import ZINTGRAF2019
 
 
@@ -75,10 +75,20 @@ def columns(
     work: str, experiment: str, options: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the options of each column of a work for a run with these `options`."""
-    parts = WORKS[work].experiments[experiment].parts
-    rows = [r for part in parts if part.when.items() <= options.items() for r in part.rows]
-    names = enumerate(WORKS[work].columns)
+    rows, names = _rows(work, experiment, options), enumerate(WORKS[work].columns)
     return {name: {row.option: row.values[n] for row in rows} for n, name in names}
+
+
+def _rows(work: str, experiment: str, options: Mapping[str, Any]) -> list[Row]:
+    parts = WORKS[work].experiments[experiment].parts
+    return [r for part in parts if part.when.items() <= options.items() for r in part.rows]
+
+
+def sources(experiment: str, preset: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return where a preset's options were published, by name; arguments as of `column`."""
+    name, wanted = _split(preset)
+    rows, n = _rows(name, experiment, options), WORKS[name].columns.index(wanted)
+    return {row.option: (row.paper_source, row.code_source)[n] for row in rows}
 
 
 def _split(preset: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The reports of `tinymaml check` as text."""
 
 from tinymaml.check.chain import Layer, Report, Row
-from tinymaml.report.layout import INDENT, laid_out
+from tinymaml.report.layout import INDENT, Rows, laid_out
 from tinymaml.summary import text
 
 
@@ -15,9 +15,14 @@ def as_text(report: Report, width: int | None = None) -> str:
 
     width: characters in the longest line; None for any number
     """
+    return laid_out(blocks(report), width)
+
+
+def blocks(report: Report) -> list[Rows]:
+    """Return the tables of `as_text`."""
     checks = [_spaced(report.title, "figure", "allowed", ""), *map(_checked, report.rows)]
     layers = [_spaced(LAYERS, "share", "cosine"), *map(_measured, report.layers)]
-    return laid_out([checks, *([layers] if report.layers else [])], width)
+    return [checks, *([layers] if report.layers else [])]
 
 
 def _spaced(name: str, figure: str, allowed: str, *verdict: str) -> list[str]:

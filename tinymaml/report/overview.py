@@ -81,8 +81,12 @@ def as_text(found: Sequence[Overview], width: int | None = None) -> str:
     """Return the table of the runs, and a line for each that cannot be read."""
     if not found:
         return "no runs"
-    rows: Rows = [HEADS, *map(_cells, found)]
-    return laid_out([rows, *(one.fault for one in found if one.fault)], width)
+    return laid_out([table(found), *(one.fault for one in found if one.fault)], width)
+
+
+def table(found: Sequence[Overview]) -> Rows:
+    """Return the table of the runs."""
+    return [HEADS, *map(_cells, found)]
 
 
 def _cells(one: Overview) -> list[str]:

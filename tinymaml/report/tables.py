@@ -22,7 +22,7 @@ from tinymaml.published import figures
 from tinymaml.published.figures import Figure
 from tinymaml.report import names
 from tinymaml.report.layout import Rows, laid_out, markdown
-from tinymaml.summary import lacking, lost
+from tinymaml.summary import NOT_FINITE, lacking, lost
 
 
 def as_text(
@@ -32,12 +32,17 @@ def as_text(
 
     width: characters in the longest line; None for any number
     """
-    blocks: list[str | Rows] = [_table(results, steps)]
+    return laid_out(blocks(results, steps), width).rstrip()
+
+
+def blocks(results: Sequence[Result], steps: Iterable[int]) -> list[str | Rows]:
+    """Return the tables and sentences of `as_text`."""
+    found: list[str | Rows] = [_table(results, steps)]
     for result in results:
         compared, differing = _compared(result)
-        blocks += _notes(result)
-        blocks += ["", compared, *differing, ""] if compared else []
-    return laid_out(blocks, width).rstrip()
+        found += _notes(result)
+        found += ["", compared, *differing, ""] if compared else []
+    return found
 
 
 def titled(
@@ -114,10 +119,27 @@ def _measured(scores: Array) -> dict[str, Array]:
     return found
 
 
-def cells(score: Score, scores: Array) -> dict[int, str]:
+class Figures(NamedTuple):
+    """What an evaluation.json has of scores.
+
+    shape: of the scores (runs, k, tasks); measured: mean and half-widths (k,) each
+    lost: how many are not finite after each step
+    """
+
+    shape: tuple[int, int, int]
+    measured: Sequence[Array]
+    lost: Sequence[int]
+
+
+def cells(score: Score, scores: Array | Figures) -> dict[int, str]:
     """Return the mean with its intervals after 0, 1, ... steps; scores (runs, k, tasks)."""
-    numbers = zip(*_measured(scores).values(), strict=True)
-    missing = [*map(lacking, np.moveaxis(scores, 1, 0))]
+    if isinstance(scores, Figures):
+        measured, count = scores.measured, scores.shape[0] * scores.shape[-1]
+        missing = [f"{NOT_FINITE} in {n} of {count}" if n else "" for n in scores.lost]
+    else:
+        measured = [*_measured(scores).values()]
+        missing = [*map(lacking, np.moveaxis(scores, 1, 0))]
+    numbers = zip(*measured, strict=True)
     return {k: missing[k] or score.shown(*row) for k, row in enumerate(numbers)}
 
 
@@ -214,6 +236,8 @@ def _numbers(scores: Array) -> dict[str, Array]:
 
 # ----- In a run's folder -----
 
+MEASURES = ("mean", "half_width_95", "half_width_95_over_seeds")
+
 
 class Evaluation(NamedTuple):
     """The contents of a run's evaluation.json.
@@ -268,3 +292,49 @@ def saved(path: Path, config: Config) -> Evaluation | None:
     one_each = mean.ndim == 1 and mean.shape == half.shape
     sound = one_each and mean.size and found.tasks > 0
     return found if sound and 0 <= found.alpha < np.inf else None
+
+
+def read_back(
+    path: Path, configs: Sequence[Config], iterations: Sequence[int]
+) -> Result | None:
+    """Return the result in the evaluation.json of a run, or of a folder of several seeds.
+
+    configs, iterations: of the runs whose scores it must have
+    Its scores are `Figures`. None when it is missing, damaged, or of other thetas.
+    """
+    trained, seeds = configs[0], [config.seed for config in configs]
+    try:
+        read = runs.unsealed(path / runs.EVALUATION)
+        options = read.get("options")
+        if options and runs.unlike(options | {"seed": trained.seed}, trained):
+            return None
+        wanted = trained.name, seeds, [*iterations]
+        if (read["experiment"], read["seeds"], read["iterations"]) != wanted:
+            return None
+        changes = {"alpha": read["alpha"]}
+        changes |= {} if read["shots"] is None else {"shots": read["shots"]}
+        alone = read.get("alone")
+        return Result(
+            trained.restored(trained.values() | changes),
+            trained,
+            str(read["split"]),
+            tuple(seeds),
+            tuple(iterations),
+            tuple(np.nan if x is None else float(x) for x in read["validations"]),
+            str(read["tasks_sha256"]),
+            _figures(read, len(seeds), int(read["tasks"])),
+            alone and _figures(alone, len(seeds), int(read["tasks"])),
+            tuple(alone["steps"]) if alone else (),
+            tuple(map(str, read["remarks"])),
+        )
+    except (*DAMAGE, AttributeError):
+        return None
+
+
+def _figures(read: dict[str, Any], count: int, tasks: int) -> Figures:
+    """Return mean and intervals of JSON; null, for a number that is not finite, is nan."""
+    found = [np.array(read[name], float) for name in MEASURES if name in read]
+    lost = [int(x) for x in read.get("not_finite", [0] * len(found[0]))]
+    if {x.shape for x in found} != {(len(lost),)} or not lost or tasks < 1:
+        raise ValueError("figures of different numbers of steps")
+    return Figures((count, len(lost), tasks), found, lost)
