@@ -294,8 +294,8 @@ MUTATIONS = [
     Mutation(
         "one class twice in a split",
         "fewshot.py",
-        " or np.bincount(rows).max() > 1:",
-        ":",
+        " or np.bincount(rows).max() > 1\n",
+        "\n",
         "test_fewshot.py",
     ),
     Mutation(

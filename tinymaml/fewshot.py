@@ -163,7 +163,7 @@ def apply_alone(
 
 def sample(
     rng: Generator,
-    images: Array,
+    images: Array | Sequence[Array],
     classes: Array,
     ways: int,
     shots: int,
@@ -173,7 +173,8 @@ def sample(
 ) -> Episode:
     """Draw a few-shot episode of images.
 
-    images: (all classes, drawings, h, w) uint8, or with channels (..., c)
+    images: (all classes, drawings, h, w) uint8, or with channels (..., c); where classes have
+        unequal sizes, a list of such classes
     classes: indices of the classes of one split, none of them twice
     rotate: turn each class of each task by a random multiple of 90 degrees, in every split,
         as the official code does (data_generator.py:46-54)
@@ -182,17 +183,23 @@ def sample(
     Raises ValueError when the split or a class is too small or the classes are not such
     indices, TypeError when the images are not uint8.
     """
-    if images.dtype != np.uint8 or images.ndim not in (4, 5):
+    if not len(images):
+        raise ValueError("no classes of images")
+    first = images[0]
+    if first.dtype != np.uint8 or first.ndim not in (3, 4):
         wanted = "images must be uint8 (classes, drawings, h, w), or with channels (..., c)"
-        raise TypeError(f"{wanted}, not {images.dtype} {images.shape}")
-    check_sizes(images.shape[1], len(classes), ways, shots, queries)
+        raise TypeError(f"{wanted}, not {first.dtype} {np.shape(images)}")
     rows = np.asarray(classes)
-    if rows.min() < 0 or rows.max() >= len(images) or np.bincount(rows).max() > 1:
+    if len(rows) and (
+        rows.min() < 0 or rows.max() >= len(images) or np.bincount(rows).max() > 1
+    ):
         raise ValueError(f"classes must be different rows of {len(images)}, not {classes}")
+    check_sizes(fewest(images, rows), len(rows), ways, shots, queries)
     support, query = [], []
     for row in rng.choice(classes, ways, replace=False):
-        chosen = rng.choice(images.shape[1], shots + queries, replace=False)
-        drawings = images[row, chosen]
+        drawings = images[row]
+        chosen = rng.choice(len(drawings), shots + queries, replace=False)
+        drawings = drawings[chosen]
         if rotate:
             drawings = np.rot90(drawings, rng.integers(4), axes=(1, 2))
         support.append(drawings[:shots])
@@ -204,6 +211,16 @@ def sample(
         x_query=_pixels(query, dtype),
         y_query=labels.repeat(queries),
     )
+
+
+def fewest(images: Array | Sequence[Array], classes: Array) -> int:
+    """Return the number of drawings of the smallest of some classes; 0 for no class.
+
+    images, classes: as in `sample`
+    """
+    if isinstance(images, np.ndarray):
+        return images.shape[1]
+    return min((len(images[row]) for row in classes), default=0)
 
 
 def check_sizes(drawings: int, classes: int, ways: int, shots: int, queries: int) -> None:

@@ -39,3 +39,10 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
     return images, {
         part: np.concatenate([found[x] for x in lists]) for part, lists in parts
     }
+
+
+def alphabets(path: str | Path) -> list[str]:
+    """Return the alphabet of each character. Raises WorldError as `load`."""
+    with prepared.opened(path, "omniglot"):
+        names = prepared.arrays(path, ["names"], LARGEST)["names"].tolist()
+        return [name.partition("/")[0] for name in names]

@@ -10,7 +10,6 @@ images is a NumPy array uint8 (number, 84, 84, 3). No pickle is run (see pickles
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from tinymaml.prepare.files import failure, naming
-from tinymaml.prepare.images import IMAGE, LABEL, SIDE, Array, Source, equal
+from tinymaml.prepare.images import IMAGE, SIDE, Array, Source
 from tinymaml.prepare.pickles import OPCODES, Call, Global, Span, load, text
+from tinymaml.prepare.tables import is_name
 
 
 PICKLES = {  # the names of a split's pickle
@@ -106,7 +106,7 @@ def from_pickles(
             classes, pixels = read_classes(stack.enter_context(path.open("rb")))
         splits[split] = [*classes]
         for name, indices in classes.items():
-            if not re.fullmatch(LABEL, name):
+            if not is_name(name):
                 raise failure(path, f"{name!r:.99} is no class label")
             if name in where:
                 raise failure(path, f"{name!r} is in another split too")
@@ -118,7 +118,7 @@ def from_pickles(
             return pixels.read(indices)
 
     sizes = {name: len(indices) for name, (_, _, indices) in where.items()}
-    return Source(splits, equal(paths["train"].parent, sizes), read, remarks)
+    return Source(splits, sizes, read, remarks)
 
 
 def read_classes(file: BinaryIO) -> tuple[Classes, Pixels]:
