@@ -263,7 +263,7 @@ CSV = {
     "label in val": (b"filename,label\na.jpg,n00000004\n", "train.csv too"),
     "twice": (b"filename,label\na.jpg,n1\na.jpg,n1\n", "twice"),
     "in val": (b"filename,label\nn0000000400000002.jpg,n1\n", "twice"),
-    "unequal": (b"filename,label\na.jpg,n1\n", "n1 has 1"),
+    "class up": (b"filename,class\n../n1/a.jpg,n1\n", "line 2"),
     "many lines": (b"filename,label\n" + b"/,/\n" * 9, "line 6 and 4 more"),
     "one line": (b"filename,label\n" + b"a" * 200_000 + b",n1\n", "train.csv"),
 }

@@ -19,6 +19,10 @@ RESIZE_HELP = (
     " bilinear: Ravi & Larochelle's loader. box: close to mini-imagenet-tools."
     "  [default: lanczos]"
 )
+BACKGROUND_HELP = (
+    "Background set: all 964 characters, or one of Lake's small sets of 5 alphabets, which"
+    " needs --from and trains with --split lake.  [default: the set that is there]"
+)
 HASHES_HELP = (
     "Allowed sha256 of a pickle, checked before it is read; give one for each pickle."
 )
@@ -46,26 +50,40 @@ def prepare_group() -> None:
 
 
 @prepare_group.command("omniglot")
-@click.option("--from", "source", type=FOLDER, help="Folder of both zips; no download.")
+@click.option(
+    "--from",
+    "source",
+    type=FOLDER,
+    help="Folder of both zips, or of the folders in them; no download.",
+)
+@click.option(
+    "--background", type=click.Choice([*omniglot.BACKGROUNDS]), help=BACKGROUND_HELP
+)
 @click.option("--out", default="omniglot.npz", show_default=True, type=FILE, help="Output.")
 @click.option("--cache", type=NEW_FOLDER, help="Folder for downloads [that of --out].")
 @click.option(
     "--url", default=omniglot.URL, show_default=True, help="Web address of the zips."
 )
 @debug
-def omniglot_command(source: Path | None, out: Path, cache: Path | None, url: str) -> None:
+def omniglot_command(
+    source: Path | None, background: str | None, out: Path, cache: Path | None, url: str
+) -> None:
     """Turn the two Omniglot zips into one .npz; download them if needed."""
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url {url!r} does not begin with http:// or https://")
+    if source is None and background not in (None, "full"):
+        raise UsageError(f"--background {background} needs --from FOLDER")
     check_out(out)
     if source is None:
         source = cache or out.parent
         omniglot.download_all(url, source)
-    arrays, digest = omniglot.prepare(source)
+    elif background is None:
+        background = omniglot.find_background(source, None)
+    arrays, digest = omniglot.prepare(source, background=background)
     omniglot.write(arrays, out)
     rows = [f"{name:<14}{array.shape} {array.dtype}" for name, array in arrays.items()]
     report(out, [*rows, f"sha256 of the drawings: {digest}"])
-    if digest != omniglot.KNOWN_DRAWINGS:
+    if digest != omniglot.KNOWN_DRAWINGS and background in (None, "full"):
         click.echo("Warning: these drawings differ from the known ones", err=True)
 
 

@@ -54,6 +54,12 @@ def arrays(path: str | Path, names: Collection[str], most: int) -> dict[str, Arr
     return found
 
 
+def names(path: str | Path) -> set[str]:
+    """Return the names of the arrays of an .npz."""
+    with zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
+
+
 def shape(path: str | Path, name: str) -> tuple[int, ...]:
     """Return the shape of an array of an .npz; only its header is read."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
@@ -95,9 +101,8 @@ def by_class(path: str | Path, images: Array, most: int) -> Array | list[Array]:
     images: (classes, images of each, ...), or (all images, ...) in a file with `sizes`
     most: as in `arrays`
     """
-    with zipfile.ZipFile(path) as archive:
-        if "sizes.npy" not in archive.namelist():
-            return images
+    if "sizes" not in names(path):
+        return images
     sizes = arrays(path, ["sizes"], most)["sizes"]
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not len(sizes):
         raise ValueError(f"sizes are {sizes.dtype} {sizes.shape}")
