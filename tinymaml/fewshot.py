@@ -173,8 +173,8 @@ def sample(
 ) -> Episode:
     """Draw a few-shot episode of images.
 
-    images: (all classes, drawings, h, w) uint8, or with channels (..., c); where classes have
-        unequal sizes, a list of such classes
+    images: (all classes, drawings, h, w) uint8, or with channels (..., c); of classes of
+        unequal sizes a list of classes
     classes: indices of the classes of one split, none of them twice
     rotate: turn each class of each task by a random multiple of 90 degrees, in every split,
         as the official code does (data_generator.py:46-54)

@@ -451,7 +451,9 @@ def test_two_small_background_sets_need_a_choice(source):
 
 def test_a_small_background_set_is_not_downloaded(tmp_path):
     """Rejects a download of another set than the one that is asked for."""
-    told = here("prepare", "omniglot", "--background", "small1", "--out", tmp_path / "x.npz")
+    told = here(
+        "prepare", "omniglot", "--background", "small1", "--out", tmp_path / "x.npz"
+    )
     assert (told.code, [*tmp_path.iterdir()]) == (2, [])
     assert "--background small1 needs --from" in told.err
 

@@ -186,9 +186,7 @@ def images_command(
         raise UsageError("give one folder or csv file, as FOLDER or as --from FOLDER")
     check_out(out)
     shares = None if split is None else own_images.parse_split(split)
-    made = own_images.prepare(
-        folder or source, out, size, grey, shares, seed, min_images
-    )
+    made = own_images.prepare(folder or source, out, size, grey, shares, seed, min_images)
     report(out, made.lines)
     for line in made.bad[:BAD_SHOWN]:
         click.echo(f"Warning: {line}", err=True)

@@ -21,8 +21,9 @@ SPLIT = "94f34bb89a7c9c930ab6ec9196697800b4f05c60d343d23853facb3051f78d43"
 def load(path: str | Path) -> tuple[Array | list[Array], dict[str, Array]]:
     """Return images uint8 (classes, images of each, 84, 84, 3) and {part: class indices}.
 
-    Images of classes of unequal sizes are a list of classes. mini-ImageNet has 64/16/20 classes of 600 images (Ravi & Larochelle 2017). Its 1.2 GB
-    stay in the file, which is mapped into memory and must not change meanwhile.
+    Images of classes of unequal sizes are a list of classes. mini-ImageNet has 64/16/20
+    classes of 600 images (Ravi & Larochelle 2017). Its 1.2 GB stay in the file, which is
+    mapped into memory and must not change meanwhile.
     Raises WorldError when the file is missing or damaged; it names the command to make it.
     """
     with prepared.opened(path, "miniimagenet --from FOLDER"):

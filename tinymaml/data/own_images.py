@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinymaml.data import prepared
-from tinymaml.errors import WorldError
+from tinymaml.errors import UsageError
 from tinymaml.maml import Array
 
 
@@ -20,7 +20,7 @@ def size(path: str | Path) -> tuple[int, int]:
     with prepared.opened(path, COMMAND):
         shape = prepared.shape(path, "images")
         grey = len(shape) == 3
-        if not grey and (len(shape) != 4 or shape[3] != 3) or shape[1] != shape[2]:
+        if (not grey and (len(shape) != 4 or shape[3] != 3)) or shape[1] != shape[2]:
             raise ValueError(f"images of shape {shape}")
     return shape[1], 1 if grey else 3
 
@@ -38,14 +38,15 @@ def load(
 
     They stay in the file, which is mapped into memory and must not change meanwhile. A part
     without classes is left out.
-    Raises WorldError when the file is missing, damaged, or holds images of another size.
+    Raises WorldError when the file is missing or damaged, UsageError when it holds images
+    of another size.
     """
     held, kinds = size(path), {1: "grey", 3: "RGB"}
     if held != (side, channels):
         found = f"{held[0]} x {held[0]} pixels, {kinds[held[1]]}"
         wanted = f"{side} x {side}, {kinds[channels]}"
         advice = f"prepare them with --size {side}{' --grey' * (channels == 1)}"
-        raise WorldError(f"{str(path)!r} holds images of {found}, not {wanted}; {advice}")
+        raise UsageError(f"{str(path)!r} holds images of {found}, not {wanted}; {advice}")
     with prepared.opened(path, COMMAND):
         classes = prepared.arrays(path, PARTS, LARGEST)
         images = prepared.by_class(path, prepared.mapped(path, "images"), LARGEST)

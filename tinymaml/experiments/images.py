@@ -110,9 +110,9 @@ class Grouped(Images):
         "draw the classes of a task from all classes (any), from one group that is drawn"
         " first (group), or from the group of this name",
         "Lake et al. 2015: within an alphabet",
-        role=DATA._replace(checked=False),
-        least=1,
-        most=200,
+        role=DATA,
+        choices=(ANY, ONE),
+        others=r".{1,200}",
     )
 
 

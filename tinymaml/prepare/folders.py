@@ -33,7 +33,6 @@ NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 LAYOUTS = "", "images", "{label}", "images/{label}", "{split}/{label}"
-POOL = "--split 64/16/20 pools the folders and splits the classes anew"
 
 
 class Images(NamedTuple):
@@ -60,10 +59,11 @@ class Place(NamedTuple):
     split: str
 
 
-def find(source: Path, pooled: bool) -> Images:
+def find(source: Path, pooled: bool = False, advice: str = "") -> Images:
     """Return the images in a folder, or those that a csv file names.
 
     pooled: leave out of account the splits that are given
+    advice: for the message about a class in two splits
     Raises WorldError when there are no classes, or a class is in two splits.
     """
     remarks: list[str] = []
@@ -87,8 +87,8 @@ def find(source: Path, pooled: bool) -> Images:
         files.setdefault(place.name, []).append(place.file)
         groups[place.name] = place.group
         if parts.setdefault(place.name, place.split) != place.split and not pooled:
-            both = f"{parts[place.name]} and {place.split}".replace("  ", " ")
-            raise failure(source, f"class {place.name!r} is in {both}; {POOL}")
+            both = f"{parts[place.name]} and {place.split}"
+            raise failure(source, f"class {place.name!r} is in {both}{advice}")
     given = any(parts.values()) and not pooled
     if given and (bare := [name for name, part in parts.items() if not part]):
         raise failure(source, f"class {bare[0]!r} has no split, and others have one")
@@ -172,9 +172,7 @@ def _is_junk(name: str) -> bool:
 # ----- Csv files -----
 
 
-def _tables(
-    folder: Path, remarks: list[str]
-) -> list[tuple[Path, list[Row], str]] | None:
+def _tables(folder: Path, remarks: list[str]) -> list[tuple[Path, list[Row], str]] | None:
     """Return the csv files of a folder, each with its rows and split; None for none.
 
     One csv file that names no images is left out: the sub-folders then are the classes.
@@ -193,9 +191,8 @@ def _tables(
         names = ", ".join(file.name for file in files[:5])
         raise failure(folder, f"several csv files: {names}; give one as --from FILE.csv")
     for file in files:
-        with naming(file):
-            with file.open("rb") as opened:
-                head = opened.readline(tables.CSV_BYTES).decode("utf-8-sig", "replace")
+        with naming(file), file.open("rb") as opened:
+            head = opened.readline(tables.CSV_BYTES).decode("utf-8-sig", "replace")
         columns = tables.columns_of([word.strip() for word in head.split(",")])
         if {"filename", "label"} <= {*columns}:
             return [(file, tables.read(file), "")]

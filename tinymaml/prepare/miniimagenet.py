@@ -113,7 +113,7 @@ def from_files(source: Path, folder: Path, resize: str) -> Source:
 
 def from_folders(source: Path, resize: str) -> Source:
     """Return the images of SPLIT/CLASS/IMAGE."""
-    found = folders.find(source, pooled=False)
+    found = folders.find(source)
     if missing := [split for split in SPLITS if split not in found.parts.values()]:
         raise failure(source, f"no classes in {missing[0]}/")
     places = {

@@ -26,6 +26,7 @@ BYTES = 1 << 34  # of all images
 CHUNK = 1 << 20  # bytes
 # Tasks of 5 ways are usual: each part has so many classes where there are enough.
 USUAL_WAYS = 5
+POOL = "; --split 64/16/20 pools the folders and splits the classes anew"
 SHEET = "-sheet.png"  # the end of the name of the contact sheet
 SHEET_CLASSES, SHEET_IMAGES = 10, 10  # of each split, of each class
 SHEET_SIDE, MARGIN, LABEL_WIDTH = 42, 3, 220  # pixels
@@ -81,7 +82,7 @@ def prepare(
     Raises WorldError when no class is left, or the images would take more than 16 GiB.
     """
     note(f"reading {source}")
-    found = folders.find(source, pooled=split is not None)
+    found = folders.find(source, split is not None, POOL)
     image = (side, side) if grey else (side, side, 3)
     count = sum(map(len, found.files.values()))
     if (size := count * int(np.prod(image))) > BYTES:
@@ -107,7 +108,7 @@ def prepare(
     groups = {found.groups[name] for name in kept.names} - {""}
     few, most = min(kept.sizes), max(kept.sizes)
     lines = [
-        f"images     {sum(kept.sizes)} of {side} x {side} pixels, {'grey' if grey else 'RGB'}",
+        f"images     {sum(kept.sizes)} of {side} x {side}, {'grey' if grey else 'RGB'}",
         f"classes    {len(kept.names)} of {few} to {most} images",
         *([f"groups     {len(groups)}: --within group"] if groups else []),
         *(_about(part, len(rows[part])) for part in SPLITS),
@@ -197,7 +198,9 @@ def counts(classes: int, split: Split | None) -> tuple[int, int, int]:
 def parse_split(text: str) -> Split:
     """Return the shares in a text like 64/16/20. Raises UsageError for another."""
     words = text.split("/")
-    if len(words) != 3 or not all(x.isascii() and x.isdigit() and len(x) < 7 for x in words):
+    if len(words) != 3 or not all(
+        x.isascii() and x.isdigit() and len(x) < 7 for x in words
+    ):
         raise UsageError(f"--split {text!r:.99} is not like 64/16/20")
     train, val, test = map(int, words)
     if not train + val + test:
