@@ -32,7 +32,8 @@ NAMES = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-LAYOUTS = "", "images", "{label}", "images/{label}", "{split}/{label}"
+# The most special first: 001.png may be the name of an image in every class.
+LAYOUTS = "", "{split}/{label}", "images/{label}", "{label}", "images"
 
 
 class Images(NamedTuple):
@@ -87,7 +88,8 @@ def find(source: Path, pooled: bool = False, advice: str = "") -> Images:
         files.setdefault(place.name, []).append(place.file)
         groups[place.name] = place.group
         if parts.setdefault(place.name, place.split) != place.split and not pooled:
-            both = f"{parts[place.name]} and {place.split}"
+            two = [x for x in SPLITS if x in (parts[place.name], place.split)]
+            both = " and ".join(two) if len(two) > 1 else f"{two[0]} and in no split"
             raise failure(source, f"class {place.name!r} is in {both}{advice}")
     given = any(parts.values()) and not pooled
     if given and (bare := [name for name, part in parts.items() if not part]):
@@ -180,7 +182,7 @@ def _tables(folder: Path, remarks: list[str]) -> list[tuple[Path, list[Row], str
     files = [
         folder / name
         for name in sorted(os.listdir(folder))
-        if name.lower().endswith(CSV) and not _is_junk(name)
+        if name.lower().endswith(CSV) and not _is_junk(name) and (folder / name).is_file()
     ]
     split = {file: NAMES[x] for file in files if (x := file.stem.lower()) in NAMES}
     if "train" in split.values() and len({*split.values()}) > 1:

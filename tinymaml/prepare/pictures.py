@@ -1,6 +1,7 @@
 """One image file as an array of the size that is wanted."""
 
 import io
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ def read(path: Path, side: int, grey: bool) -> np.ndarray:
     without keeping its proportions. Of an animation it is the first frame.
     Raises one of DATA_ERRORS for a file that is not such an image, or too large.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise ValueError("not a regular file")
     with path.open("rb") as file:
         data = file.read(IMAGE_BYTES + 1)
     if len(data) > IMAGE_BYTES:
