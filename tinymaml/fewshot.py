@@ -188,7 +188,7 @@ def sample(
     first = images[0]
     if first.dtype != np.uint8 or first.ndim not in (3, 4):
         wanted = "images must be uint8 (classes, drawings, h, w), or with channels (..., c)"
-        raise TypeError(f"{wanted}, not {first.dtype} {np.shape(images)}")
+        raise TypeError(f"{wanted}, not {first.dtype} {(len(images), *first.shape)}")
     rows = np.asarray(classes)
     if len(rows) and (
         rows.min() < 0 or rows.max() >= len(images) or np.bincount(rows).max() > 1

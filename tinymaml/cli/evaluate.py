@@ -40,6 +40,12 @@ OPTIONS = (
         "support examples per class, if other than in training",
         metavar="N,N,...",
     ),
+    asked(
+        "--within",
+        Value(str, least=1, most=200),
+        "group of a task's classes, if other than in training: any, group, or a name",
+        metavar="GROUP",
+    ),
     asked("--split", click.Choice(["train", "val", "test"]), "split of the tasks", "test"),
     asked(
         "--alone",
@@ -110,11 +116,14 @@ def scored(
     alone = {"last": [steps], "all": range(steps + 1), "none": []}[given["alone"]]
     if given["shots"] and "shots" not in first.options:
         raise UsageError(f"{first.name} has no --shots")
+    if given["within"] and "within" not in first.options:
+        raise UsageError(f"{first.name} has no --within")
     how = given["split"], tasks, steps, alone, pool
 
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
-        result = results.judge(config, theta, *how, shots)
-        if results.is_final(result) and not given["last"]:
+        result = results.judge(config, theta, *how, shots, given["within"])
+        other = is_other(path, given["data"])
+        if results.is_final(result) and not given["last"] and not other:
             files.extend(tables.keep(path, result))
         return result
 
@@ -122,6 +131,13 @@ def scored(
         results.pooled([one(*run, shots) for run in group])
         for shots in given["shots"] or [None]
     ]
+
+
+def is_other(path: Path, data: str | None) -> bool:
+    """Return whether a data file is not the run's own, which is still where it was."""
+    own = getattr(runs.read_config(path), "data", "")
+    there = data and own and Path(own).is_file() and Path(data).is_file()
+    return bool(there) and not Path(own).samefile(data)
 
 
 @click.command(params=[LAST, FALLBACK])

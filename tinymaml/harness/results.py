@@ -56,16 +56,18 @@ def judge(
     alone_steps: Iterable[int],
     engine: Executor,
     shots: int | None = None,
+    within: str | None = None,
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
 
     config: the options in training
     alone_steps: the steps after which each query example is also scored on its own
     shots: number of support examples, if other than in training
+    within: the group of a task's classes, if other than in training
     """
     trained, w, alone = config, kept.theta, None
-    if shots is not None:
-        config = config.with_changes({"shots": shots})
+    changes = {"shots": shots, "within": within}
+    config = config.with_changes({k: x for k, x in changes.items() if x is not None})
     (config, chosen), alone_steps = choice(config, w, steps, engine), tuple(alone_steps)
     scores = evaluation.evaluate(config, w, split, tasks, steps, engine)
     if alone_steps and problem(config).score_alone:
@@ -197,5 +199,6 @@ def is_final(result: Result) -> bool:
     """Return whether a result of one run is the one reported after its training."""
     trained = result.trained
     shape = 1, trained.test_steps + 1, trained.test_tasks
-    same_shots = result.config.values().get("shots") == trained.values().get("shots")
-    return result.split == "test" and result.scores.shape == shape and same_shots
+    tuned = {"alpha": 0}  # what `choice` may change
+    same = result.config.values() | tuned == trained.values() | tuned
+    return result.split == "test" and result.scores.shape == shape and same
