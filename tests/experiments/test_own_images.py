@@ -272,6 +272,23 @@ def test_an_evaluation_within_a_group_is_not_that_of_the_run(tmp_path):
     assert "sine has no --within" in told.err
 
 
+def test_another_file_of_data_has_no_place_in_the_run(tmp_path, path):
+    """Rejects the result of other images as that of the run, and a file that has moved
+    without one."""
+    run = tmp_path / "run"
+    how = ["--ways", "2", "--filters", "2", "--tasks", "2", "--no-test", "--quiet"]
+    how += ["--test-tasks", "4", "--test-steps", "1", "--iterations", "1"]
+    data = prepare(tmp_path / "set", "--grey", "--size", "16", "--split", "1/0/1")
+    assert here("train", "images", "--data", data, "--out", run, *how).code == 0
+    other = tmp_path / "other.npz"
+    other.write_bytes(data.read_bytes())
+    assert here("evaluate", run, "--data", other, "--quiet").code == 0
+    assert not (run / "evaluation.json").exists()
+    data.unlink()
+    assert here("evaluate", run, "--data", other, "--quiet").code == 0
+    assert (run / "evaluation.json").exists()
+
+
 # ----- What does not fit -----
 
 
