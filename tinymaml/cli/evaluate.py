@@ -116,8 +116,6 @@ def scored(
     alone = {"last": [steps], "all": range(steps + 1), "none": []}[given["alone"]]
     if given["shots"] and "shots" not in first.options:
         raise UsageError(f"{first.name} has no --shots")
-    if given["within"] and "within" not in first.options:
-        raise UsageError(f"{first.name} has no --within")
     how = given["split"], tasks, steps, alone, pool
 
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:

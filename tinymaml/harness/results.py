@@ -66,6 +66,8 @@ def judge(
     within: the group of a task's classes, if other than in training
     """
     trained, w, alone = config, kept.theta, None
+    if within is not None and "within" not in config.options:
+        raise UsageError(f"{config.name} has no --within")
     changes = {"shots": shots, "within": within}
     config = config.with_changes({k: x for k, x in changes.items() if x is not None})
     (config, chosen), alone_steps = choice(config, w, steps, engine), tuple(alone_steps)
