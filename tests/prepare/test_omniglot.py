@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from miniatures import BITMAP, png_header
@@ -447,6 +449,36 @@ def test_two_small_background_sets_need_a_choice(source):
     for name, count in (("small1", 136), ("small2", 156)):
         with pytest.raises(WorldError, match=f"0 characters, expected {count}"):
             omniglot.prepare(source, background=name)
+
+
+WORDS = [
+    *("images_background", "Greek", "character01", "__MACOSX", "._x", ".DS_Store", ".."),
+    *("0001_01.png", "0001_1.png", "evil.sh", "", "images_evaluation", "character1"),
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=6).map("/".join).filter(bool))
+def test_any_member_is_a_drawing_a_desktops_or_refused(tmp_path_factory, name):
+    """Rejects a layout that takes one drawing for another, or overlooks what is neither."""
+    path = tmp_path_factory.mktemp("zip") / BACKGROUND
+    pack(path, [(name, b"x")])
+    with zipfile.ZipFile(path) as archive:
+        try:
+            found = omniglot.find_drawings(archive, "images_background")
+        except WorldError as error:
+            told = str(error)
+            found = None
+    words, top = name.split("/"), "images_background"
+    inside = words[1:] if words[0] == top else words
+    inside = inside[1:] if inside != words and inside[:1] == [top] else inside
+    if inside == ["Greek", "character01", "0001_01.png"]:
+        assert [*found] == ["Greek/character01"]
+    elif found is None:
+        assert "expected images_background/" in told
+    else:
+        assert found == {}
+        empty = inside in ([""], ["Greek", ""], ["Greek", "character01", ""])
+        assert "__MACOSX" in words or {"._x", ".DS_Store"} & {*words[-2:]} or empty
 
 
 def test_a_small_background_set_is_not_downloaded(tmp_path):

@@ -1,5 +1,6 @@
 """`tinymaml prepare images`: every layout, format and fault of a user's own images."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -18,6 +19,7 @@ from processes import here
 from tinymaml.data import own_images as prepared
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.prepare import folders, own_images, pictures, tables
+from tinymaml.prepare.files import DATA_ERRORS
 
 
 SCRIPT = ROOT / "data_scripts" / "images.py"
@@ -385,21 +387,23 @@ def test_transparent_images_lie_on_white(tmp_path, kind):
 def test_exif_orientation_is_applied(tmp_path, turn, kind):
     """Rejects photographs that lie on their side, and a turn the other way."""
     *mode, kind = kind.split()
-    made = image(3, (16, 16)).convert(mode[0] if mode == ["RGBA"] else "RGB")
+    plain = np.add.outer(10 * np.arange(16), 4 * np.arange(16)).astype(np.uint8)
+    made = Image.fromarray(plain).convert("RGBA" if mode == ["RGBA"] else "RGB")
     if mode == ["I;16"]:
-        made = Image.fromarray(np.asarray(made.convert("L")).astype(np.uint16) * 257)
+        made = Image.fromarray(plain.astype(np.uint16) * 257)
     exif = Image.Exif()
     exif[0x0112] = turn
-    made.save(
-        tmp_path / "x", kind, exif=exif, **({"quality": 100} if kind == "JPEG" else {})
-    )
+    how = {"quality": 100} if kind == "JPEG" else {}
+    made.save(tmp_path / "x", kind, exif=exif, **how)
     found = pictures.read(tmp_path / "x", 16, grey=True).astype(int)
-    plain = np.asarray(image(3, (16, 16)).convert("L")).astype(int)
+    plain = plain.astype(int)
     turned = {
         **{1: plain, 2: plain[:, ::-1], 3: plain[::-1, ::-1], 4: plain[::-1]},
         **{5: plain.T, 6: plain.T[:, ::-1], 7: plain.T[::-1, ::-1], 8: plain.T[::-1]},
     }
-    assert np.abs(found - turned[turn]).mean() < 2
+    off = {name: np.abs(found - one).mean() for name, one in turned.items()}
+    assert off.pop(turn) < 2
+    assert min(off.values()) > 10
 
 
 def test_the_first_frame_of_an_animation_is_taken(tmp_path):
@@ -480,6 +484,24 @@ def test_every_bad_file_is_named_and_left_out(tmp_path):
         assert one[0].startswith(f"Warning: '{source}/a/{name}': not a readable image: ")
     again = here("prepare", "images", source, "--out", tmp_path / "again.npz")
     assert again.err == told.err  # no address of an object in memory
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_spoilt_images_are_read_or_refused(tmp_path, kind):
+    """Rejects an exception of another kind, with which one bad file ends all, and an image
+    of another shape."""
+    file = io.BytesIO()
+    made = image(3) if kind == "JPEG" else rgba()
+    made.save(file, kind)
+    data, rng = file.getvalue(), np.random.default_rng(0)
+    for _ in range(150):
+        spoilt = bytearray(data)
+        for place in rng.integers(len(data), size=rng.integers(1, 5)):
+            spoilt[place] = rng.integers(256)
+        cut = len(spoilt) if rng.random() < 0.8 else int(rng.integers(len(spoilt)))
+        (tmp_path / "x").write_bytes(spoilt[:cut])
+        with contextlib.suppress(*DATA_ERRORS):
+            assert pictures.read(tmp_path / "x", 8, grey=False).shape == (8, 8, 3)
 
 
 def test_many_bad_files_do_not_fill_the_screen(tmp_path):
