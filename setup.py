@@ -16,7 +16,7 @@ EXTRAS = {
     "dask": ["distributed>=2024.7"],
     "mpi": ["mpi4py>=4"],
     "mujoco": ["mujoco-core>=4"],
-    "lint": ["ruff>=0.13"],
+    "lint": ["ruff>=0.13", "mypy>=2"],
 }
 OWN = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100", "setuptools>=77.0.1"]
 DIGITS = "scikit-learn>=1.7"  # images for the tests, in the package itself

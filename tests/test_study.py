@@ -89,7 +89,10 @@ def test_an_interrupted_training_returns_the_state_so_far():
         if record["iteration"] == 3:
             raise KeyboardInterrupt
 
-    run = study.train(study.options("sine", **SMALL), stop)
+    try:
+        run = study.train(study.options("sine", **SMALL), stop)
+    except KeyboardInterrupt:
+        pytest.fail("the training is lost")
     assert (run.iteration, len(run.records)) == (3, 3)
     whole = [one.theta for one in study.iterate(study.options("sine", **SMALL))]
     assert run.theta.tobytes() == whole[2].tobytes()

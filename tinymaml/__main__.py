@@ -17,6 +17,8 @@ SIGNALS = "SIGALRM", "alarm", "pthread_sigmask"  # what else a run needs of POSI
 class _Stopped(SystemExit):
     """A signal before or after training, or a second one during it."""
 
+    code: int
+
 
 def main() -> None:
     """Run the command line, with one BLAS thread unless the environment says otherwise.

@@ -22,7 +22,7 @@ A maker of losses is called once a step, in order. If its loss depends on the st
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinymaml import maml
 from tinymaml.maml import Array, Hvp, Task, hvp_and_gradient, value_and_gradient
@@ -35,7 +35,7 @@ class Linear(NamedTuple):
     adjoint: Callable[[Array], Array]
 
 
-Size = Array | Linear
+Size = float | Array | Linear
 
 
 class Step(NamedTuple):
@@ -86,6 +86,7 @@ def back(
     v: v_K; added: k -> a_k, zeros by default. For a linear map, v_{k+1} stands for s_k
     """
     slopes = []
+    alpha: Any  # a Size; mypy would not see what `linear` says of it
     for k in reversed(range(len(steps))):
         alpha, g, hvp = steps[k]
         linear = isinstance(alpha, Linear)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from autograd.extend import primitive as autograd_primitive
@@ -19,12 +19,21 @@ from autograd.extend import primitive as autograd_primitive
 from tinymaml.tracing import isbox
 
 
-Function = TypeVar("Function", bound=Callable)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Primitive(Protocol[P, R]):
+    """A primitive of autograd; `fun` is the unchecked function."""
+
+    fun: Callable[P, R]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 def takes(
     shapes: str, also: Callable[..., None] | None = None
-) -> Callable[[Function], Function]:
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator for a function whose first arguments are floating-point arrays.
 
     shapes: the last axes of each, a letter for a size. All have the same leading axes.
@@ -33,9 +42,9 @@ def takes(
     name it.
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
-        def checked(*args, **kwargs):
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             check(function.__name__, shapes, *args)
             if also:
                 also(*args)
@@ -48,14 +57,13 @@ def takes(
 
 def primitive(
     shapes: str, also: Callable[..., None] | None = None
-) -> Callable[[Function], Function]:
+) -> Callable[[Callable[P, R]], Primitive[P, R]]:
     """Return a decorator that makes a function a primitive of autograd that checks shapes.
 
     shapes, also: as in `takes`
-    The attribute `fun` of the primitive is the unchecked function.
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Callable[P, R]) -> Primitive[P, R]:
         made = autograd_primitive(takes(shapes, also)(function))
         made.fun = function
         return made
@@ -63,7 +71,7 @@ def primitive(
     return decorate
 
 
-def check(name: str, shapes: str, *arrays: object) -> None:
+def check(name: str, shapes: str, *arrays: Any) -> None:
     """Raise TypeError or ValueError unless the first arrays have the shapes.
 
     name: of the function, for the message; shapes: as in `takes`

@@ -3,18 +3,19 @@
 Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml.maml import Array, Loss, Task
+from tinymaml.maml import Array, Loss
 from tinymaml.models import Model
 
 
 Streams = Callable[[int], Generator]  # number -> random stream, of one split and iteration
+Episodes = Any  # an `Episode`, or the arrays of another kind of task; tasks in front
 
 # The uses of random streams. Their order is part of the key of a stream.
 STREAMS = ("train", "val", "test", "init")
@@ -36,7 +37,7 @@ class Problem(NamedTuple):
     options: the user's choices, by name
     sample(split, streams, tasks) -> the stacked episodes of consecutive tasks. An episode
         does not depend on the others. `drawn` calls it
-    task(episodes) -> their losses
+    task(episodes) -> their losses: a `maml.Task`, or more fields beside its two
     score(theta (T, P), episodes) -> one score for each task (T,)
     score_alone: `score` with every query example on its own, for a model with batch
         statistics; None for others
@@ -49,14 +50,14 @@ class Problem(NamedTuple):
     model: Model
     alpha: float | Array
     options: Any
-    sample: Callable[[str, Streams, range], Episode]
-    task: Callable[[Episode], Task]
-    score: Callable[[Array, Episode], Array]
-    score_alone: Callable[[Array, Episode], Array] | None = None
-    plain: Callable[[str, Streams, range], Episode] | None = None
+    sample: Callable[[str, Streams, range], Episodes]
+    task: Callable[[Episodes], Any]
+    score: Callable[[Array, Episodes], Array]
+    score_alone: Callable[[Array, Episodes], Array] | None = None
+    plain: Callable[[str, Streams, range], Episodes] | None = None
     test_scale: Callable[[int], Array] | None = None
     arrays: tuple[Array, ...] = ()
-    phase: Hashable = None
+    phase: Any = None
 
     def at_test(self, steps: int) -> "Problem":
         """Return the problem with the step sizes for a test of `steps` steps."""
@@ -111,8 +112,8 @@ def drawn(problem: Problem, seed: int, split: str, iteration: int, tasks: range)
 
 
 def each(
-    draw: Callable[[str, Generator], Episode],
-) -> Callable[[str, Streams, range], Episode]:
+    draw: Callable[[str, Generator], Episodes],
+) -> Callable[[str, Streams, range], Episodes]:
     """Return a problem's `sample` that draws each task from its own stream.
 
     draw(split, rng): the episode of one task
@@ -201,7 +202,7 @@ def sample(
         chosen = rng.choice(len(drawings), shots + queries, replace=False)
         drawings = drawings[chosen]
         if rotate:
-            drawings = np.rot90(drawings, rng.integers(4), axes=(1, 2))
+            drawings = np.rot90(drawings, int(rng.integers(4)), axes=(1, 2))
         support.append(drawings[:shots])
         query.append(drawings[shots:])
     labels = np.arange(ways)

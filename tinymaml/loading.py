@@ -30,6 +30,8 @@ def module(file: str, option: str = "") -> ModuleType:
 def _loaded(full: str) -> ModuleType:
     name = f"{PREFIX}{hashlib.sha256(full.encode()).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, full)
+    if spec is None or spec.loader is None:
+        raise WorldError(f"{full!r} cannot be loaded: its name does not end in .py")
     found = importlib.util.module_from_spec(spec)
     sys.modules[name] = found  # where its classes are looked up
     if (folder := str(Path(full).parent)) not in sys.path:

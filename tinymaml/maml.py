@@ -26,7 +26,7 @@ Networks", ICML 2017: equation 1 and algorithms 1 and 2; section 5.2 for first o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from autograd import grad
@@ -171,7 +171,7 @@ def gradient(loss: Loss, theta: Array) -> Array:
     return grad(_callable(loss))(theta)
 
 
-def _depends(value: object, at: object) -> bool:
+def _depends(value: Any, at: Any) -> bool:
     return isbox(value) and value._trace == at._trace
 
 

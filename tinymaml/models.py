@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
@@ -68,11 +68,11 @@ class Block(NamedTuple):
     name: str
     shapes: Shapes  # in theta's order; no two blocks of a net share a name
     draws: Mapping[str, Draw]  # initial values; zeros for arrays without an entry
-    before: Callable[[Arrays, Array], Array]
+    before: Callable[[Arrays, Array], Any]  # an array, but at the end of a policy
     norm: tuple[str, ...] = ()  # the arrays of batch norm
     activation: Map = same
 
-    def apply(self, p: Arrays, x: Array) -> Array:
+    def apply(self, p: Arrays, x: Array) -> Any:
         """Return the output for arrays by name and an input."""
         return self.activation(self.before(p, x))
 
@@ -110,11 +110,11 @@ class Model:
         arrays = {n: draws.get(n, zeros)(rng, shape) for n, shape in self.shapes.items()}
         return params.pack(arrays, self.shapes)
 
-    def apply(self, theta: Array, x: Array) -> Array:
+    def apply(self, theta: Array, x: Array) -> Any:
         """Return the output of the last block."""
         return self.through(params.unpack(theta, self.shapes), x)
 
-    def through(self, arrays: Arrays, x: Array) -> Array:
+    def through(self, arrays: Arrays, x: Array) -> Any:
         """Return the output for arrays by name, among which there may be others."""
         for block in self.blocks:
             x = block.apply(arrays, x)
@@ -257,7 +257,9 @@ def mlp(
         raise ValueError(f"a net has two widths or more, its inputs and outputs: {widths}")
     if batch_norm and draw is None:
         raise ValueError("batch norm needs `draw`, initial weights")
-    layer = partial(normed, product=matmul, norm=(eps, scale)) if batch_norm else linear
+    layer: Callable[..., Block] = linear
+    if batch_norm:
+        layer = partial(normed, product=matmul, norm=(eps, scale))
     *hidden, last = itertools.pairwise(widths)
     body = [layer(f"dense{i}", i, kf, draw, activation) for i, kf in enumerate(hidden)]
     return Model((*body, linear("head", len(hidden), last, draw)))
@@ -337,15 +339,15 @@ def conv_net(
     if pool and min(image[:2]) >> layers == 0:
         least = f"{2**layers}x{2**layers} pixels or more"
         raise ValueError(f"{layers} 2x2 pools need {least}, not {image[0]}x{image[1]}")
-    product, last, features = partial(conv, stride=2), MEAN, filters
+    product: Product = partial(conv, stride=2)
+    last, features = MEAN, filters
     if pool:
         # The paper pools last. For relu and maxima this gives the same numbers faster.
         product, last = conv, FLATTEN
         features *= (image[0] >> layers) * (image[1] >> layers)
-    made = {"draw": glorot_uniform, "then": activation, "pool": pool or same}
-    layer = partial(normed, product=product, **made)
+    how = glorot_uniform, activation, product, (eps, scale), pool or same
     shapes = [(9 * (filters if i else image[2]), filters) for i in range(layers)]
-    body = [layer(f"conv{i}", i, kf, norm=(eps, scale)) for i, kf in enumerate(shapes)]
+    body = [normed(f"conv{i}", i, kf, *how) for i, kf in enumerate(shapes)]
     return Model((*body, last, linear("head", "", (features, ways), head)))
 
 

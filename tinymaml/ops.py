@@ -21,6 +21,7 @@ Conventions at ties: relu'(0) = 0; max_pool passes the gradient to the first max
 from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
@@ -113,8 +114,8 @@ def repeat_row(row: Array, m: int) -> Array:
 
 defvjp(sum_rows, lambda _, x: lambda g: repeat_row(g, x.shape[-2]))
 defvjp(repeat_row, lambda _, row, m: lambda g: sum_rows(g))
-for _map in (sum_rows, repeat_row):
-    defjvp(_map, "same")
+defjvp(sum_rows, "same")
+defjvp(repeat_row, "same")
 
 
 @contracts.primitive("mk 1k")
@@ -215,8 +216,8 @@ def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Ar
 
 defvjp(unfold, lambda _, x, kernel, stride: lambda g: fold(g, kernel, stride, x.shape))
 defvjp(fold, lambda _, p, kernel, stride, shape: lambda g: unfold(g, kernel, stride))
-for _map in (unfold, fold):
-    defjvp(_map, "same")
+defjvp(unfold, "same")
+defjvp(fold, "same")
 
 
 @takes("nhwc rf")
@@ -536,17 +537,17 @@ defjvp(select, "same", argnums=(0,))
 # ----- Levels of tracing -----
 
 
-def _below(x: Array) -> Array:
+def _below(x: Any) -> Array:
     """x as the next trace out sees it: what is constant in the innermost derivative."""
     return x._value if _is_differentiated(x) else x
 
 
-def _value(x: Array) -> Array:
+def _value(x: Any) -> Array:
     """x as a constant in every derivative; still a box when its calls are recorded."""
     while _is_differentiated(x):
         x = x._value
     return x
 
 
-def _is_differentiated(x: Array) -> bool:
+def _is_differentiated(x: Any) -> bool:
     return isbox(x) and isinstance(x._node, VJPNode | JVPNode)

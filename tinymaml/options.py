@@ -16,17 +16,19 @@ from typing import Any, NamedTuple
 from tinymaml.errors import UsageError
 
 
+Limits = dict[str, Any]  # fields of `Values`
+
 # The largest number of anything: far above any use, it catches a slip of the finger.
 MOST = 10**6
 QUOTED = 100  # characters of a text that a message repeats
 # Ranges that many options have.
-COUNT = {"least": 1, "most": MOST}
-SAMPLE = {"least": 2, "most": MOST}  # with an interval
-WIDTHS = {"least": 1, "most": 10**4}
-STEPS = {"least": 0, "most": 1000}
-SEEDS = {"least": 0, "most": 2**64 - 1}
-FACTOR = {"least": 0, "most": 1e9}
-POSITIVE = {"above": 0, "most": 1e9}
+COUNT: Limits = {"least": 1, "most": MOST}
+SAMPLE: Limits = {"least": 2, "most": MOST}  # with an interval
+WIDTHS: Limits = {"least": 1, "most": 10**4}
+STEPS: Limits = {"least": 0, "most": 1000}
+SEEDS: Limits = {"least": 0, "most": 2**64 - 1}
+FACTOR: Limits = {"least": 0, "most": 1e9}
+POSITIVE: Limits = {"above": 0, "most": 1e9}
 
 NUMBER = {int: "an integer", float: "a number"}
 # The published figures that an option's value is compared with.
@@ -139,7 +141,7 @@ class Values(NamedTuple):
         return value
 
     def _number(self, value: Any) -> float:
-        taken = numbers.Integral if self.kind is int else numbers.Real
+        taken: Any = numbers.Integral if self.kind is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, taken):
             raise ValueError(f"{quoted(value)} is not {NUMBER[self.kind]}")
         if not isinstance(value, numbers.Integral) and not math.isfinite(value):
@@ -184,12 +186,17 @@ def redefault(default: Any, source: str = "", help: str = "") -> Any:
     return dataclasses.field(default=default, metadata=changes)
 
 
-@lru_cache
 def options_of(kind: type) -> dict[str, Option]:
     """Return the options of a dataclass by name: its fields that have a help."""
+    return _options_of(kind)  # mypy takes the type of a dataclass for unhashable
+
+
+@lru_cache
+def _options_of(kind: type) -> dict[str, Option]:
     hints, options = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
-        name, hint, metadata = field.name, hints[field.name], {}
+        name, hint = field.name, hints[field.name]
+        metadata: dict[str, Any] = {}
         for base in reversed(kind.__mro__):
             if name in (fields := getattr(base, "__dataclass_fields__", {})):
                 metadata |= fields[name].metadata

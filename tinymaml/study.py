@@ -10,7 +10,6 @@ It runs in any thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +24,11 @@ from tinymaml.harness import own as trial
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.metrics import read_metrics
 from tinymaml.harness.results import Result
+from tinymaml.harness.ways import resized
 from tinymaml.maml import Array
 from tinymaml.report import tables
 from tinymaml.speed.machine import installed
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 __all__ = ["Run", "experiment", "iterate", "open_run", "options", "train"]
@@ -108,26 +108,30 @@ class Run(NamedTuple):
         tasks: int | None = None,
         steps: int | None = None,
         shots: int | None = None,
+        ways: int | None = None,
         split: str = "test",
         workers: int | str = 1,
     ) -> Scores:
         """Return the scores on held-out tasks after each gradient step.
 
-        tasks, steps: as in the options when they are not given; shots: other than those of
-        the training; workers: as in `train`
+        tasks, steps: as in the options when they are not given
+        shots, ways: other than those of the training; workers: as in `train`
         """
         config = self.config
         tasks = config.test_tasks if tasks is None else tasks
         steps = config.test_steps if steps is None else steps
         kept = Kept(self.iteration, self.theta, np.nan)
         with engine(workers) as pool:
-            found = results.judge(config, kept, split, tasks, steps, (), pool, shots)
+            how = split, tasks, steps, (), pool, shots, ways
+            found = results.judge(config, kept, *how)
         return Scores(*results.over_tasks(found.scores), found)
 
     def adapt(self, x: Array, y: Array, steps: int | None = None) -> Adapted:
         """Adapt to one new task: inputs x (n, ...) and targets or labels y (n, ...).
 
         steps: gradient steps, by default those of the options at test time
+        Labels are 0, 1, ...; for another number of classes than in training see
+        `harness.ways.resized`.
         Raises ValueError or TypeError when the arrays do not fit the net.
         """
         config, steps = self.config, self.config.test_steps if steps is None else steps
@@ -135,7 +139,10 @@ class Run(NamedTuple):
         y = y if y.dtype.kind in "iu" else y.astype(config.dtype)
         if len(x) != len(y) or not len(x):
             raise ValueError(f"x and y have one row for each example: {x.shape}, {y.shape}")
-        start = config.method.start(self.theta, problem(config))
+        w = self.theta
+        if "ways" in config.options:
+            config, w, _ = resized(config, w, max(int(y.max()) + 1, 2))
+        start = config.method.start(w, problem(config))
         task = Episode(x[None], y[None], x[None], y[None])
         theta = evaluation.adapted(config, start, task, 1, steps)[-1][0]
         if not np.isfinite(theta).all():
@@ -176,7 +183,7 @@ def train(
         return run
 
 
-def iterate(config: Config, pool: Executor | None = None) -> Iterator[Run]:
+def iterate(config: Config, pool: Engine | None = None) -> Iterator[Run]:
     """Yield the run after each iteration; its last record is `records[-1]`.
 
     pool: an executor of processes; None: this process
@@ -209,7 +216,7 @@ def _tried(config: Config) -> Config:
     return config.with_changes({"replay": False}) if trial.replay_fault(config) else config
 
 
-def _train_in(folder: Path, config: Config, each: Each, pool: Executor) -> Run:
+def _train_in(folder: Path, config: Config, each: Each, pool: Engine) -> Run:
     def make(out: str | None) -> plan.Plan:
         if not (folder / runs.CONFIG).exists():
             return plan.new_runs(config, str(folder), 1)
@@ -222,7 +229,9 @@ def _train_in(folder: Path, config: Config, each: Each, pool: Executor) -> Run:
         begun = runs.library_versions(folder, wanted)
         runs.write_config(folder, wanted, installed(wanted.libraries) | begun)
         session = sessions.Session(folder, wanted.libraries)
-        loop.train(
-            folder, wanted, pool, lambda _, record: each(record), check, session.save, False
-        )
+
+        def progress(iteration: int, record: dict[str, Any]) -> None:
+            each(record)
+
+        loop.train(folder, wanted, pool, progress, check, session.save, handle=False)
     return open_run(folder)

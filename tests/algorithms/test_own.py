@@ -22,7 +22,7 @@ from tinymaml.harness.metrics import read_metrics
 
 
 FILE = "own_algorithm.py"
-RECIPE = ROOT / "tests" / "recipes" / FILE
+RECIPE = ROOT / "tinymaml" / "examples" / FILE
 NAME = f"{FILE}:MOMENTUM"
 TRAIN = (
     *("train", "sine", "--algorithm", NAME, "--momentum", "0.3"),

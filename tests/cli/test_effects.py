@@ -9,7 +9,7 @@ import pytest
 
 from cases import others
 from processes import here
-from tinymaml import algorithms, plots
+from tinymaml import algorithms, plots, study
 from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.check import chain, policy_gradients
 from tinymaml.cli import check, main, terminal
@@ -53,6 +53,7 @@ JUDGE = results.judge, "tinymaml.harness.results.judge"
 LOAD = checkpoints.load, "tinymaml.harness.checkpoints.load"
 READ = runs.read_configs, "tinymaml.harness.runs.read_configs"
 ANALYSE = reuse.analyse, "tinymaml.harness.reuse.analyse"
+OPEN = study.open_run, "tinymaml.study.open_run"
 DRAW = plots.draw, "tinymaml.plots.draw"
 SAVE = figures.save, "tinymaml.plots.figures.save"
 NEW = plan.new_runs, "tinymaml.harness.plan.new_runs"
@@ -77,6 +78,7 @@ ROWS = [
     *(("evaluate RUN --tasks 7", *JUDGE, "tasks", 7),),
     *(("evaluate RUN --steps 5", *JUDGE, "steps", 5),),
     *(("evaluate RUN --shots 4,5", *JUDGE, "shots", 4),),
+    *(("evaluate RUN --ways 4", *JUDGE, "ways", 4),),
     *(("evaluate RUN --within group", *JUDGE, "within", "group"),),
     *(("evaluate RUN --split val", *JUDGE, "split", "val"),),
     *(("evaluate RUN --alone last", *JUDGE, "alone_steps", (3,)),),
@@ -93,6 +95,7 @@ ROWS = [
     *((f"{x} RUN --fallback", *LOAD, "fallback", True) for x in ("evaluate", "reuse")),
     *((f"{x} RUN --data d.npz", *READ, "data", "d.npz") for x in ("evaluate", "reuse")),
     *((f"export RUN new --{x}", *LOAD, x, True) for x in ("last", "fallback")),
+    *((f"adapt RUN {__file__} --last", *OPEN, "last", True),),
     *(("plot RUN --data d.npz", *DRAW, "data", "d.npz"),),
     *(("plot RUN --fallback", *DRAW, "fallback", True),),
     *(("plot RUN --task 9", *DRAW, "task", 9),),
@@ -116,7 +119,9 @@ ROWS = [
 TEXTS = {
     *(("evaluate", x) for x in ("as_json", "as_markdown")),
     *(("list", x) for x in ("published", "as_json")),
-    *(("train sine", "config_file"), ("reuse", "as_json")),
+    *(("train sine", x) for x in ("config_file", "sweep")),
+    *(("adapt", x) for x in ("steps", "as_csv", "as_json")),
+    ("reuse", "as_json"),
     *((name, "as_json") for name in ("check", "check sine", "check pointnav")),
 }
 

@@ -316,7 +316,6 @@ def test_chunks_are_counted_with_their_stage():
     assert gather(pool, divmod, (7,), [2, 3, 4]) == [(3, 1), (2, 1), (1, 3)]
     assert seen == [(1, 3, ""), (2, 3, ""), (3, 3, "")]
     assert STAGES[function.func] == "scores"
-    assert pool.submit(abs, -3).result() == 3
 
 
 def test_the_paths_stand_at_the_end(tmp_path):

@@ -213,7 +213,7 @@ def test_algorithms_of_the_package_are_not_tried(monkeypatch):
 
 def test_the_recipe_and_images_pass():
     """Rejects a false alarm in float32, and on a net with batch normalisation."""
-    name = f"{ROOT / 'tests' / 'recipes' / 'own_algorithm.py'}:MOMENTUM"
+    name = f"{ROOT / 'tinymaml' / 'examples' / 'own_algorithm.py'}:MOMENTUM"
     for config in (
         Sine(algorithm=name, inner_steps=2),
         Glyphs(algorithm=name, filters=2, inner_steps=2),

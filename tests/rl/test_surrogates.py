@@ -1,5 +1,7 @@
 """The surrogates as functions of arrays: gradients, masks, precision, E-MAML's chain."""
 
+from dataclasses import replace
+
 import autograd.numpy as anp
 import numpy as np
 import pytest
@@ -116,7 +118,7 @@ def test_float32_is_kept(name):
 def test_tasks_side_by_side_are_the_tasks_alone(seed):
     """Rejects a sum, a mask or an outcome that mixes tasks."""
     both, theta = loss_of("loaded_dice", seed, (2, 3, 4))
-    task = Task(lambda _: both._replace(surrogate=naive), lambda _: both)
+    task = Task(lambda _: replace(both, surrogate=naive), lambda _: both)
     _, v = e_maml(theta, task, 0.1, 2, baseline=np.array([0.3, 0.7]))
     for at in (0, 1):
         alone = PolicyLoss(
@@ -124,7 +126,7 @@ def test_tasks_side_by_side_are_the_tasks_alone(seed):
             lambda t, at=at: both.log_prob(anp.concatenate([t, t]))[at : at + 1],
             Batch(*(x[at : at + 1] for x in both.batch)),
         )
-        task = Task(lambda _, a=alone: a._replace(surrogate=naive), lambda _, a=alone: a)
+        task = Task(lambda _, a=alone: replace(a, surrogate=naive), lambda _, a=alone: a)
         _, one = e_maml(theta[at : at + 1], task, 0.1, 2, baseline=(0.3, 0.7)[at])
         np.testing.assert_allclose(v[at : at + 1], one, rtol=1e-10, atol=1e-12)
 

@@ -32,8 +32,9 @@ from tinymaml.optim import State
 from tinymaml.params import Shapes
 
 
-Gradient = Callable[[Array, Task, Problem], tuple[Array, ...]]
-Adaptation = Callable[[Array, Task, Problem, int], list[Array]]
+# The task is what `Problem.task` returns: a `maml.Task`, or more fields beside its two.
+Gradient = Callable[[Array, Any, Problem], tuple[Array, ...]]
+Adaptation = Callable[[Array, Any, Problem, int], list[Array]]
 
 FEW_SHOT, RL = "few-shot", "rl"
 

@@ -21,7 +21,8 @@ def maps(problem: Problem) -> Shapes:
 
     The first array of a block is its weights. Blocks called conv... convolve.
     """
-    spans, moved, found = params.spans(problem.model.shapes), learned.moved(problem), {}
+    spans, moved = params.spans(problem.model.shapes), learned.moved(problem)
+    found: dict[str, tuple[int, ...]] = {}
     for block in problem.model.blocks:
         for i, (name, (rows, f)) in enumerate(block.shapes.items()):
             axes = {"in": rows, "out": f}

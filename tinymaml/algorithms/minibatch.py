@@ -19,13 +19,13 @@ from numpy.random import Generator
 from tinymaml import maml, optim, params
 from tinymaml.fewshot import EpisodeTask, Problem
 from tinymaml.maml import Array
-from tinymaml.options import MOST, option
+from tinymaml.options import MOST, Limits, option
 from tinymaml.params import Shapes
 
 
 SGD, RMS = "sgd", "rms"
 TEST_SEED = 0  # of the order of minibatches on held-out tasks
-SIZE = {"least": 0, "most": MOST}
+SIZE: Limits = {"least": 0, "most": MOST}
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def with_map(block: Block) -> Block:
 
     return block._replace(
         shapes={**block.shapes, t: (width, width)},
-        draws={**block.draws, t: lambda rng, shape: np.eye(*shape)},
+        draws={**block.draws, t: lambda rng, shape: np.eye(shape[0], shape[1])},
         before=before,
     )
 

@@ -102,6 +102,8 @@ class Case(NamedTuple):
 
     def objective(self, w: Array) -> Array:
         """Return the algorithm's objective, summed over the tasks."""
+        if self.method.objective is None:
+            raise UsageError(f"{self.method.name} has no objective")
         return anp.sum(self.method.objective(w, self.task, self.problem))
 
 

@@ -14,6 +14,7 @@ from tinymaml.maml import Array
 
 
 Scalar = Callable[[Array], float]
+Function = Callable[[Array], Array | float]
 
 # Steps of central differences, relative to the size of the point. The error is the step's
 # square plus rounding over the step, so 1e-5 is about the best; larger and smaller steps
@@ -66,7 +67,7 @@ def size(at: Array) -> float:
 
 
 @quiet
-def rounding(function: Callable[[Array], Array], at: Array) -> float:
+def rounding(function: Function, at: Array) -> float:
     """Return the smallest change of the function that can be seen near a point.
 
     It is measured: every entry of the point changes by a small ratio, which grows until the
@@ -96,7 +97,7 @@ def is_single(value: Array) -> bool:
 
 
 def slope(
-    function: Callable[[Array], Array],
+    function: Function,
     at: Array,
     direction: Array,
     noise: float | None = None,
@@ -150,9 +151,7 @@ def slope(
         return walk(steps[steps >= below[1]], best, False)
 
 
-def five_points(
-    function: Callable[[Array], Array], at: Array, shift: Array, step: float
-) -> Array:
+def five_points(function: Function, at: Array, shift: Array, step: float) -> Array | float:
     """Return the slope of a smooth function along shift / step.
 
     The error is the fourth power of the step plus rounding over the step: about 1e-12 for a
@@ -168,7 +167,7 @@ def gradient(function: Callable[[Array], Array], at: Array, step: float = 1e-3) 
     function: (..., P) -> (...), any leading axes
     """
     shifts = step * np.eye(at.shape[-1])
-    return five_points(function, at[..., None, :], shifts, step)
+    return np.asarray(five_points(function, at[..., None, :], shifts, step))
 
 
 @quiet
@@ -213,7 +212,7 @@ def remainder_rate(
     return float(windows[np.flatnonzero(spreads <= spreads.min() + SLACK)[-1]].mean())
 
 
-def relative(size: float, other: float) -> float:
+def relative(size: float | np.floating, other: float | np.floating) -> float:
     """Return size / other, or size when other is 0; nan when other is not finite."""
     return float(size / (other or 1.0)) if np.isfinite(other) else float("nan")
 

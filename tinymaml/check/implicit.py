@@ -14,7 +14,7 @@ import numpy as np
 from autograd import grad
 
 from tinymaml import chain, maml
-from tinymaml.algorithms.algorithm import Algorithm
+from tinymaml.algorithms.algorithm import Algorithm, Implicit
 from tinymaml.algorithms.learned import moved
 from tinymaml.check.differences import NUMERIC, difference, directions, slopes_error
 from tinymaml.fewshot import Problem
@@ -38,6 +38,12 @@ ROUNDING, RESOLUTION = 1e-12, 1e-15
 Figure = tuple[str, float, float, float]  # a check, its figure, the least and the most
 
 
+def _implicit(method: Algorithm) -> Implicit:
+    if method.implicit is None:
+        raise TypeError(f"{method.name} does not differentiate a minimum")
+    return method.implicit
+
+
 class Inner(NamedTuple):
     """An algorithm's inner problem on tasks side by side; w (T, P)."""
 
@@ -52,7 +58,7 @@ class Inner(NamedTuple):
 
     def near(self, w: Array) -> Task:
         """Return the task of the inner problem of w."""
-        return self.method.implicit.inner(w, self.task, self.problem)
+        return _implicit(self.method).inner(w, self.task, self.problem)
 
     def slope(self, phi: Array, w: Array) -> Array:
         """Return the inner loss's gradient at phi (T, P)."""
@@ -100,19 +106,20 @@ def figures(method: Algorithm, problem: Problem, w: Array, task: Task) -> Iterat
     """
     found = method.gradient(w, task, problem)[1]
     last = method.adapt(w, task, problem, problem.options.inner_steps)[-1]
-    same = method.implicit.gradient(last, w, task, problem)[1]
+    implicit = _implicit(method)
+    same = implicit.gradient(last, w, task, problem)[1]
     yield "gradient at the last inner step", difference(found, same), 0, ROUNDING
     case = eased(Inner(method, problem, task), w)
     args = w, case.task, problem
     phi = case.minimum(w, w, SOLVED**1.5)
     size = np.linalg.norm(case.moved * case.slope(w, w))
-    left = np.linalg.norm(case.moved * case.slope(phi, w)) / size
+    left = float(np.linalg.norm(case.moved * case.slope(phi, w)) / size)
     yield "inner problem: gradient at the minimum", left, 0, SOLVED
-    _, gradient, residual, *_ = method.implicit.gradient(phi, *args, SOLVER_STEPS)
+    _, gradient, residual, *_ = implicit.gradient(phi, *args, SOLVER_STEPS)
     yield f"residual after {SOLVER_STEPS} solver steps", residual.max(), 0, SOLVED
     hvp = case.hvp(phi, w)
     lowest, *_, highest = curvatures(lambda u: case.moved * hvp(u), case.moved + 0 * w)
-    _, few, residual, *_ = method.implicit.gradient(phi, *args)
+    _, few, residual, *_ = implicit.gradient(phi, *args)
     # The error falls in the norm of the system: |r| <= sqrt(highest / lowest) |q|.
     bound = float(np.sqrt(highest / lowest))
     yield "solver steps as in training: residual", residual.max(), 0, bound
@@ -212,7 +219,7 @@ def curvatures(product: Callable[[Array], Array], rows: Array, number: int = 40)
     """
     start = rows * np.random.default_rng(0).standard_normal(rows.shape)
     basis, found = [start / np.linalg.norm(start)], []
-    for _ in range(min(number, np.count_nonzero(start))):
+    for _ in range(min(number, int(np.count_nonzero(start)))):
         new = product(basis[-1])
         found.append([np.sum(new * old) for old in basis])
         for old in [*basis, *basis]:  # twice, against rounding

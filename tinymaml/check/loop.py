@@ -29,13 +29,19 @@ EQUAL = 1e-9
 class Loop(NamedTuple):
     """The inner loop on vectors (P,).
 
-    step: theta_k -> theta_{k+1}; steps: K; query: Q(theta); alpha: the step size, if known
+    step: theta_k -> theta_{k+1}; steps: K; query_loss, alpha: Q and the step size, if known
     """
 
     step: Callable[[Array], Array]
     steps: int
-    query: Callable[[Array], float] | None
+    query_loss: Callable[[Array], float] | None
     alpha: float | None = None
+
+    def query(self, theta: Array) -> float:
+        """Return Q(theta)."""
+        if self.query_loss is None:
+            raise ValueError("query_loss was not given")
+        return self.query_loss(theta)
 
     def path(self, theta: Array, steps: int | None = None) -> list[Array]:
         """Return theta_0, ..., theta_K."""
@@ -65,7 +71,7 @@ class Loop(NamedTuple):
 
 def by_entries(function: Callable[[Array], float], at: Array) -> Array:
     """Return the gradient (P,) of a function at a point, by `five_points`."""
-    step = 1e-3 * np.linalg.norm(at) / np.sqrt(at.size) or 1e-3
+    step = float(1e-3 * np.linalg.norm(at) / np.sqrt(at.size)) or 1e-3
     shifts = step * np.eye(at.size)
     return np.array([five_points(function, at, shift, step) for shift in shifts])
 
@@ -202,11 +208,11 @@ def terms_of(evidence: Evidence, loop: Loop) -> Terms | None:
     Without Q, its gradient at theta_K follows from the measured slopes along every axis.
     """
     ways, path = evidence.ways[:FEW], loop.path(evidence.at)
-    if loop.query:
+    if loop.query_loss:
         noise = rounding(loop.query, path[-1])
 
         def last(way: Array) -> float:
-            length = np.linalg.norm(way)
+            length = float(np.linalg.norm(way))
             if not length:
                 return 0.0
             return length * float(slope(loop.query, path[-1], way / length, noise).value)
@@ -260,7 +266,7 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
                 text = f"the query loss's gradient by `{name}` is lost (detached there?)"
                 yield Suspect("detached", f"{text}{figure}", 0.0)
                 return
-    if loop.query:
+    if loop.query_loss:
         yield from _of_loops(evidence, loop, same)
 
 
@@ -304,11 +310,11 @@ def _of_loops(
             text = f"it is the query gradient after {steps} of {loop.steps} inner steps,"
             yield Suspect("steps", f"{text} without second-order terms{figure}", 0.0)
             return
-    step = 1e-4 * np.linalg.norm(at)
+    step = 1e-4 * float(np.linalg.norm(at))
 
     def along(other: Loop, way: Array) -> float:
         """Return a slope to about 1e-6, from four losses."""
-        return five_points(other.loss, at, step * way, step)
+        return float(five_points(other.loss, at, step * way, step))
 
     def mismatch(factor: float) -> float:
         return along(loop.scaled(factor), ways[0]) - float(claimed[0])

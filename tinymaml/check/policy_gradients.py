@@ -187,7 +187,7 @@ def bandit_error(bandit: Bandit, surrogate: Surrogate, baseline: bool) -> float:
     maker = mdp.integrated(bandit, surrogate, baseline)
     theta, alpha = np.array([[BANDIT_THETA]]), BANDIT_ALPHA
     _, v = maml.meta_gradient(theta, Task(maker, maker), alpha, 2)
-    return difference(-v, exact.bandit_gradient(bandit, BANDIT_THETA, alpha, 2))
+    return difference(-v, np.array(exact.bandit_gradient(bandit, BANDIT_THETA, alpha, 2)))
 
 
 # The metric of the trust region: options of small tasks and a smooth policy.
@@ -257,9 +257,11 @@ def _orders(loss: PolicyLoss, theta: Array) -> list[Array]:
 def padded(loss: PolicyLoss, before: int, after: int) -> PolicyLoss:
     """Return the loss with added steps of weight 0, which hold finite garbage."""
     pads = [(0, 0), (0, 0), (before, after)]
-    values = Batch(logp_old=-1e3, advantages=1e3, weights=0, rewards=1e3)
-    arrays = zip(loss.batch, values, strict=True)
-    batch = Batch(*(np.pad(x, pads, constant_values=value) for x, value in arrays))
+    values = {"logp_old": -1e3, "advantages": 1e3, "weights": 0, "rewards": 1e3}
+    arrays = loss.batch._asdict()
+    batch = Batch(
+        **{k: np.pad(arrays[k], pads, constant_values=x) for k, x in values.items()}
+    )
 
     def log_prob(theta: Array) -> Array:
         logp = loss.log_prob(theta)

@@ -48,6 +48,8 @@ class Program:
 
     def adapted(self, theta: Array) -> Array:
         """Return theta_K (P,) at a vector (P,)."""
+        if self.adaptation is None:
+            raise ValueError("adapt was not given")
         found = self.adaptation(self.tree.rebuild(theta))
         if isinstance(found, tuple | list) and found and self._fits(found[-1]):
             raise ValueError(

@@ -264,5 +264,5 @@ def of_direction(evidence: Evidence) -> Iterator[Suspect]:
     )
     text += " as long"
     yield Suspect(
-        "unknown", f"{text}; give inner_step, query_loss and steps for more", ratio
+        "unknown", f"{text}; give inner_step, query_loss and steps for more", float(ratio)
     )

@@ -110,7 +110,7 @@ def verify(
             program = _adapting(program, meant)
     gradient, missing = program.claim(at)
     found = [*calls.of_calls(program, at, gradient)]
-    if meant and meant.query:
+    if meant and meant.query_loss:
         found += loop.of_state(meant, at)
     ways = directions(np.random.default_rng(seed), at.shape, number)
     try:
@@ -126,7 +126,7 @@ def verify(
     wrong = any(one.right is False for one in compared)
     if verdict.kind == "exact" and (wrong or any(x.cause == "accumulates" for x in found)):
         verdict = verdict._replace(kind="neither")
-    if meant and meant.query:
+    if meant and meant.query_loss:
         found += loop.of_values(evidence, meant)
     if verdict.kind != "exact":
         found += _causes(evidence, compared, meant, verdict)
@@ -146,10 +146,13 @@ def _loop(
     def step(theta: Array) -> Array:
         return tree.vector(inner_step(tree.rebuild(theta)), "inner_step's result")
 
+    if query_loss is None:
+        return Loop(step, steps, None, alpha)
+
     def query(theta: Array) -> float:
         return programs.number(query_loss(tree.rebuild(theta)), "query_loss")
 
-    return Loop(step, steps, query if query_loss else None, alpha)
+    return Loop(step, steps, query, alpha)
 
 
 def _adapting(program: Program, meant: Loop) -> Program:

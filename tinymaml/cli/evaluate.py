@@ -1,7 +1,6 @@
 """`tinymaml evaluate` and `tinymaml export`: score a run's theta, or export it."""
 
 import sys
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, results, runs
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.results import Result
-from tinymaml.options import COUNT, SAMPLE, STEPS
+from tinymaml.options import COUNT, MOST, SAMPLE, STEPS
 from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out, markdown
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 OPTIONS = (
@@ -39,6 +38,11 @@ OPTIONS = (
         Value(tuple, **COUNT),
         "support examples per class, if other than in training",
         metavar="N,N,...",
+    ),
+    asked(
+        "--ways",
+        Value(int, least=2, most=MOST),
+        "classes of a task, if other than in training",
     ),
     asked(
         "--within",
@@ -103,7 +107,7 @@ def evaluate(
 def scored(
     group: list[tuple[Path, Config, Kept]],
     given: dict[str, Any],
-    pool: Executor,
+    pool: Engine,
     files: list[Path],
 ) -> list[Result]:
     """Return the pooled result of runs of several seeds, for each number of shots.
@@ -119,7 +123,7 @@ def scored(
     how = given["split"], tasks, steps, alone, pool
 
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
-        result = results.judge(config, theta, *how, shots, given["within"])
+        result = results.judge(config, theta, *how, shots, given["ways"], given["within"])
         other = is_other(path, given["data"])
         if results.is_final(result) and not given["last"] and not other:
             files.extend(tables.keep(path, result))

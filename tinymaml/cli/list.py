@@ -68,8 +68,8 @@ def list_command(
         own = {name: find(name).kind} if name and name.endswith(OWN) else {}
         kinds = KINDS | own | {n: row.options for n, row in ALGORITHMS.items()}
         known = {n: options_of(kind) for n, kind in kinds.items()}
-        found = {n: {k: o.default for k, o in row.items()} for n, row in known.items()}
-        click.echo(json.dumps(found[name] if name else found, indent=2))
+        usual = {n: {k: o.default for k, o in row.items()} for n, row in known.items()}
+        click.echo(json.dumps(usual[name] if name else usual, indent=2))
     elif name is None:
         rows = [[f"  {n}", kind.__doc__.splitlines()[0]] for n, kind in KINDS.items()]
         click.echo(laid_out([[["experiments", ""], *rows], "", algorithms()], width))
@@ -111,7 +111,7 @@ def _work(
     narrow: without columns
     """
     names = " or ".join(f"{work.name}-{column}" for column in work.columns)
-    lines = [
+    lines: list[str | Rows] = [
         f"{kind.name} --preset {names}   (! where paper and code disagree)",
         f"  {work.title}; its code: {work.code}",
         *(f"  published: {flags(x)}" for x in published.settings if x),

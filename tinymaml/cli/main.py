@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from tinymaml import loading, plots
+from tinymaml.cli.adapt import adapt_command
 from tinymaml.cli.chain import chain_command
 from tinymaml.cli.check import check_group
 from tinymaml.cli.evaluate import evaluate, export
@@ -61,6 +62,7 @@ for command in (train, chain_command, check_group, evaluate, export, list_comman
     main.add_command(command)
 main.add_command(prepare_group)
 main.add_command(new_command)
+main.add_command(adapt_command)
 main.add_command(reuse_command)
 
 TASK = asked(
@@ -109,7 +111,8 @@ def run(args: list[str] | None = None) -> None:
     try:
         code = main.main(arguments, "tinymaml", standalone_mode=False)
     except click.ClickException as error:
-        error.message = shortened(error.message)
+        # click calls it final.
+        error.message = shortened(error.message)  # type: ignore[misc]
         error.show()
         code = error.exit_code
     except (click.exceptions.Exit, Interrupted) as error:

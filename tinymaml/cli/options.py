@@ -119,7 +119,7 @@ def argument(args: list[str], flag: str) -> str | None:
 def _algorithm(kind: type[Config], args: list[str]) -> str:
     """Return the algorithm that the arguments, a file, a run or a preset name."""
     file = argument(args, "--config")
-    found = read_file(file) if file is not None and Path(file).is_file() else {}
+    found = read_file(file, kind) if file is not None and Path(file).is_file() else {}
     name = argument(args, "--algorithm") or found.get("algorithm")
     run = argument(args, "--resume") or found.get("resume")
     if name is None and isinstance(run, str):
@@ -194,13 +194,22 @@ def opened(
     return found
 
 
-def read_file(file: str) -> dict[str, Any]:
-    """Return the content of a TOML file by names with underscores. Raises UsageError."""
+def read_file(file: str, kind: type[Config] | None = None) -> dict[str, Any]:
+    """Return the content of a TOML file, or the options in a run's config.json, by names.
+
+    kind: the experiment that the file must be of
+    Names have underscores. Raises UsageError.
+    """
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"--config {quoted(file)} is not a regular file")
     if path.stat().st_size > LARGEST_FILE:
         raise UsageError(f"--config {file!r} is too large")
+    if path.name == runs.CONFIG:
+        config = runs.read_config(path.parent)
+        if kind and type(config) is not kind:
+            raise UsageError(f"--config {file!r} is of {config.name}, not {kind.name}")
+        return {"algorithm": config.algorithm, **config.differences()}
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

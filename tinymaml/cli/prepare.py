@@ -120,8 +120,10 @@ def miniimagenet_command(
     if wrong := [value for value in hashes if not re.fullmatch("[0-9a-f]{64}", value)]:
         raise UsageError(f"--sha256 {wrong[0]!r} is not 64 hexadecimal digits")
     check_out(out)
-    options = {"table": table, "resize": resize, "hashes": hashes, "any_size": any_size}
-    report(out, miniimagenet.prepare(source, out, **options))
+    lines = miniimagenet.prepare(
+        source, out, table=table, resize=resize, hashes=hashes, any_size=any_size
+    )
+    report(out, lines)
 
 
 @prepare_group.command("images")

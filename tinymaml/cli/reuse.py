@@ -68,7 +68,7 @@ def reuse_command(
     """
     if out is not None and out.suffix != ".png":
         raise UsageError(f"--out: the picture is a PNG, so {str(out)!r} must end with .png")
-    names = {}
+    names: dict[str, Path] = {}
     for name in run:
         paths = runs.members(checkpoints.locate(name))
         names |= {name if len(paths) == 1 else str(path): path for path in paths}

@@ -8,13 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager, redirect_stderr
 from datetime import timedelta
 from functools import partial
 from typing import Any, TextIO
 
 from tinymaml.harness.evaluation import chunk_alone, chunk_digests, chunk_scores
+from tinymaml.speed.workers import Engine
 
 
 USUAL, NARROWEST = 80, 20  # columns of a terminal that does not say, and at least
@@ -154,7 +154,7 @@ def fitted(
         parts |= {"share": f"{100 * done // total:3}%", "count": f"{done}/{total}"}
     parts |= {"left": left, "figure": figure}
     parts = {name: part for name, part in parts.items() if part}
-    for name in (None, "label", "count", "left", "share"):
+    for name in ("", "label", "count", "left", "share"):
         parts.pop(name, None)
         line = "  ".join(parts.values())
         if len(line) <= width:
@@ -166,17 +166,14 @@ def fitted(
     return "  ".join(parts.values())[:width]
 
 
-class Watched(Executor):
-    """Shows how many chunks another executor has finished."""
+class Watched:
+    """Shows how many chunks an engine has finished."""
 
-    def __init__(self, executor: Executor, show: Show) -> None:
-        self.executor, self.show = executor, show
-
-    def submit(self, function: Callable, /, *args, **kwargs) -> Future:
-        return self.executor.submit(function, *args, **kwargs)
+    def __init__(self, engine: Engine, show: Show) -> None:
+        self.engine, self.show = engine, show
 
     def map(self, function: partial, chunks: Iterable, /) -> Iterator:
         chunks, stage = [*chunks], STAGES.get(function.func, "")
-        for done, one in enumerate(self.executor.map(function, chunks), 1):
+        for done, one in enumerate(self.engine.map(function, chunks), 1):
             self.show(done, len(chunks), stage)
             yield one

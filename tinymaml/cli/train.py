@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from tinymaml.experiments.common import Config
 from tinymaml.harness import checkpoints, loop, own, plan, results, runs, sessions
 from tinymaml.harness.evaluation import tuned
 from tinymaml.harness.results import Result
-from tinymaml.report import tables
+from tinymaml.options import Option, shown
+from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out
 from tinymaml.speed.machine import installed
-from tinymaml.speed.workers import engine
+from tinymaml.speed.workers import Engine, engine
 
 
 OUT = asked("--out", Value(str, least=1), "folder of the new run  [runs/NAME-N]")
@@ -34,11 +34,18 @@ SEEDS = asked(
 FILE = asked(
     "--config config_file",
     click.Path(exists=True, dir_okay=False),
-    "TOML file of options, by the same names; the command line overrides it",
-    metavar="FILE.toml",
+    "TOML file of options, by the same names, or the config.json of a run; the command"
+    " line overrides it",
+    metavar="FILE",
+)
+SET = asked(
+    "--set sweep",
+    Value(str, least=1),
+    "train once with each value of an option, and compare",
+    metavar="NAME=A,B,...",
 )
 # The options of `train` that are not of the configuration.
-OTHERS = {option.name: option.type for option in (WORKERS, OUT, RESUME, SEEDS)}
+OTHERS = {option.name: option.type for option in (WORKERS, OUT, RESUME, SEEDS, SET)}
 OTHERS["quiet"] = Value(bool)
 
 
@@ -61,13 +68,14 @@ def train_command(kind: type[Config], record: Algorithm) -> click.Command:
         usual = defaults.get(name, option.default)
         own.append(options.option_of(kind, option._replace(default=usual)))
         own[-1].hidden = name in record.ignores or (name == "tune" and record.inner_loop)
+    about = (kind.__doc__ or "").partition("\n")[0]
     example = f"Example: tinymaml train {kind.name} --seed 1"
     return options.Command(
         kind,
         record,
-        params=[*own, WORKERS, OUT, RESUME, SEEDS, FILE, QUIET],
+        params=[*own, WORKERS, OUT, RESUME, SEEDS, SET, FILE, QUIET],
         callback=lambda **given: run_training(kind, record, given),
-        help=f"{kind.__doc__.splitlines()[0]}\n\n{example}",
+        help=f"{about}\n\n{example}",
     )
 
 
@@ -92,10 +100,60 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
     typed = {k: v for k, v in given.items() if source(k) is ParameterSource.COMMANDLINE}
     if file := typed.pop("config_file", None):
         known, unknown = kind.options_for(record), partial(kind.unknown, record)
-        found = options.read_file(file)
+        found = options.read_file(file, kind)
         typed = options.check_file(file, found, known, OTHERS, unknown) | typed
     shared = {name: typed.pop(name, given[name]) for name in OTHERS}
-    make, found = partial(planned_runs, kind, typed, shared), []
+    if not shared["sweep"]:
+        train_runs(kind, typed, shared)
+        return
+    if shared["resume"] is not None:
+        raise UsageError("--set and --resume exclude each other; repeat --set with --out")
+    name, values = swept(kind.options_for(record), shared["sweep"])
+    places = [Path(shared["out"] or runs.new_folder(None, kind.name))] * len(values)
+    places = [x / f"{name}-{shown(y)}" for x, y in zip(places, values, strict=True)]
+    for value in values:
+        plan.check_size(kind(**typed | {name: value}))  # raises before any training
+    tested: list[Result] = []
+    for place, value in zip(places, values, strict=True):
+        begun = any((path / runs.CONFIG).exists() for path in runs.members(place))
+        where = {"resume": str(place), "out": None} if begun else {"out": str(place)}
+        tested += train_runs(kind, typed | {name: value}, {**shared, **where})
+    if len(tested) > 1:
+        click.echo("\n" + laid_out(comparison.blocks(tested), columns(sys.stdout)))
+
+
+def swept(known: Mapping[str, Option], text: str) -> tuple[str, list[Any]]:
+    """Return the name and the values in "NAME=A,B,...". Raises UsageError."""
+    flag, _, listed = text.partition("=")
+    name = flag.removeprefix("--").replace("-", "_")
+    if name not in known or not listed:
+        raise UsageError(f"--set {text!r} is not NAME=A,B,... with the name of an option")
+    option = known[name]
+    if option.values.kind is tuple:
+        raise UsageError(f"--set {text!r}: values of {option.flag} have commas themselves")
+    try:
+        values = [_value(option, part) for part in listed.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--set {text!r}: {error}") from error
+    if len({*values}) < len(values):
+        raise UsageError(f"--set {text!r} has a value twice")
+    return name, values
+
+
+def _value(option: Option, text: str) -> Any:
+    """Return the value of an option in a text, which is yes or no for a flag."""
+    if option.values.kind is bool:
+        if text not in ("yes", "no"):
+            raise ValueError(f"{text!r} is not yes or no")
+        return text == "yes"
+    return option.values.parsed(text)
+
+
+def train_runs(
+    kind: type[Config], typed: dict[str, Any], shared: dict[str, Any]
+) -> list[Result]:
+    """Train the runs that the options ask for; return their pooled result, if tested."""
+    make = partial(planned_runs, kind, typed, shared)
     out = shared["out"] if shared["resume"] is None else shared["resume"]
     _, first = make(out).runs[0]  # raises, if it does, before workers are started
     changes: dict[str, Any] = {}
@@ -111,13 +169,17 @@ def run_training(kind: type[Config], record: Algorithm, given: dict[str, Any]) -
             now = installed(config.libraries)
             begun = runs.library_versions(path, config)  # which a run keeps
             runs.write_config(path, config, now | begun)
-        for (path, config), check in zip(configs, checks, strict=True):
-            found.append(train_and_report(path, config, pool, check, shared, folder))
-    if len(found) > 1 and all(found):
-        together = results.pooled(found)
+        every = [
+            train_and_report(path, config, pool, check, shared, folder)
+            for (path, config), check in zip(configs, checks, strict=True)
+        ]
+    tested = [result for result in every if result]
+    if len(tested) == len(every) > 1:
+        together = results.pooled(tested)
         text = tables.titled([together], config.rows, columns(sys.stdout))
         click.echo(f"\n{text}")
         click.echo(tables.save(folder, together))
+    return [results.pooled(tested)] if len(tested) == len(every) else []
 
 
 def note_changes(path: Path, config: Config, typed: Mapping[str, Any]) -> None:
@@ -151,7 +213,7 @@ def planned_runs(
 def train_and_report(
     path: Path,
     config: Config,
-    pool: Executor,
+    pool: Engine,
     check: Callable[[], None],
     shared: dict[str, Any],
     folder: Path,
@@ -195,7 +257,7 @@ def show_iteration(config: Config, show: Show, iteration: int, record: dict) -> 
 
 
 def tested(
-    path: Path, config: Config, pool: Executor, width: int | None
+    path: Path, config: Config, pool: Engine, width: int | None
 ) -> tuple[Result | None, str]:
     """Return the result of a run on test tasks and its table, or None and a line."""
     theta, steps = checkpoints.load(path, config), config.test_steps

@@ -12,7 +12,7 @@ from tinymaml.maml import Array
 CHARACTERS, DRAWINGS, SIDE = 1623, 20, 28
 SMALL = 136 + 659, 156 + 659  # with Lake's small background sets, for his split only
 # For each split, its parts, and the lists of the file that each part joins.
-PARTS = {
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "finn": {part: (f"finn_{part}",) for part in ("train", "val", "test")},
     "finn-1200": {"train": ("finn_train", "finn_val"), "test": ("finn_test",)},
     "vinyals": {part: (f"vinyals_{part}",) for part in ("train", "val", "test")},

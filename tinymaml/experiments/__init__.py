@@ -4,7 +4,6 @@ To add one, write its module and name it here. A user's own experiment is a file
 defines CONFIG and `setup`: its name is FILE.py.
 """
 
-import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +38,7 @@ MODULES = {
     "pointnav": pointnav,
     "locomotion": locomotion,
 }
-FIELDS = dataclasses.fields(Config)
+FIELDS = {*getattr(Config, "__dataclass_fields__", {})}
 OWN = ".py"  # the end of the name of a user's own experiment
 
 
@@ -105,8 +104,7 @@ def own(
         options = options_of(kind)
     except (TypeError, KeyError, NameError) as error:
         raise WorldError(f"{here}the options of {kind.__name__}: {error}") from error
-    fields = {field.name for field in dataclasses.fields(kind)}
-    for bare in sorted(fields - {*options} - {field.name for field in FIELDS}):
+    for bare in sorted({*getattr(kind, "__dataclass_fields__", {})} - {*options} - FIELDS):
         raise WorldError(f"{here}{bare} has no help: {bare} = option(DEFAULT, HELP)")
     text = kind.__doc__ or ""
     signature = text.startswith(f"{kind.__name__}(")  # of a dataclass without a docstring
@@ -118,7 +116,7 @@ def own(
     }
     if file:
         members["__reduce__"] = lambda self: (_restored, (name, self.values()))
-    named = type(kind)(kind.__name__, (kind,), members)
+    named: Any = type(kind.__name__, (kind,), members)
     found = Experiment(named, setup, stand_in or setup, file)
     named.experiment = found
     return found
@@ -166,5 +164,5 @@ def _finished(found: Problem) -> Problem:
     """Return the problem in the precision of its options, at iteration 0."""
     options = found.options
     if np.ndim(found.alpha):  # keeps an algorithm's own steps in its precision
-        found = found._replace(alpha=found.alpha.astype(options.dtype))
+        found = found._replace(alpha=np.asarray(found.alpha, options.dtype))
     return options.method.at_iteration(found, 0)

@@ -118,7 +118,8 @@ def setup(config: Acting, world: World) -> Problem:
 
     def draw(split: str, rng: Generator) -> Draws:
         n = config.trajectories if split == "train" else config.test_trajectories
-        return Draws(world.draw(rng), rng.integers(2**63), np.int64(n))
+        goal, seed = world.draw(rng), rng.integers(2**63)  # in this order
+        return Draws(goal, np.asarray(seed), np.asarray(n, np.int64))
 
     def act(theta: Array, draws: Draws, number: int) -> Experience:
         shape = int(draws.trajectories[0]), config.horizon, world.actions

@@ -26,6 +26,7 @@ from tinymaml.options import (
     STEPS,
     TESTING,
     TRAINING,
+    Limits,
     Option,
     check,
     flag,
@@ -38,8 +39,8 @@ from tinymaml.published import presets
 
 
 # A number of iterations, and how often something is done.
-LONG = {"least": 0, "most": 10**8}
-EVERY = {"least": 1, "most": 10**8}
+LONG: Limits = {"least": 0, "most": 10**8}
+EVERY: Limits = {"least": 1, "most": 10**8}
 
 MOST_PARAMETERS = 10**7  # far above any use on a CPU
 
@@ -71,7 +72,6 @@ class Config:
     learning: ClassVar[tuple[str, ...]] = ("loss",)
     setting: ClassVar[str] = FEW_SHOT
     offers: ClassVar[tuple[str, ...]] = ()  # names that Algorithm.needs may have
-    anchors: ClassVar[dict[str, float]] = {}  # reference scores by name
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
     # Tasks side by side in an evaluation, with no effect on the result.
     test_chunk: ClassVar[int] = 20
@@ -297,6 +297,11 @@ class Config:
     def rows(self) -> list[int]:
         """The numbers of steps that the table after training shows, the last included."""
         return sorted({*self.shown_steps, self.test_steps})
+
+    @property
+    def anchors(self) -> dict[str, float]:
+        """Reference scores by name."""
+        return {}
 
     @property
     def is_original(self) -> bool:

@@ -144,11 +144,11 @@ def from_data(
     Raises UsageError for a huge model. A task raises it when its split has fewer classes
     than ways, or a class fewer drawings than shots and queries.
     """
-    *size, channels = image
+    height, width, channels = image
     method, free = config.method, config.method.inputs(config)
-    model = _net(config, (*size, channels + free))
+    model = _net(config, (height, width, channels + free))
     if free:
-        model = models.with_context(model, (*size, free))
+        model = models.with_context(model, (height, width, free))
     model = method.build(model, config)
     check_parameters(params.count(model.shapes))
     load = cache(load)
@@ -240,9 +240,9 @@ def _net(config: Images, image: tuple[int, int, int]) -> Model:
     scale = config.norm_scale
     if config.net == "dense":
         widths = (int(np.prod(image)), 256, 128, 64, 64, config.ways)
-        net = models.mlp(widths, activation, batch_norm=True, eps=eps, scale=scale)
-        return models.flat_images(net)
-    net = models.conv_net
+        dense = models.mlp(widths, activation, batch_norm=True, eps=eps, scale=scale)
+        return models.flat_images(dense)
+    net: Callable[..., Model] = models.conv_net
     if config.net == "pooled":
         net = partial(models.pooled_conv_net, pool=models.POOLS[config.activation])
     made = {"activation": activation, "head": models.HEADS[config.head], "eps": eps}

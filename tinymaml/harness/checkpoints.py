@@ -109,10 +109,10 @@ def _packed_theta(config: Config, kept: Kept) -> bytes:
     return _packed(config, kept.iteration, arrays)
 
 
-def _packed(config: Config, iteration: int, arrays: Mapping[str, Array]) -> bytes:
+def _packed(config: Config, iteration: int, arrays: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file without pickle; the same arrays give the same bytes."""
     options = json.dumps(fixed_values(config), separators=(",", ":")).encode()
-    head = {
+    head: dict[str, Any] = {
         "format": np.int64(FORMAT),
         "experiment": np.str_(config.name),
         OPTIONS: np.bytes_(options),
@@ -205,9 +205,10 @@ def load(path: Path, config: Config, last: bool = False, fallback: bool = False)
     if (path / THETA).exists():
         return read_theta(path / THETA, config)
     faults: list[str] = []
-    file, state = next(states(path, config, faults), (None, None))
-    if state is None:
+    newest = next(states(path, config, faults), None)
+    if newest is None:
         raise WorldError("; ".join(faults) or f"no checkpoint in {str(path)!r}")
+    file, state = newest
     kept = Kept(state.iteration, state.theta, math.nan)
     if not last:
         best, wrong = best_of(path, config, state.iteration)

@@ -5,15 +5,14 @@ The tasks are a fixed list, the same for every run and seed. Equal lists have eq
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 import numpy as np
 
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
-from tinymaml.fewshot import Episode, drawn
+from tinymaml.fewshot import Episode, Episodes, drawn
 from tinymaml.maml import Array
-from tinymaml.speed.workers import gather, spans
+from tinymaml.speed.workers import Engine, gather, spans
 from tinymaml.summary import NOT_FINITE
 
 
@@ -21,7 +20,7 @@ TASK_SEED = 0
 
 
 def evaluate(
-    config: Config, w: Array, split: str, tasks: int, steps: int, engine: Executor
+    config: Config, w: Array, split: str, tasks: int, steps: int, engine: Engine
 ) -> Array:
     """Return the score (steps + 1, tasks) after 0, 1, ..., steps steps from w (M,)."""
     start = config.method.start(w, problem(config))
@@ -31,7 +30,7 @@ def evaluate(
 
 
 def evaluate_alone(
-    config: Config, w: Array, split: str, tasks: int, steps: Sequence[int], engine: Executor
+    config: Config, w: Array, split: str, tasks: int, steps: Sequence[int], engine: Engine
 ) -> Array:
     """Return the score (len(steps), tasks) after those steps, each query on its own.
 
@@ -62,6 +61,8 @@ def chunk_alone(
     episodes = held_out(config, split, tasks)
     thetas = adapted(config, start, episodes, len(tasks), max(steps))
     score = problem(config).score_alone
+    if score is None:
+        raise TypeError(f"{config.name}: the examples of a batch do not see each other")
     return np.stack([of_finite(thetas[k], score(thetas[k], episodes)) for k in steps])
 
 
@@ -85,18 +86,18 @@ def adapted(
     return config.method.adapt(starts, family.task(episodes), family.at_test(steps), steps)
 
 
-def held_out(config: Config, split: str, tasks: range) -> Episode:
+def held_out(config: Config, split: str, tasks: range) -> Episodes:
     """Return a chunk of the fixed tasks of a split, stacked."""
     return drawn(problem(config), TASK_SEED, split, 0, tasks)
 
 
-def tuned(config: Config, w: Array, steps: int, engine: Executor) -> Config:
+def tuned(config: Config, w: Array, steps: int, engine: Engine) -> Config:
     """Return the options for adapting to held-out tasks, with a tuned step size."""
     return choice(config, w, steps, engine)[0]
 
 
 def choice(
-    config: Config, w: Array, steps: int, engine: Executor
+    config: Config, w: Array, steps: int, engine: Engine
 ) -> tuple[Config, list[str]]:
     """Return the options for adapting to held-out tasks, and a remark on the step size.
 
@@ -121,14 +122,14 @@ def choice(
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _cost(config: Config, w: Array, steps: int, engine: Executor) -> float:
+def _cost(config: Config, w: Array, steps: int, engine: Engine) -> float:
     tasks = config.validation_tasks
     last = evaluate(config, w, "val", tasks, steps, engine)[-1].astype(float)
     cost = -last.mean() if config.score.higher_is_better else last.mean()
     return cost if np.isfinite(cost) else np.inf
 
 
-def fingerprint(config: Config, split: str, tasks: int, engine: Executor) -> str:
+def fingerprint(config: Config, split: str, tasks: int, engine: Engine) -> str:
     """Return the sha256 of the first `tasks` fixed tasks of a split.
 
     It covers dtype, shape and bytes of every array of every task in order. Two evaluations
@@ -152,5 +153,5 @@ def _digest(arrays: Sequence[Array]) -> bytes:
     found = hashlib.sha256()
     for array in map(np.asarray, arrays):
         found.update(f"{array.dtype.str} {array.shape}\n".encode())
-        found.update(np.ascontiguousarray(array))
+        found.update(np.ascontiguousarray(array).data)
     return found.digest()

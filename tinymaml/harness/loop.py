@@ -7,9 +7,10 @@ interrupted and resumed gives the same bytes.
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import evaluate, tuned
 from tinymaml.harness.metrics import Metrics, read_metrics
 from tinymaml.optim import Moments, State, check_dtype
+from tinymaml.speed.workers import Engine
 from tinymaml.summary import interval
 
 
@@ -34,7 +36,7 @@ ITERATIONS = {FEW_SHOT: step.iterate, RL: policy_step.iterate}
 def train(
     path: Path,
     config: Config,
-    engine: Executor,
+    engine: Engine,
     progress: Progress,
     check: Callable[[], None] = lambda: None,
     saved: Callable[[int], None] = lambda iteration: None,
@@ -46,10 +48,11 @@ def train(
     checkpoint, and saved(iteration) after it. check raises where this process has lost the
     run's lock.
     handle: answer the first Ctrl-C or SIGTERM with Interrupted, after saving the run
-    Raises WorldError when
-    the loss or the update is not finite or has another dtype; the last checkpoint stays.
+    Raises WorldError when the loss or the update is not finite or has another dtype; the
+    last checkpoint stays.
     """
-    with signals() if handle else nullcontext([]) as asked:
+    handled = signals() if handle else nullcontext(list[int]())
+    with handled as asked:
         state, best = checkpoints.resumed(path, config)
         faults: list[str] = []
         records = read_metrics(path, faults)
@@ -85,7 +88,7 @@ def train(
 
 
 def iterations(
-    config: Config, state: State, engine: Executor, otherwise: str = "take smaller steps"
+    config: Config, state: State, engine: Engine, otherwise: str = "take smaller steps"
 ) -> Iterator[tuple[State, dict]]:
     """Yield state and record after each iteration until config.iterations; write nothing.
 
@@ -119,7 +122,7 @@ def initial_state(config: Config) -> State:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def validate(config: Config, state: State, engine: Executor) -> dict[str, float]:
+def validate(config: Config, state: State, engine: Engine) -> dict[str, float]:
     """Return the score on validation tasks and half its 95 % interval, if one is due.
 
     Neither is finite when the score of a task is not.
@@ -141,14 +144,16 @@ def signals() -> Iterator[list[int]]:
     """
     asked: list[int] = []
 
-    def note(number: int, frame: object) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         if asked:
             if callable(before[number]):
                 before[number](number, frame)
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield asked
     finally:

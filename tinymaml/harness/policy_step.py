@@ -5,7 +5,6 @@ each. Their mathematics is in `rl.trpo`.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from functools import lru_cache
 
 import numpy as np
@@ -21,10 +20,10 @@ from tinymaml.rl.rollout import Experience, surrogate_loss
 from tinymaml.rl.surrogates import SURROGATES
 from tinymaml.rl.trpo import Collected, Path
 from tinymaml.speed.replay import recorded
-from tinymaml.speed.workers import gather, spans
+from tinymaml.speed.workers import Engine, gather, spans
 
 
-def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
+def iterate(config: Config, state: State, engine: Engine) -> tuple[State, dict]:
     """Return the run's state after the next outer step, and its record.
 
     The record has the mean returns before and after adapting, the loss, its improvement,
@@ -40,6 +39,7 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     check_dtype(state.theta, gradient=gradient)  # the line search would convert its step
     gradient = clip(gradient, config.clip)
     paths, number = [chunk.path for chunk in chunks], state.iteration + 1
+    tries: int | None = 0  # None: no step was taken
     state = state._replace(iteration=number)
 
     def score(theta: Array) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict
     if config.outer != "trpo" or not np.isfinite(gradient).all():
         args = state.theta, gradient, state.moments, number, config, number - 1
         theta, moments = outer_step(*args)
-        (after, kl), tries = score(theta), 0
+        after, kl = score(theta)
         state = state._replace(theta=theta, moments=moments)
     else:
         thin = [[met.every(config.fisher_stride) for met in path] for path in paths]
@@ -123,7 +123,8 @@ def _curvature(config: Config, v: Array, path: Path) -> tuple[Array]:
 
 def trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:
     """Return the loss and the KL divergence after adaptation, summed over a chunk."""
-    return replayed(_trial, config, theta, path)
+    loss, kl = replayed(_trial, config, theta, path)
+    return loss, kl
 
 
 def _trial(config: Config, theta: Array, path: Path) -> tuple[Array, Array]:

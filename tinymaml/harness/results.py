@@ -1,9 +1,8 @@
 """Results of one run, or of several with the same options, on held-out tasks."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +10,14 @@ from tinymaml.errors import UsageError
 from tinymaml.experiments import problem
 from tinymaml.experiments.common import Config
 from tinymaml.harness import evaluation
+from tinymaml.harness import ways as ways_of
 from tinymaml.harness.checkpoints import Kept
 from tinymaml.harness.evaluation import choice
 from tinymaml.harness.loop import initial_state
 from tinymaml.harness.step import own_tasks
 from tinymaml.losses import Score
 from tinymaml.maml import Array
+from tinymaml.speed.workers import Engine
 from tinymaml.summary import interval, lacking, lost
 
 
@@ -54,22 +55,28 @@ def judge(
     tasks: int,
     steps: int,
     alone_steps: Iterable[int],
-    engine: Executor,
+    engine: Engine,
     shots: int | None = None,
+    ways: int | None = None,
     within: str | None = None,
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
 
     config: the options in training
     alone_steps: the steps after which each query example is also scored on its own
-    shots: number of support examples, if other than in training
+    shots, ways: number of support examples, of classes, if other than in training
     within: the group of a task's classes, if other than in training
     """
-    trained, w, alone = config, kept.theta, None
-    if within is not None and "within" not in config.options:
-        raise UsageError(f"{config.name} has no --within")
-    changes = {"shots": shots, "within": within}
-    config = config.with_changes({k: x for k, x in changes.items() if x is not None})
+    trained, w, alone, resized = config, kept.theta, None, ""
+    if ways is not None:
+        config, w, resized = ways_of.resized(config, w, ways)
+        kept = kept._replace(theta=w)
+    if shots is not None:
+        config = config.with_changes({"shots": shots})
+    if within is not None:
+        if "within" not in config.options:
+            raise UsageError(f"{config.name} has no --within")
+        config = config.with_changes({"within": within})
     (config, chosen), alone_steps = choice(config, w, steps, engine), tuple(alone_steps)
     scores = evaluation.evaluate(config, w, split, tasks, steps, engine)
     if alone_steps and problem(config).score_alone:
@@ -86,6 +93,7 @@ def judge(
         alone=None if alone is None else alone[None],
         alone_steps=alone_steps,
         remarks=(
+            *filter(None, [resized]),
             *chosen,
             *config.method.remarks(w, problem(config), own_tasks(config, engine)),
             *diverged(config.score, scores),
@@ -96,7 +104,7 @@ def judge(
 
 @np.errstate(over="ignore", invalid="ignore")
 def unimproved(
-    config: Config, kept: Kept, steps: int, tasks: int, engine: Executor
+    config: Config, kept: Kept, steps: int, tasks: int, engine: Engine
 ) -> list[str]:
     """Return a line when training did not improve the score after `steps` steps.
 
@@ -176,7 +184,9 @@ def pooled(results: Sequence[Result]) -> Result:
     if not others:
         return first
     each = ("seeds", "iterations", "validations")
-    joined = {k: sum((getattr(one, k) for one in results), ()) for k in each}
+    joined: dict[str, Any] = {
+        k: sum((getattr(one, k) for one in results), ()) for k in each
+    }
     return first._replace(
         **joined,
         scores=np.concatenate([one.scores for one in results]),
@@ -201,6 +211,10 @@ def is_final(result: Result) -> bool:
     """Return whether a result of one run is the one reported after its training."""
     trained = result.trained
     shape = 1, trained.test_steps + 1, trained.test_tasks
-    tuned = {"alpha": 0}  # what `choice` may change
-    same = result.config.values() | tuned == trained.values() | tuned
+    tasks = [
+        name
+        for name, option in trained.options.items()
+        if option.role.task or name == "within"
+    ]
+    same = all(getattr(result.config, k) == getattr(trained, k) for k in tasks)
     return result.split == "test" and result.scores.shape == shape and same

@@ -20,7 +20,6 @@ and NIL by mean features are those of analysis.ipynb in the official code of BOI
 of the head's step size and its reach are ours.
 """
 
-from concurrent.futures import Executor
 from contextlib import suppress
 from itertools import takewhile
 from typing import NamedTuple
@@ -40,7 +39,7 @@ from tinymaml.harness.loop import initial_state
 from tinymaml.losses import accuracy
 from tinymaml.maml import Array
 from tinymaml.models import Model
-from tinymaml.speed.workers import gather, spans
+from tinymaml.speed.workers import Engine, gather, spans
 from tinymaml.summary import interval, lost
 
 
@@ -75,7 +74,7 @@ def analyse(
     tasks: int,
     steps: int,
     queries: int | None,
-    engine: Executor,
+    engine: Engine,
 ) -> tuple[Reuse, Reuse]:
     """Return the figures of a theta, and of the run's own theta before its training.
 

@@ -177,18 +177,18 @@ def read_config(path: Path) -> Config:
         found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         name, options = found["experiment"], found["options"]
         fault = _fault(name, options["algorithm"])
-        kind = None if fault else experiments.find(name).kind
-        config = kind and kind.restored(older.translated(options))
+        config = None
+        if not fault:
+            config = experiments.find(name).kind.restored(older.translated(options))
         written = found.pop(HASH, None)
         if (BEGUN in found or written is not None) and written != _sha256(found):
-            raise ValueError(
-                f"its {HASH} is not that of its content{_otherwise(path, config)}"
-            )
+            other = _otherwise(path, config) if config else ""
+            raise ValueError(f"its {HASH} is not that of its content{other}")
     except FileNotFoundError as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
-    if fault:
+    if config is None:
         raise WorldError(f"{str(path)!r} needs the file of its {fault}")
     return config
 
@@ -209,7 +209,7 @@ def read_configs(paths: Sequence[Path], data: str | None = None) -> list[Config]
 
 def _fault(experiment: str, algorithm: str) -> str:
     """Return which of a user's own files cannot be used, and why; "" if none."""
-    own = []
+    own: list[tuple[str, Callable[[str], object], str]] = []
     if experiment.endswith(experiments.OWN):
         own.append(("experiment", experiments.find, experiment))
     if re.fullmatch(algorithms.OWN, algorithm):

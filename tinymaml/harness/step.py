@@ -1,7 +1,6 @@
 """One iteration on few-shot tasks: a meta-batch's mean gradient, then an outer step."""
 
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor
 from functools import lru_cache
 
 import numpy as np
@@ -15,10 +14,10 @@ from tinymaml.fewshot import Episode, Problem, drawn
 from tinymaml.maml import Array
 from tinymaml.optim import State, check_dtype, clip, outer_step
 from tinymaml.speed.replay import recorded
-from tinymaml.speed.workers import gather, spans
+from tinymaml.speed.workers import Engine, gather, spans
 
 
-def iterate(config: Config, state: State, engine: Executor) -> tuple[State, dict]:
+def iterate(config: Config, state: State, engine: Engine) -> tuple[State, dict]:
     """Return the state after the next iteration, and its record."""
     if own := config.method.iterate:
         with np.errstate(over="ignore", invalid="ignore"):  # the loop checks the result
@@ -42,7 +41,7 @@ def update(config: Config, state: State, gradient: Array) -> State:
     return State(number, *outer_step(*args))
 
 
-def average_gradient(config: Config, state: State, engine: Executor) -> tuple:
+def average_gradient(config: Config, state: State, engine: Engine) -> tuple:
     """Return the mean loss, meta-gradient (M,) and figures of the next meta-batch.
 
     The options fix the chunks, and their order of summation: any number of workers gives
@@ -86,7 +85,7 @@ def gradient_of(config: Config, summed: bool, key: Hashable = None) -> Callable[
     return recorded(gradients) if config.replay else gradients
 
 
-def own_tasks(config: Config, engine: Executor) -> Tasks:
+def own_tasks(config: Config, engine: Engine) -> Tasks:
     """Return a fixed list of training tasks and their gradients, for an own `iterate`."""
 
     def gradients(w: Array, tasks: range) -> tuple[float, Array]:

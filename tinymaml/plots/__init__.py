@@ -64,15 +64,16 @@ def draw(
         files.append(figures.save(learned, into / "curve.png"))
     if lacking:
         return files
+    complete = [[one for one in some if one] for some in judged]
     note("steps.png")
-    files.append(figures.save(curves.steps(found, judged), into / "steps.png"))
-    if sizes := rates.picture(found, judged):
+    files.append(figures.save(curves.steps(found, complete), into / "steps.png"))
+    if sizes := rates.picture(found, complete):
         files.append(figures.save(sizes, into / "rates.png"))
     if not (picture := found[0].config.picture):
         return files
     note(picture)
     try:
-        files += OF_TASKS[picture].pictures(found, judged, task, into)
+        files += OF_TASKS[picture].pictures(found, complete, task, into)
     except WorldError as error:  # the data or the simulator, which only these need
         print(f"no picture of tasks: {error}", file=sys.stderr)
     return files

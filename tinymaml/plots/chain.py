@@ -102,14 +102,14 @@ def picture(found: Chain):
 
 
 def _losses(axes) -> None:
-    x, y = np.meshgrid(*(np.linspace(*ends, 200) for ends in FRAME))
+    x, y = np.meshgrid(*(np.linspace(low, high, 200) for low, high in FRAME))
     grid = np.stack([x, y], axis=-1)
     levels = np.arange(len(SHADES)) ** 2  # evenly spaced contours of a bowl
     axes.contourf(x, y, valley(grid), levels / 9, colors=SHADES, extend="max")
     axes.contour(x, y, bowl(grid), levels / 5, colors=BLUE, linestyles="--", linewidths=0.9)
     axes.plot([], [], color=SHADES[5], linewidth=8, label="support loss $S$ (dark: high)")
     axes.plot([], [], "--", color=BLUE, label="query loss $Q$ (contours)")
-    low = LOWEST, BEND * LOWEST**2
+    low = np.array([LOWEST, BEND * LOWEST**2])
     minima = (low, "min $S$", BLACK, (0, 10)), (CENTRE, "min $Q$", BLUE, (22, 9))
     for at, name, color, away in minima:
         axes.plot(*at, "+", color=color, markersize=8, zorder=4)

@@ -149,16 +149,17 @@ class Film:
         for artist in moving:
             (artist.axes or self.canvas.figure).draw_artist(artist)
         shown = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
-        how = {"palette": self.palette, "dither": Image.Dither.NONE}
-        self.frames.append(shown.quantize(**how))
+        few = shown.quantize(palette=self.palette, dither=Image.Dither.NONE)
+        self.frames.append(few)
         self.durations.append(duration)
 
     def save(self, path: Path) -> Path:
         """Write the frames as a GIF that begins again at its end."""
         first, *others = self.frames
-        how = {"append_images": others, "duration": self.durations, "loop": 0}
         with named(path):
-            first.save(path, save_all=True, **how)
+            first.save(
+                path, save_all=True, append_images=others, duration=self.durations, loop=0
+            )
         return path
 
 

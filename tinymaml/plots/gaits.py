@@ -86,7 +86,7 @@ def gaits(group: Group, judged: Judged, task: int) -> Gaits:
     and fast. The trajectories are those whose mean return is the evaluation's score, with
     the same starts and the same noise of the actions after every step.
     """
-    config = judged.config
+    config: Any = judged.config  # of locomotion
     world = Recorder(*locomotion.world(config))
     few = held_out(config, "test", range(task, task + TASKS))
     asked = world.target(few.goals)

@@ -131,7 +131,8 @@ def _rows(found: Sheet, cell: float) -> list[tuple[float, str, Sequence]]:
 
     support, query = (images[:COLUMNS, :ROWS].swapaxes(0, 1) for images in found[:2])
     several = len({one.label for one in found.answers}) > 1
-    rows = [(LINE, "class", [(name, {}) for name in names[: min(ways, COLUMNS)]])]
+    rows: list[tuple[float, str, Sequence[Any]]] = []
+    rows.append((LINE, "class", [(name, {}) for name in names[: min(ways, COLUMNS)]]))
     rows += [(cell, "support", images) for images in support]
     rows.append((LINE / 2, "", []))
     for i, images in enumerate(query):

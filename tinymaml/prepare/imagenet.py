@@ -17,7 +17,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from tinymaml.prepare.files import failure, naming, refuse
 
@@ -155,14 +155,14 @@ def _tar_of_tars(path: Path, table: Table) -> dict[str, Numbered]:
             label = member.name.removeprefix("./").removesuffix(".tar")
             if not member.name.endswith(".tar") or "/" in label or label in classes:
                 raise failure(name, "expected one CLASS.tar each; unpack other archives")
-            if label in table:
-                inner = tar.extractfile(member)  # a view of the file: nothing is unpacked
+            # A view of the file: nothing is unpacked.
+            if label in table and (inner := tar.extractfile(member)):
                 place = Place(path, member.offset_data, member.size, name)
                 classes[label] = _images_of(inner, place, label)
     return classes
 
 
-def _images_of(file: BinaryIO, tar: Place, label: str) -> Numbered:
+def _images_of(file: IO[bytes], tar: Place, label: str) -> Numbered:
     """Return the images of a class's tar, which lies at `tar` and is read from `file`."""
     files: Numbered = {}
     for _, member in _members(file, tar.name):
@@ -183,7 +183,7 @@ class _Header(tarfile.TarInfo):
     """A header of a tar; tarfile would read an extended one whatever its size."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         header = super().frombuf(buf, encoding, errors)
         if header.type in EXTENDED and header.size > EXTENDED_BYTES:
             raise tarfile.ReadError(f"a header of {header.size} bytes")
@@ -191,7 +191,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(
-    file: BinaryIO, name: str
+    file: IO[bytes], name: str
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Yield an uncompressed tar with each of its regular files; folders are left out.
 
@@ -202,7 +202,8 @@ def _members(
         tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar,
     ):
         for count, member in enumerate(iter(tar.next, None)):
-            tar.members.clear()  # each has a copy of a global header
+            # Each has a copy of a global header. The attribute is missing in typeshed.
+            tar.members.clear()  # type: ignore[attr-defined]
             if count == MEMBERS:
                 raise failure(name, f"more than {MEMBERS} members")
             if member.isdir() or _is_junk(member.name):

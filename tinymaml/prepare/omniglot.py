@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -102,6 +102,7 @@ def receive(url: str, part: Path) -> None:
 
 def receive_patiently(url: str, part: Path, pause: float) -> None:
     """Call `receive` until it succeeds, at most TRIES times."""
+    last: Exception | None = None
     for attempt in range(TRIES):
         time.sleep(pause * attempt)
         try:
@@ -237,7 +238,8 @@ def find_drawings(
 
     top: the archive's folder, which may be missing or doubled
     """
-    found, seen = {}, set()
+    found: dict[str, dict[int, Drawing]] = {}
+    seen = set()
     character = r"([A-Za-z_()-]+/character[0-9]{2})"
     drawing = re.compile(rf"(?:{top}/){{0,2}}{character}/[0-9]{{4}}_([0-9]{{2}})\.png")
     folder = re.compile(rf"(?:{top}/){{0,2}}([A-Za-z_()-]+/|{character}/)?")
@@ -382,7 +384,7 @@ def prepare(
     return {"images": images, "names": np.array([*found]), **splits}, digest
 
 
-def write(arrays: Arrays, path: Path) -> None:
+def write(arrays: dict[str, Any], path: Path) -> None:
     """Save `arrays` at `path`, which holds the old file or the whole new one."""
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)

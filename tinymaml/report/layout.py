@@ -21,8 +21,10 @@ def laid_out(blocks: Iterable[str | Rows], width: int | None = None) -> str:
     """Return sentences and tables, one below the other, in lines of at most `width`."""
     lines = []
     for block in blocks:
-        one = isinstance(block, str)
-        lines += wrapped(block, width, INDENT) if one else aligned(block, width)
+        if isinstance(block, str):
+            lines += wrapped(block, width, INDENT)
+        else:
+            lines += aligned(block, width)
     return "\n".join(lines)
 
 
@@ -66,8 +68,10 @@ def wrapped(text: str, width: int | None = None, indent: str = "") -> list[str]:
     if width is None or len(text) <= width:
         return [text]
     lead = text[: len(text) - len(text.lstrip())]
-    how = {"subsequent_indent": lead + indent, "break_on_hyphens": False}
-    return [line.replace(FIXED, " ") for line in wrap(_joined(text), width, **how)]
+    lines = wrap(
+        _joined(text), width, subsequent_indent=lead + indent, break_on_hyphens=False
+    )
+    return [line.replace(FIXED, " ") for line in lines]
 
 
 def _least(cells: tuple[str, ...]) -> int:

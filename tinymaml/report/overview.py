@@ -95,7 +95,7 @@ def _cells(one: Overview) -> list[str]:
 
 def _score(one: Overview) -> str:
     """Return the score of the evaluation; of which iteration, if not of the last."""
-    if one.evaluation is None:
+    if one.config is None or one.evaluation is None:
         return ""
     score, mean, half = one.config.score, one.evaluation.mean, one.evaluation.half
     steps = names.number(len(mean) - 1, "step")

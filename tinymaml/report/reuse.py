@@ -43,7 +43,7 @@ def as_text(pairs: Pairs, width: int | None = None) -> str:
     width: characters in the longest line; None for any number
     A figure that is not finite in some tasks has their number in place of a mean.
     """
-    columns = {}
+    columns: dict[str, Reuse] = {}
     for name, (trained, untrained) in pairs.items():
         columns |= {name: trained, f"untrained {len(columns) // 2 + 1}": untrained}
     if len(pairs) == 1:
@@ -87,7 +87,7 @@ def _cell(group: str, values: Array | None) -> str:
 def sentence(found: Reuse, untrained: Reuse) -> str:
     """Return the verdict in words, with the figures that it rests on."""
     reuse, reused, suffice, changed = verdict(found, untrained)
-    if reused is None:
+    if reused is None or changed is None:
         return "feature reuse: unknown; a figure is not finite"
     body = found.layers[:-1]
     after, frozen, nil = (

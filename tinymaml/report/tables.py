@@ -62,8 +62,8 @@ def as_markdown(results: Sequence[Result]) -> str:
 def title(result: Result) -> str:
     """Return one line: what was evaluated, of which runs, on which tasks."""
     config, roles = result.config, result.trained.options
-    options = result.trained.differences().items()
-    options = {name: x for name, x in options if roles[name].role.titled}
+    different = result.trained.differences().items()
+    options = {name: x for name, x in different if roles[name].role.titled}
     name = " ".join(filter(None, [config.name, flags(options)]))
     iterations = ", ".join(map(str, sorted({*result.iterations})))
     tasks = f"{result.scores.shape[-1]} {result.split} tasks"
@@ -143,8 +143,9 @@ def _compared(result: Result) -> tuple[Rows, list[str]]:
         source = figure.source + ("; settings of its own" if found is None else "")
         lists = map(", ".join, (map(str, steps), theirs, own))
         rows.append([figure.method, *lists, source])
-        if found is not None:
-            known.append((figures.work_of(figure).title, found))
+        work = figures.work_of(figure)
+        if work and found is not None:
+            known.append((work.title, found))
     heads = ["published", "steps", "theirs", "ours", "source"]
     lines = [
         f"differs from {title}: {', '.join(_difference(k, **x) for k, x in found.items())}"

@@ -8,6 +8,7 @@ agree but for the ant's time step and contacts. Ours, compiled by the same MuJoC
 Gymnasium's in every field that the simulation reads (tests/rl/test_bodies.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -137,7 +138,7 @@ def ant(timestep: float, solimp: tuple[float, float, float]) -> str:
 
 def _model(
     torso: str,
-    motors: list[tuple[str, float]],
+    motors: Sequence[tuple[str, float]],
     angle: str,
     joints: dict[str, Any],
     geoms: dict[str, Any],

@@ -244,7 +244,8 @@ def compiled(body: str, rules: str) -> Any:
     return model
 
 
-LOG_LOCK, LOG = Lock(), {"threads": 0, "usual": None}  # of `_log`
+LOG_LOCK = Lock()  # of `_log`
+LOG: dict[str, Any] = {"threads": 0, "usual": None}
 
 
 @contextmanager

@@ -33,7 +33,10 @@ class PointNav(NamedTuple):
     reward: str = "negative_distance"
     oracle: bool = False
 
-    actions = 2
+    @property
+    def actions(self) -> int:
+        """The number of numbers in an action."""
+        return 2
 
     @property
     def observed(self) -> int:

@@ -27,8 +27,13 @@ class World(Protocol):
     before the next one starts.
     """
 
-    observed: int  # numbers in an observation
-    actions: int  # numbers in an action
+    @property
+    def observed(self) -> int:
+        """The number of numbers in an observation."""
+
+    @property
+    def actions(self) -> int:
+        """The number of numbers in an action."""
 
     def draw(self, rng: Generator) -> Array:
         """Return the goal of one task."""
@@ -110,7 +115,7 @@ def surrogate_loss(model: Model, surrogate: Surrogate, met: Experience) -> Polic
     return PolicyLoss(surrogate, log_prob, met.batch)
 
 
-def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: str) -> Array:
+def noise(seeds: Array, step: int, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return standard normal draws (T, *shape) from each task's seed and the step."""
     rngs = [np.random.default_rng([int(seed), step]) for seed in seeds]
     return np.stack([rng.standard_normal(shape, dtype) for rng in rngs])

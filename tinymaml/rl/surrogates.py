@@ -23,14 +23,15 @@ learning to explore with meta-RL", 2018 (E-MAML).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
 from autograd import grad
 
 from tinymaml import chain, maml
-from tinymaml.maml import Array, Task
+from tinymaml.maml import Array
 
 
 class Batch(NamedTuple):
@@ -113,7 +114,8 @@ def _change(logp: Array, batch: Batch) -> Array:
     return (logp - batch.logp_old) * _live(batch)
 
 
-class PolicyLoss(NamedTuple):
+@dataclass(frozen=True)
+class PolicyLoss:
     """A maml.Loss of the trajectories that one theta collected.
 
     log_prob: theta (T, P) -> log pi_theta(a|s) (T, N, H) of the batch's actions
@@ -134,7 +136,7 @@ class PolicyLoss(NamedTuple):
 
 def e_maml(
     theta: Array,
-    task: Task,
+    task: Any,
     alpha: float | Array,
     steps: int,
     baseline: float | Array = 0.0,
@@ -153,7 +155,7 @@ def e_maml(
         The query's advantages are returns to go in the units of its rewards, neither
         discounted nor scaled, minus any baseline that ignores a_t.
 
-    task: makers that return a PolicyLoss
+    task: a `maml.Task` whose makers return a PolicyLoss
     baseline: b, a scalar or (T,), which must not depend on a task's own trajectories
     Raises as `maml.path` does.
     """
@@ -164,7 +166,7 @@ def e_maml(
         return losses[-1]
 
     alphas = maml._step_sizes(alpha, theta, steps)
-    trail, thetas = chain.forward(theta, task._replace(support=kept), alphas)
+    trail, thetas = chain.forward(theta, task._replace(support=kept), [*alphas])
     query = task.query(thetas[-1])
     loss, v = maml.value_and_gradient(query, thetas[-1])
     lost = outcome(query.batch) - baseline

@@ -16,7 +16,7 @@ Source: Schulman et al., "Trust region policy optimization", ICML 2015, as the o
 has it: conjugate_gradient_optimizer.py:127-131, 270-302.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,13 +41,13 @@ BACKTRACK, TRIES = 0.8, 15  # :130-131
 class Collected(NamedTuple):
     """The result of one chunk of tasks, summed over them, and their trajectories."""
 
-    loss: float
+    loss: Array
     gradient: Array  # (P,)
     squares: Array  # (2,): of the gradient at theta_K, and of the rest of the chain
     path: Path
 
 
-def collect(meta_gradient: Callable[[Any], tuple[float, Array]], task: Any) -> Collected:
+def collect(meta_gradient: Callable[[Any], tuple[Array, ...]], task: Any) -> Collected:
     """Roll out, adapt, roll out again: return the meta-gradient and the trajectories.
 
     meta_gradient: task -> loss, gradient (T, P); it calls the makers of its task
@@ -61,7 +61,7 @@ def collect(meta_gradient: Callable[[Any], tuple[float, Array]], task: Any) -> C
         loss, slope = maml.value_and_gradient(exact, at)
         slopes.append(slope)
         tangent = lambda theta, _: loss + (slope * (theta - at)).sum()  # noqa: E731
-        return exact._replace(surrogate=tangent, log_prob=lambda theta: theta)
+        return PolicyLoss(tangent, lambda theta: theta, exact.batch)
 
     support = query if task.support is task.query else task.support
     loss, v = meta_gradient(task._replace(support=support, query=query))
@@ -116,7 +116,7 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array) -> tuple[Ar
 def curvature(
     v: Array,
     thetas: list[Array],
-    losses: list[Loss],
+    losses: Sequence[Loss],
     alpha: float | Array,
     model: Model,
     last: Experience,
@@ -161,14 +161,19 @@ def search(
 
 
 def trial(
-    theta: Array, losses: list[Loss], alpha: float | Array, model: Model, last: Experience
+    theta: Array,
+    losses: Sequence[Loss],
+    alpha: float | Array,
+    model: Model,
+    last: Experience,
 ) -> tuple[Array, Array]:
     """Return loss and KL divergence after adapting theta (T, P) on old trajectories.
 
     losses: the support loss of each inner step; last: those of the adapted policy
     """
     makers = iter(losses)
-    task = Task(lambda _: next(makers), None)
+    made = lambda _: next(makers)  # noqa: E731
+    task = Task(made, made)  # the query loss is not asked for
     theta = maml.adapt(theta, task, alpha, len(losses))
     new = gaussian(model, last, theta)
     logp = policy.log_prob(new, flat(last.actions)).reshape(last.weights.shape)

@@ -112,7 +112,7 @@ AVX512_FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 
 def kernel(numpy: ModuleType) -> str:
     """Return the kernel that the OpenBLAS of NumPy's wheel uses; "" if there is none."""
-    wheel = Path(numpy.__file__).parent
+    wheel = Path(numpy.__path__[0])
     files = [*wheel.parent.glob("numpy.libs/*openblas*"), *wheel.glob(".dylibs/*openblas*")]
     for library in map(ctypes.CDLL, map(str, files)):
         for name in ("scipy_openblas_get_corename64_", "openblas_get_corename"):

@@ -99,7 +99,7 @@ def taped(function: Function, *inputs: Array) -> tuple[list[Call], tuple[Any, ..
             tracer.new_box(array, trace, _Recorded.new_root(tape, f"x{i}"))
             for i, array in enumerate(inputs)
         ]
-        outputs = function(*boxes)
+        outputs: tuple[Any, ...] = function(*boxes)
     names = [x._node.name if isbox(x) else None for x in outputs]
     return _alive(tape, names), outputs, names
 
@@ -211,7 +211,7 @@ def _in_two(
     after = [call for call in tape if call.name in moved]
     used = {name for call in after for name in call.parents.values()}
     handed = [call.name for call in before if call.name in used]
-    prepare = _compiled(before, given[moving:], handed, handed)
+    prepare = _compiled(before, given[moving:], handed, [*handed])
     finish = _compiled(after, given + handed, outputs, names)
     kept: tuple[tuple[Sequence[Array], tuple[Array, ...]], ...] = ()
 
@@ -234,7 +234,7 @@ def _moved(tape: list[Call], moved: set[str]) -> set[str]:
         for call in tape:
             if not moved.isdisjoint(call.parents.values()):
                 moved.add(call.name)
-        written = {
+        written: set[Any] = {
             call.parents.get(1)  # arguments: vector space, sum so far, summand
             for call in tape
             if call.name in moved and call.function in ADDING_IN_PLACE

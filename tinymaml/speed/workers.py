@@ -10,12 +10,13 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,11 +28,18 @@ from tinymaml.speed import machine
 POLL, PATIENCE = 1, 10  # seconds between looks at a connection, and until it is tried
 
 
-class Here(Executor):
+class Engine(Protocol):
+    """What computes chunks of tasks: an `Executor`, or a class below."""
+
+    def map(self, function: partial, chunks: Iterable, /) -> Iterator:
+        """Return the results of function(chunk), in the order of the chunks."""
+
+
+class Here:
     """Runs every call immediately, in this process."""
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
-        future = Future()
+        future: Future = Future()
         future.set_result(function(*args, **kwargs))
         return future
 
@@ -39,7 +47,7 @@ class Here(Executor):
         return map(function, *iterables)  # futures would slow down a small network
 
 
-class Dask(Executor):
+class Dask:
     """Sends calls to the workers of a Dask scheduler.
 
     A call is one array of bytes, unpickled there. Dask leaves arrays at any address in its
@@ -102,7 +110,7 @@ class Dask(Executor):
 
 
 def _unpickled(message: np.ndarray) -> Any:
-    function, args, kwargs = pickle.loads(message)
+    function, args, kwargs = pickle.loads(message.data)
     return function(*args, **kwargs)
 
 
@@ -111,13 +119,13 @@ def spans(total: int, size: int) -> list[range]:
     return [range(i, min(i + size, total)) for i in range(0, total, size)]
 
 
-def gather(engine: Executor, function: Callable, fixed: tuple, chunks: Iterable) -> list:
+def gather(engine: Engine, function: Callable, fixed: tuple, chunks: Iterable) -> list:
     """Return function(*fixed, chunk) for each chunk, in the order of the chunks."""
     return [*engine.map(partial(function, *fixed), chunks)]
 
 
 @contextmanager
-def engine(workers: int | str) -> Iterator[Executor]:
+def engine(workers: int | str) -> Iterator[Engine]:
     """Yield the executor that `workers` names.
 
     1: this process; N: N processes on this machine, with one BLAS thread each;
@@ -128,6 +136,7 @@ def engine(workers: int | str) -> Iterator[Executor]:
     missing, does not answer, or loses its scheduler or its workers.
     """
     machine.keep_freed_memory()  # every chunk's gradient arrives in this process
+    found: AbstractContextManager[Engine]
     if workers == 1:
         found = nullcontext(Here())
     elif workers == "mpi":
@@ -167,7 +176,7 @@ def _processes(number: int) -> Iterator[Executor]:
         pool.shutdown()
 
 
-def _kill_workers(others: list[multiprocessing.Process]) -> None:
+def _kill_workers(others: Sequence[BaseProcess]) -> None:
     for process in multiprocessing.active_children():
         if process not in others:
             process.kill()
@@ -184,7 +193,7 @@ def _address(text: str) -> str:
 
 
 @contextmanager
-def _dask_workers(address: str) -> Iterator[Executor]:
+def _dask_workers(address: str) -> Iterator[Dask]:
     try:
         from distributed import Client, KilledWorker
     except ImportError as error:
@@ -252,5 +261,6 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
