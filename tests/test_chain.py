@@ -375,3 +375,12 @@ def test_every_step_has_a_weight(alphas, weights):
     problem = make(0)
     with pytest.raises(ValueError, match=f"{len(weights)} weights for {len(alphas)} steps"):
         chain.gradient(problem.theta, problem.task, alphas, weights)
+
+
+def test_a_step_does_not_multiply_theta():
+    """Rejects four thetas for a step size with an axis too many."""
+    loss = lambda t: anp.sum(t**2)  # noqa: E731
+    task, alpha = Task(lambda _: loss, lambda _: loss), np.full((4, 2), 0.1)
+    for way in (chain.path, chain.gradient):
+        with pytest.raises(ValueError, match=r"a step \(4, 2\) of theta \(2,\)"):
+            way(np.ones(2), task, [alpha])

@@ -378,3 +378,36 @@ def test_nothing_is_refused_by_name():
     x, y = np.ones((3, 2)), np.zeros(3, int)
     with pytest.raises(ValueError, match="no query examples"):
         fewshot.apply_alone(lambda theta, x: x, np.ones(2), Episode(x, y, x[:0], y[:0]))
+
+
+SMALL = np.zeros((5, 6, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize("classes", [[True, False], [0.0, 1.0], [[0, 1], [2, 3]]])
+def test_classes_are_a_list_of_rows(classes):
+    """Rejects an IndexError from the inside for truth values."""
+    with pytest.raises(ValueError, match="classes must be different rows of 5"):
+        sample(np.random.default_rng(0), SMALL, np.array(classes), 2, 1, 1)
+
+
+def test_images_have_pixels_and_are_square_to_be_rotated():
+    """Rejects an episode without pixels, and one whose images lie on their side."""
+    rng = np.random.default_rng(0)
+    with pytest.raises(TypeError, match=r"uint8 \(5, 6, 0, 8\)"):
+        sample(rng, SMALL[:, :, :0], [0, 1, 2], 2, 1, 1)
+    with pytest.raises(ValueError, match="only square images can be rotated"):
+        sample(rng, SMALL[..., :4], [0, 1, 2], 2, 1, 1, rotate=True)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, [1, 2]])
+def test_a_seed_is_one_integer(seed):
+    """Rejects None, with which NumPy draws another stream at every call."""
+    with pytest.raises(TypeError, match="integer"):
+        stream(seed, "train", 0, 0)
+
+
+def test_a_query_is_not_normalised_by_itself():
+    """Rejects the batch norm of a single image where there is no support example."""
+    x, y = np.ones((3, 2)), np.zeros(3, int)
+    with pytest.raises(ValueError, match="no support examples"):
+        fewshot.apply_alone(lambda theta, x: x, np.ones(2), Episode(x[:0], y[:0], x, y))

@@ -266,3 +266,10 @@ def test_a_score_that_is_not_finite_is_shown_as_that():
     assert losses.ACCURACY.shown(0.9857, 0.005) == "98.57 +- 0.50 %"
     for numbers in ((np.nan,), (np.inf, 0.1), (0.1, np.nan), (0.1, 0.1, np.inf)):
         assert losses.ACCURACY.shown(*numbers) == "not finite"
+
+
+@pytest.mark.parametrize("divisor", [0, -1, float("inf"), float("nan")])
+def test_a_divisor_is_positive_and_finite(divisor):
+    """Rejects a loss of 0, divided by infinity."""
+    with pytest.raises(ValueError, match="the divisor must be positive and finite"):
+        losses.cross_entropy(np.zeros((2, 2)), np.array([0, 1]), divisor)

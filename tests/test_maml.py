@@ -341,3 +341,51 @@ def test_slopes_by_step_sizes_are_those_of_differences(seed, steps, lead):
     h = 1e-5
     plain = (f(alphas + h * along) - f(alphas - h * along)) / (2 * h)
     assert np.sum(grad(f)(alphas) * along) == pytest.approx(plain, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 3, 2), (3,)])
+def test_step_sizes_do_not_add_steps(shape):
+    """Rejects five steps for one, with step sizes that are differentiated."""
+    with pytest.raises(ValueError, match="operand"):
+        grad(lambda a: squares(None)(maml.adapt(np.ones(2), SQUARES, a, 1)))(
+            np.full(shape, 0.1)
+        )
+
+
+@pytest.mark.parametrize("way", WAYS[:4])
+def test_a_step_size_is_a_number(way):
+    """Rejects nan, which NumPy makes of None."""
+    with pytest.raises(TypeError, match="not None"):
+        way(np.ones(2), SQUARES, None, 1)
+
+
+@pytest.mark.parametrize("theta", [[1.0, 1.0], np.ones(2, int), np.array(1.0)])
+def test_theta_of_a_gradient_is_an_array(theta):
+    """Rejects "Can't find vector space", and a gradient that is a list."""
+    with pytest.raises(TypeError, match="theta must be"):
+        maml.gradient(squares(None), theta)
+
+
+LOSSES = {
+    "a NoneType": lambda t: None,
+    "a tuple": lambda t: (anp.sum(t**2), 1),
+    "an array of shape \\(2,\\)": lambda t: t**2,
+    "a complex one": lambda t: anp.sum(t**2) * 1j,
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("part", ["support", "query"])
+def test_a_loss_is_one_real_number(name, part):
+    """Rejects the gradient of an imaginary part, and messages about vector spaces."""
+    task = SQUARES._replace(**{part: lambda _: LOSSES[name]})
+    with pytest.raises(TypeError, match=f"a loss is a (scalar|real number), not {name}"):
+        maml.meta_gradient(np.ones(2), task, 0.1, 1)
+
+
+@pytest.mark.parametrize("u", [1.0, np.ones(1), np.ones((2, 2)), [1.0, 1.0]])
+def test_a_product_is_with_a_vector_like_theta(u):
+    """Rejects the Hessian times a vector that was broadcast, or summed over rows."""
+    hvp, _ = maml.hvp_and_gradient(squares(None), np.ones(2))
+    with pytest.raises(ValueError, match=r"u must have theta's shape \(2,\)"):
+        hvp(u)

@@ -854,3 +854,36 @@ def test_sizes_are_whole_and_positive(make):
     """Rejects a net with an empty layer, which learns its biases only."""
     with pytest.raises(ValueError, match=r"whole numbers from 1|two widths|needs `draw`"):
         make()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 1, 3)])
+def test_means_need_pixels_as_maxima_do(shape):
+    """Rejects a net of a smooth check that is left without a pixel."""
+    with pytest.raises(ValueError, match="needs 2x2 pixels or more"):
+        models.mean_pool(np.ones(shape))
+
+
+def test_a_context_does_not_make_floats_of_bytes():
+    """Rejects images of 0..255 that pass, since z beside them is floating point."""
+    net = models.with_context(models.mlp((3, 4, 1)), (2,))
+    with pytest.raises(TypeError, match="takes floating-point arrays, not uint8"):
+        net.apply(net.init(default_rng(0)), np.ones((5, 1), np.uint8))
+
+
+def test_blocks_do_not_share_arrays():
+    """Rejects two contexts in one z, and a net that repeats a block with its weights."""
+    with pytest.raises(ValueError, match=r"two blocks have arrays \['z'\]"):
+        models.with_context(models.with_context(models.mlp((5, 4, 1)), (2,)), (2,))
+
+
+def test_an_image_has_three_sizes():
+    """Rejects an IndexError from the inside for an image without channels."""
+    with pytest.raises(ValueError, match=r"height, a width and channels, not \(8, 8\)"):
+        models.conv_net((8, 8), 5, 4)
+
+
+@pytest.mark.parametrize("theta", [[0.0] * 10, np.zeros(10, int), np.float64(0)])
+def test_theta_of_a_net_is_an_array(theta):
+    """Rejects an AttributeError from the inside, and a theta of integers."""
+    with pytest.raises(TypeError, match="theta must be"):
+        models.mlp((1, 3, 1)).apply(theta, np.ones((5, 1)))

@@ -851,3 +851,79 @@ def test_labels_are_integers(labels):
     """Rejects floats, which are compared for equality, and truth values."""
     with pytest.raises(TypeError, match="labels must be integers"):
         ops.one_hot(np.array(labels), 3)
+
+
+# ----- What gives a plausible figure unless it is refused -----
+
+NAMED = {
+    "relu": lambda: ops.relu(x=np.array([1, 2])),
+    "max_pool": lambda: ops.max_pool(images=np.ones((2, 2, 1), int)),
+    "conv": lambda: ops.conv(
+        images=np.full((1, 4, 4, 1), 200, "uint8"), weights=np.ones((9, 1), "uint8")
+    ),
+    "add_row": lambda: ops.add_row(np.ones((2, 3)), row=np.ones((2, 3))),
+    "affine": lambda: ops.affine(np.ones((2, 3)), np.ones((3, 2)), b=np.ones((2, 2))),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_arrays_are_given_by_position(name):
+    """Rejects an array that is not checked, nor traced, because it is given by name."""
+    with pytest.raises(TypeError, match=f"{name} takes its arrays by position"):
+        NAMED[name]()
+
+
+@pytest.mark.parametrize("kind", [np.ma.array, np.asmatrix])
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_an_array_is_neither_masked_nor_a_matrix(kind):
+    """Rejects masked entries that count, and the product of matrices for a square."""
+    with pytest.raises(TypeError, match=r"NumPy arrays, not a (MaskedArray|matrix)"):
+        ops.relu(kind(ONES))
+
+
+def test_masked_labels_are_refused():
+    """Rejects a label that counts although it is masked."""
+    with pytest.raises(TypeError, match="integers, not masked"):
+        ops.one_hot(np.ma.array([0, 1], mask=[False, True]), 2)
+
+
+@pytest.mark.parametrize("stride", [0, -1])
+def test_a_stride_is_one_or_more(stride):
+    """Rejects a division by zero where the docstring has a ValueError."""
+    with pytest.raises(ValueError, match=f"stride {stride}"):
+        ops.conv(np.ones((1, 4, 4, 1)), np.ones((9, 1)), stride)
+
+
+@pytest.mark.parametrize(
+    ("patches", "shape"), [((2, 16, 9), (1, 4, 8, 1)), ((16, 9), (1, 5, 5, 1))]
+)
+def test_patches_belong_to_the_images(patches, shape):
+    """Rejects the patches of two tasks that are read as those of one wider image."""
+    with pytest.raises(ValueError, match=re.escape(f"not {patches}")):
+        ops.fold(np.ones(patches), 3, 1, shape)
+
+
+MASKS = [
+    np.array([[True, False]]),
+    np.ones((3, 2)),
+    np.ones((2, 2), bool),
+]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_mask_has_a_truth_value_for_each_entry(mask):
+    """Rejects a mask that broadcasts, whose adjoint has another shape, and weights."""
+    with pytest.raises(
+        ValueError, match=r"a mask of \(3, 2\) is booleans of the same shape"
+    ):
+        ops.select(np.ones((3, 2)), mask)
+
+
+def test_sizes_are_whole_and_positive():
+    """Rejects three columns for 2.5 classes, no row, and a variance made negative."""
+    with pytest.raises(TypeError, match="integer"):
+        ops.one_hot(np.array([2]), 2.5)
+    with pytest.raises(ValueError, match="once or more often, not 0 times"):
+        ops.repeat_row(np.ones((1, 3)), 0)
+    with pytest.raises(ValueError, match="eps must be 0 or more, not -1"):
+        ops.inverse_std(ONES, -1.0)

@@ -268,3 +268,10 @@ def test_what_no_update_can_use_is_refused():
         adam(np.ones(2), np.ones(2), moments, 0, 0.1)
     with pytest.raises(ValueError, match=r"theta has shape \(2,\)"):
         adam(np.ones(2), np.ones((3, 2)), moments, 1, 0.1)
+    with pytest.raises(ValueError, match="from 1, not nan"):
+        adam(np.ones(2), np.ones(2), moments, math.nan, 0.1)
+    options = {"beta": 1.0, "schedule": "constant", "beta_end": 0.0, "outer": "sgd"}
+    with pytest.raises(ValueError, match=r"theta has shape \(2,\)"):
+        outer_step(np.ones(2), np.ones((3, 2)), moments, 1, SimpleNamespace(**options), 0)
+    with pytest.raises(ValueError, match=r"\(3,\), gradient or moments .*\(3, 1\)"):
+        rms(np.ones(3), np.zeros((3, 1)), np.zeros(1))

@@ -352,3 +352,31 @@ def test_a_mask_names_arrays():
     """Rejects zeros for a name that is misspelt."""
     with pytest.raises(ValueError, match=r"no arrays \['heda'\]"):
         params.mask(LAYOUT, ["a", "heda"])
+
+
+@pytest.mark.parametrize("places", [[False, True], [[0, 1], [2, 3]], 1, [0.0, 1.0]])
+def test_places_are_a_list_of_integers(places):
+    """Rejects truth values that are read as a selection, and another shape."""
+    with pytest.raises(ValueError, match="a list of integers, not"):
+        params.take(np.arange(4.0), np.array(places))
+
+
+def test_every_place_has_its_number():
+    """Rejects one number for three places, whose gradient has another shape."""
+    with pytest.raises(ValueError, match="1 numbers for 3 places"):
+        params.put(np.ones(1), np.array([0, 1, 2]), 4)
+
+
+@pytest.mark.parametrize("last", [(1,), (0,)])
+def test_a_sum_over_no_entry_is_refused(last):
+    """Rejects the first entry of the next array in place of a sum over none."""
+    shapes = {"a": (2,), "b": (0,), "c": last}
+    with pytest.raises(ValueError, match="arrays without an entry: \\['b'"):
+        params.totals(np.ones(params.count(shapes)), shapes)
+
+
+def test_options_of_a_map_may_have_names():
+    """Rejects "missing argument" of a check that is not given what the function is."""
+    shapes = {"a": (2,), "b": (1,)}
+    assert params.spread(np.array([1.0, 2.0]), shapes=shapes).tolist() == [1, 1, 2]
+    assert params.take(np.arange(3.0), places=np.array([2])).tolist() == [2]

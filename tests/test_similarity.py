@@ -189,3 +189,30 @@ def test_sets_that_do_not_belong_together_are_refused():
             measure(x, x[:1])
     with pytest.raises(ValueError, match="a label of 2 classes is 0 to 1, not 2"):
         class_cosines(x, labels, x, 2)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e6 / 3])
+def test_the_rounding_of_a_mean_is_no_feature(value):
+    """Rejects CKA and CCA of 0 or 1 for layers that do not vary, as dead ones."""
+    still = np.full((10, 3), value)
+    varied = np.random.default_rng(0).standard_normal((10, 3))
+    for alike in (cka, cca):
+        assert np.isnan(alike(still, varied))
+        assert np.isnan(alike(still, 2 * still))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_like_none(value):
+    """Rejects a figure, and a warning of NumPy's, for a net that diverged."""
+    x = np.random.default_rng(0).standard_normal((10, 3))
+    broken = np.where(np.arange(10)[:, None] == 4, value, x)
+    assert np.isnan(cka(broken, x))
+    assert np.isnan(cca(x, broken))
+    assert np.isnan(relative_change(broken, broken)[4])
+
+
+def test_features_are_floating_point():
+    """Rejects sums of bytes that wrap around."""
+    support = np.full((4, 3), 200, np.uint8)
+    with pytest.raises(TypeError, match="class_cosines takes floating-point arrays"):
+        class_cosines(support, np.array([0, 1, 0, 1]), np.ones((1, 3)), 2)

@@ -2,11 +2,12 @@
 
 import sys
 import threading
+from collections import deque
 
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from autograd import grad
+from autograd import grad, make_jvp
 
 from tinymaml import maml
 from tinymaml.maml import Task
@@ -24,6 +25,7 @@ MIXED = {
     "einsum": lambda t: anp.einsum("i,i->", [t[0], t[1]], t),
     "times a list": lambda t: anp.sum(t * [t[0], t[1]]),
     "nested": lambda t: anp.sum(anp.add([[t[0]], [t[1]]], t[:, None]) ** 2) / 4,
+    "a deque": lambda t: anp.sum(anp.concatenate([deque([t[0]]), t[1:]]) ** 2),
     "an array of objects": lambda t: anp.sum(t * np.array([t[0], t[1]])),
 }
 RIGHT = {
@@ -31,6 +33,9 @@ RIGHT = {
     "lists alone": lambda t: anp.sum(anp.append([t[0]], [t[1]]) ** 2),
     "stack": lambda t: anp.sum(anp.stack([t[0], t[1]]) ** 2),
     "vstack": lambda t: anp.sum(anp.vstack([[t[0]], [t[1]]]) ** 2),
+    "full": lambda t: anp.sum(anp.full(1, t[0]) ** 2) + t[1] ** 2,
+    "full_like": lambda t: anp.sum(anp.full_like(t[:1], t[0]) ** 2) + t[1] ** 2,
+    "full_like of many": lambda t: anp.sum(anp.full_like(np.ones((3, 2)), t) ** 2) / 3,
     "constants": lambda t: anp.sum(anp.concatenate([[3.0], t]) ** 2),
 }
 
@@ -51,6 +56,15 @@ def test_a_traced_value_hidden_in_a_list_is_refused(name):
 def test_lists_that_autograd_gets_right_are_taken(name):
     """Rejects a refusal of every list: theta (1, 1) - 0.2, times 1 - 0.2, times 2."""
     np.testing.assert_allclose(meta_gradient(RIGHT[name]), [1.28, 1.28], rtol=1e-14)
+
+
+def test_what_fills_an_array_has_derivatives():
+    """Rejects full_like as a constant: forward, in a Hessian product, and in float32."""
+    loss = lambda t: anp.sum(anp.full_like(np.zeros(3), t[0]) ** 3) + t[1] ** 2  # noqa: E731
+    assert make_jvp(loss)(np.ones(2))(np.ones(2))[1] == 11
+    assert maml.hvp_and_gradient(loss, np.ones(2))[0](np.ones(2)).tolist() == [18, 2]
+    assert maml.gradient(loss, np.ones(2, np.float32)).dtype == np.float32
+    assert maml.gradient(lambda t: anp.sum(anp.full_like(t, 2.0) * t), np.ones(2))[0] == 2
 
 
 def test_a_hidden_value_is_refused_while_it_is_recorded():

@@ -49,7 +49,7 @@ class Step(NamedTuple):
 def path(theta: Array, task: Task, alphas: Sequence[Size]) -> list[Array]:
     """Return [theta_0, ..., theta_K]; each alpha_k broadcasts against (..., P).
 
-    Unlike in `maml.path`, the step sizes may themselves be differentiated.
+    Raises ValueError when one does not broadcast, and as `maml.path` does.
     """
     thetas = [theta]
     for alpha in alphas:
@@ -59,7 +59,10 @@ def path(theta: Array, task: Task, alphas: Sequence[Size]) -> list[Array]:
 
 
 def _move(alpha: Size, g: Array) -> Array:
-    return alpha.apply(g) if isinstance(alpha, Linear) else alpha * g
+    moved = alpha.apply(g) if isinstance(alpha, Linear) else alpha * g
+    if moved.shape != g.shape:
+        raise ValueError(f"a step size makes a step {moved.shape} of theta {g.shape}")
+    return moved
 
 
 def forward(

@@ -38,16 +38,19 @@ def takes(
 
     shapes: the last axes of each, a letter for a size. All have the same leading axes.
     also: raises, given the function's arguments, for what shapes cannot say
-    The function then raises TypeError for another type, ValueError for another shape; both
-    name it.
+    The function then raises TypeError for another type, or an array given by name, and
+    ValueError for another shape; both name the function.
     """
+    number = len(shapes.split(" "))
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             check(function.__name__, shapes, *args)
+            if len(args) < number:  # autograd does not see a value given by name
+                raise TypeError(f"{function.__name__} takes its arrays by position")
             if also:
-                also(*args)
+                also(*args, **kwargs)
             return function(*args, **kwargs)
 
         return checked
@@ -80,7 +83,9 @@ def check(name: str, shapes: str, *arrays: Any) -> None:
     sizes: dict[str, int] = {"1": 1}
     leads = set()
     for letters, array in zip(axes, arrays, strict=False):
-        if not (isbox(array) or isinstance(array, np.ndarray | np.generic)):
+        known = isbox(array) or isinstance(array, np.ndarray | np.generic)
+        # A mask would count as numbers; the product of matrices is another one.
+        if not known or isinstance(array, np.ma.MaskedArray | np.matrix):
             raise TypeError(f"{name} takes NumPy arrays, not a {type(array).__name__}")
         if array.dtype.kind != "f":
             raise TypeError(f"{name} takes floating-point arrays, not {array.dtype}")

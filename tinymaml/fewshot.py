@@ -3,6 +3,7 @@
 Shapes: an episode of one task has x (n, ...), y (n, ...); `stack` puts tasks in front.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -93,10 +94,12 @@ def stack(episodes: Sequence[Episode]) -> Episode:
 def stream(seed: int, split: str, iteration: int, number: int) -> Generator:
     """Return a random stream. It does not depend on earlier draws.
 
-    split: one of STREAMS; seed, iteration, number: 0 or more. Raises ValueError otherwise.
+    split: one of STREAMS; seed, iteration, number: integers, 0 or more. Raises ValueError
+    or TypeError otherwise.
     """
     if split not in STREAMS:
         raise ValueError(f"a split is one of {', '.join(STREAMS)}, not {split!r}")
+    seed = operator.index(seed)  # None would be another stream at every call
     key = (STREAMS.index(split), iteration, number)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
@@ -106,9 +109,14 @@ def drawn(problem: Problem, seed: int, split: str, iteration: int, tasks: range)
 
     Raises ValueError when there is no task or tasks are not consecutive.
     """
-    if not tasks or tasks.step != 1:
-        raise ValueError(f"tasks must be one or more consecutive numbers, not {tasks}")
+    check_tasks(tasks)
     return problem.sample(split, partial(stream, seed, split, iteration), tasks)
+
+
+def check_tasks(tasks: range) -> None:
+    """Raise ValueError unless tasks are one or more consecutive numbers from 0 on."""
+    if not tasks or tasks.step != 1 or tasks.start < 0:
+        raise ValueError(f"tasks must be one or more consecutive numbers, not {tasks}")
 
 
 def each(
@@ -151,12 +159,13 @@ def apply_alone(
     Batch normalisation then uses the statistics of the support set and that example.
     Nichol, Achiam & Schulman 2018 (Reptile), section 6, call this "non-transductive". The
     official MAML code takes all queries at once, which is transductive. Raises ValueError
-    when there is no query.
+    when there is no query or no support example.
     """
     axis = theta.ndim - 1  # of the examples, after the tasks
     support, query = episode.x_support, episode.x_query
-    if not query.shape[axis]:
-        raise ValueError("no query examples")
+    for name, x in (("support", support), ("query", query)):
+        if not x.shape[axis]:
+            raise ValueError(f"no {name} examples")
     queries = np.split(query, query.shape[axis], axis)
     outputs = (apply(theta, np.concatenate([support, one], axis)) for one in queries)
     return np.stack([output[..., -1, :] for output in outputs], axis)
@@ -181,18 +190,21 @@ def sample(
         as the official code does (data_generator.py:46-54)
     Returns x (ways * shots, h, w, c) and (ways * queries, h, w, c) in [0, 1], labels
     0..ways-1 in class order. Support and query drawings are disjoint.
-    Raises ValueError when the split or a class is too small or the classes are not such
-    indices, TypeError when the images are not uint8.
+    Raises ValueError when the split or a class is too small, the classes are not such
+    indices or images to rotate are not square, TypeError when the images are not uint8.
     """
     if not len(images):
         raise ValueError("no classes of images")
     first = images[0]
-    if first.dtype != np.uint8 or first.ndim not in (3, 4):
+    if first.dtype != np.uint8 or first.ndim not in (3, 4) or 0 in first.shape[1:]:
         wanted = "images must be uint8 (classes, drawings, h, w), or with channels (..., c)"
         raise TypeError(f"{wanted}, not {first.dtype} {(len(images), *first.shape)}")
+    if rotate and first.shape[1] != first.shape[2]:
+        raise ValueError(f"only square images can be rotated, not {first.shape[1:3]}")
     rows = np.asarray(classes)
-    if len(rows) and (
-        rows.min() < 0 or rows.max() >= len(images) or np.bincount(rows).max() > 1
+    whole = rows.ndim == 1 and (rows.dtype.kind in "iu" or not len(rows))
+    if not whole or (
+        len(rows) and (rows.min() < 0 or rows.max() >= len(images) or _repeat(rows))
     ):
         raise ValueError(f"classes must be different rows of {len(images)}, not {classes}")
     check_sizes(fewest(images, rows), len(rows), ways, shots, queries)
@@ -222,6 +234,10 @@ def fewest(images: Array | Sequence[Array], classes: Array) -> int:
     if isinstance(images, np.ndarray):
         return images.shape[1]
     return min((len(images[row]) for row in classes), default=0)
+
+
+def _repeat(rows: Array) -> bool:
+    return bool(np.bincount(rows).max() > 1)  # faster than to sort them
 
 
 def check_sizes(drawings: int, classes: int, ways: int, shots: int, queries: int) -> None:

@@ -61,11 +61,12 @@ def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> A
     divisor: of the sum over examples, by default n. The official code divides by the shots
         in support and query (utils.py:56-58): N times the mean on a support set of N ways
     Raises ValueError for labels outside 0..ways-1, other shapes and a divisor that is not
-    positive, TypeError for labels that are not integers or logits that are not floats.
+    positive and finite, TypeError for labels that are not integers and logits that are not
+    floating point.
     """
     n = _examples("cross_entropy", logits, labels)
-    if divisor is not None and not divisor > 0:
-        raise ValueError(f"the divisor must be positive, not {divisor}")
+    if divisor is not None and not 0 < divisor < np.inf:
+        raise ValueError(f"the divisor must be positive and finite, not {divisor}")
     chosen = select(log_softmax(logits), one_hot(labels, logits.shape[-1]))
     return anp.sum(chosen) * (-1.0 / (n if divisor is None else divisor))
 

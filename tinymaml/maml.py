@@ -33,7 +33,7 @@ from autograd import grad
 from autograd.differential_operators import make_vjp
 from autograd.extend import vspace
 
-from tinymaml.tracing import isbox  # and what autograd would get wrong without a word
+from tinymaml.tracing import isbox, parameters, scalar  # and cures of autograd's faults
 
 
 Array = np.ndarray
@@ -144,7 +144,14 @@ def hvp_and_gradient(loss: Loss, theta: Array) -> tuple[Hvp, Array]:
         # A loss linear in theta has a constant gradient: H = 0, and autograd must see it.
         return g if _depends(g, at) else g + 0.0 * at
 
-    return make_vjp(traced)(_checked(theta))
+    product, g = make_vjp(traced)(parameters(theta))
+
+    def hvp(u: Array) -> Array:
+        if (shape := getattr(u, "shape", None)) != g.shape:
+            raise ValueError(f"u must have theta's shape {g.shape}, not {shape}")
+        return product(u)
+
+    return hvp, g
 
 
 def value_and_gradient(loss: Loss, theta: Array) -> tuple[Array, Array]:
@@ -155,50 +162,32 @@ def value_and_gradient(loss: Loss, theta: Array) -> tuple[Array, Array]:
     """
 
     def checked(at: Array) -> Array:
-        value = _callable(loss)(at)
+        value = scalar(loss)(at)
         if not _depends(value, at):
             raise ValueError("the query loss does not depend on theta")
         return value
 
-    vjp, value = make_vjp(checked)(_checked(theta))
-    if np.size(value) != 1:
-        raise TypeError(f"a loss is a scalar, not an array of shape {np.shape(value)}")
+    vjp, value = make_vjp(checked)(parameters(theta))
     return value, vjp(vspace(value).ones())
 
 
 def gradient(loss: Loss, theta: Array) -> Array:
     """Return the gradient (..., P) of `loss` at theta. Raises TypeError as `path` does."""
-    return grad(_callable(loss))(theta)
+    return grad(scalar(loss))(parameters(theta))
 
 
 def _depends(value: Any, at: Any) -> bool:
     return isbox(value) and value._trace == at._trace
 
 
-def _step_sizes(alpha: float | Array, theta: Array, steps: int) -> Array:
-    shape = (steps, *_checked(theta).shape)
+def _step_sizes(alpha: Any, theta: Array, steps: int) -> Array:
+    shape = (steps, *parameters(theta).shape)
     if steps < 0:
         raise ValueError(f"steps must be 0 or more, not {steps}")
+    if alpha is None:  # NumPy would make it nan
+        raise TypeError("alpha is a step size or an array of them, not None")
     if isbox(alpha):  # it is differentiated
+        np.broadcast_to(np.empty(alpha.shape), shape)  # raises when it does not fit
         return alpha * np.ones(shape, theta.dtype)
     # In theta's precision, so that a Python float or a float64 alpha does not raise it.
     return np.broadcast_to(np.asarray(alpha, theta.dtype), shape)
-
-
-def _checked(theta: Array) -> Array:
-    if not (isbox(theta) or isinstance(theta, np.ndarray)):
-        raise TypeError(f"theta must be a NumPy array (..., P), not a {_kind(theta)}")
-    if not np.issubdtype(theta.dtype, np.floating):
-        raise TypeError(f"theta must be floating point, not {theta.dtype}")
-    return theta
-
-
-def _callable(loss: Loss) -> Loss:
-    if not callable(loss):
-        wanted = "a loss, a function of theta, as in Task(lambda _: loss, lambda _: loss)"
-        raise TypeError(f"a task's functions return {wanted}, not a {_kind(loss)}")
-    return loss
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tinymaml import params
+from tinymaml.contracts import check, takes
 from tinymaml.errors import UsageError
 from tinymaml.ops import (
     EPSILON,
@@ -44,9 +45,15 @@ Norm = tuple[float, bool]
 Product = Callable[[Array, Array], Array]
 
 
+@takes("hwc")
 def mean_pool(x: Array) -> Array:
-    """2x2 means (..., h//2, w//2, c) of (..., h, w, c); drops an odd last row or column."""
+    """2x2 means (..., h//2, w//2, c) of (..., h, w, c); drops an odd last row or column.
+
+    Raises as `ops.max_pool` does.
+    """
     *lead, h, w, c = x.shape
+    if min(h, w) < 2:
+        raise ValueError(f"mean_pool needs 2x2 pixels or more, not {x.shape}")
     x = x[..., : h // 2 * 2, : w // 2 * 2, :]
     x = anp.reshape(x, (*lead, h // 2, 2, w // 2, 2, c))
     return anp.sum(x, axis=(-4, -2)) * 0.25
@@ -79,9 +86,17 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A net: its blocks, each applied to the output of the one before."""
+    """A net: its blocks, each applied to the output of the one before.
+
+    Raises ValueError when two blocks have arrays of the same name: they would share them.
+    """
 
     blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        names = [name for block in self.blocks for name in block.shapes]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two blocks have arrays {sorted(twice)}")
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -275,6 +290,7 @@ def with_context(model: Model, shape: tuple[int, ...]) -> Model:
     _check_sizes("the sizes of a context", *shape)
 
     def apply(p: Arrays, x: Array) -> Array:
+        check("a net with a context", "", x)
         examples = (x.shape[-len(shape) - 1], *(1 for _ in shape))
         z = p["z"] + np.zeros(examples, p["z"].dtype)
         return anp.concatenate([x, z], axis=-1)
@@ -331,11 +347,13 @@ def conv_net(
 
     image: height, width, channels
     eps, scale: options of batch norm, as in `normed`; pool: see `pooled_conv_net`
-    Raises ValueError when a size is below 1 or the pools leave no pixel of the image.
+    Raises ValueError when a size is below 1 or missing, or the pools leave no pixel.
     Source: section 5.2 of the paper, 64 filters. The official head is drawn from N(0, 1);
     it learns about half as fast as Glorot's in the first thousand iterations.
     """
     _check_sizes("image, ways, filters and layers", *image, ways, filters, layers)
+    if len(image) != 3:
+        raise ValueError(f"an image has a height, a width and channels, not {image}")
     if pool and min(image[:2]) >> layers == 0:
         least = f"{2**layers}x{2**layers} pixels or more"
         raise ValueError(f"{layers} 2x2 pools need {least}, not {image[0]}x{image[1]}")

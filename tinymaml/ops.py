@@ -18,6 +18,7 @@ adjoints, center with itself) is closed under differentiation, to any order.
 Conventions at ties: relu'(0) = 0; max_pool passes the gradient to the first maximum.
 """
 
+import operator
 from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
@@ -104,9 +105,14 @@ def _ones(m: int, dtype: np.dtype) -> Array:
     return np.broadcast_to(np.ones((1, m), dtype), (1, m))  # read-only
 
 
-@contracts.primitive("1k")
+def _check_rows(row: Array, m: int) -> None:
+    if m < 1:
+        raise ValueError(f"a row is repeated once or more often, not {m} times")
+
+
+@contracts.primitive("1k", _check_rows)
 def repeat_row(row: Array, m: int) -> Array:
-    """The adjoint of sum_rows: (..., 1, k) -> (..., m, k)."""
+    """The adjoint of sum_rows: (..., 1, k) -> (..., m, k). Raises ValueError for m < 1."""
     rows = np.empty((*row.shape[:-2], m, row.shape[-1]), row.dtype)
     rows[...] = row
     return rows
@@ -188,9 +194,22 @@ def unfold(images: Array, kernel: int, stride: int) -> Array:
     return windows.reshape(*lead, n * rows * cols, kernel * kernel * c)
 
 
-@contracts.primitive("mk")
+def _check_patches(
+    patches: Array, kernel: int, stride: int, shape: tuple[int, ...]
+) -> None:
+    *lead, n, h, w, c = shape
+    rows, cols = (same_padding(size, kernel, stride)[0] for size in (h, w))
+    wanted = (*lead, n * rows * cols, kernel * kernel * c)
+    if patches.shape != wanted:
+        raise ValueError(f"images {shape} have patches {wanted}, not {patches.shape}")
+
+
+@contracts.primitive("mk", _check_patches)
 def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Array:
-    """The adjoint of unfold: every patch added at its place in images of `shape`."""
+    """The adjoint of unfold: every patch added at its place in images of `shape`.
+
+    Raises ValueError for patches that images of this shape do not have.
+    """
     *lead, n, h, w, c = shape
     rows, top, _ = same_padding(h, kernel, stride)
     cols, left, _ = same_padding(w, kernel, stride)
@@ -231,6 +250,7 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
     kernel = round((weights.shape[-2] / c) ** 0.5)
     if kernel * kernel * c != weights.shape[-2]:
         raise ValueError(f"{weights.shape[-2]} rows of weights for {c} channels")
+    same_padding(min(h, w), kernel, stride)  # raises for a wrong stride
     if stride == 1:
         # The patches are kernel^2 times as large as the images. To write them all takes
         # longer than to make those of a few images again for each product.
@@ -372,8 +392,6 @@ def normalize(x: Array, eps: float = EPSILON) -> Array:
     One primitive, since a plain expression's second derivative has dozens of reductions.
     Raises ValueError when eps is negative.
     """
-    if not eps >= 0:
-        raise ValueError(f"eps must be 0 or more, not {eps}")
     centered = center(_below(x))
     # Its rule does not use centered. As a variable, centered would get zeros to add.
     return _normalize(x, _value(centered), inverse_std(centered, eps))
@@ -385,9 +403,17 @@ def center(x: Array) -> Array:
     return x - _row_mean(x)
 
 
-@contracts.primitive("mk")
+def _check_eps(centered: Array, eps: float = EPSILON) -> None:
+    if not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, not {eps}")
+
+
+@contracts.primitive("mk", _check_eps)
 def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
-    """r = 1 / sqrt(mean(c^2) + eps) over the rows: c (..., m, k) -> (..., 1, k)."""
+    """r = 1 / sqrt(mean(c^2) + eps) over the rows: c (..., m, k) -> (..., 1, k).
+
+    Raises ValueError when eps is negative.
+    """
     return 1 / np.sqrt(_row_mean(centered * centered) + eps)
 
 
@@ -513,20 +539,31 @@ defjvp(log_softmax, lambda g, y, _: g - anp.sum(anp.exp(y) * g, axis=-1, keepdim
 def one_hot(labels: Array, ways: int) -> Array:
     """Booleans (..., ways), true at the label: integers (...) from 0 to ways - 1.
 
-    Raises TypeError for labels that are not integers, ValueError for one out of range.
+    Raises TypeError for labels and ways that are not integers, ValueError for a label that
+    is out of range.
     """
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, not {labels.dtype}")
+    masked, labels = np.ma.isMaskedArray(labels), np.asarray(labels)
+    if masked or labels.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, not {'masked' * masked or labels.dtype}")
+    ways = operator.index(ways)
     outside = labels[(labels < 0) | (labels >= ways)]
     if outside.size:
         raise ValueError(f"a label of {ways} classes is 0 to {ways - 1}, not {outside[0]}")
     return labels[..., None] == np.arange(ways)
 
 
-@primitive
+def _check_mask(x: Array, mask: Array) -> None:
+    if mask.shape != x.shape or mask.dtype != bool:
+        found = f"{mask.dtype} {mask.shape}"
+        raise ValueError(f"a mask of {x.shape} is booleans of the same shape, not {found}")
+
+
+@contracts.primitive("", _check_mask)
 def select(x: Array, mask: Array) -> Array:
-    """x where the mask is true, else 0, also where x is not finite; its own adjoint."""
+    """x where the mask is true, else 0, also where x is not finite; its own adjoint.
+
+    Raises ValueError for a mask that is not booleans of x's shape.
+    """
     return np.where(mask, x, 0)
 
 

@@ -60,10 +60,9 @@ def adam(
     It keeps theta's precision. Raises ValueError when the shapes differ or the iteration is
     not 1 or more. Source: Kingma & Ba 2015, algorithm 1.
     """
-    if iteration < 1:
+    if not iteration >= 1:
         raise ValueError(f"Adam counts its updates from 1, not {iteration}")
-    if shapes := {x.shape for x in (gradient, *moments)} - {theta.shape}:
-        raise ValueError(f"theta has shape {theta.shape}, gradient or moments {shapes}")
+    _check_shapes(theta, gradient, *moments)
     m = BETA1 * moments.m + (1 - BETA1) * gradient
     v = BETA2 * moments.v + (1 - BETA2) * gradient**2
     unbiased_m = m / (1 - BETA1**iteration)
@@ -72,13 +71,19 @@ def adam(
     return theta - step, Moments(m, v)
 
 
+def _check_shapes(theta: Array, *others: Array) -> None:
+    if shapes := {x.shape for x in others} - {theta.shape}:
+        raise ValueError(f"theta has shape {theta.shape}, gradient or moments {shapes}")
+
+
 def rms(gradient: Array, v: Array, t: Array) -> tuple[Array, Array, Array]:
     """Return the direction (..., P) of a step of Adam with beta1 = 0, and the next v and t.
 
     v: running mean of the squared gradient (..., P); t: number of steps before (..., 1)
     It can be recorded. Source: Kingma & Ba 2015, section 2, last formula, as in TensorFlow:
-    epsilon is added before the correction of v.
+    epsilon is added before the correction of v. Raises ValueError when shapes do not fit.
     """
+    _check_shapes(gradient, v)
     v, t = BETA2 * v + (1 - BETA2) * gradient * gradient, t + 1
     return anp.sqrt(1 - BETA2**t) * gradient / (anp.sqrt(v) + EPSILON), v, t
 
@@ -110,7 +115,9 @@ def outer_step(
     """Return theta (P,) and moments after update `number` (1, 2, ...), by options.outer.
 
     iteration: of the run (0, 1, ...), for the schedule
+    Raises ValueError when the shapes differ.
     """
+    _check_shapes(theta, gradient)
     beta = scheduled(options, iteration)
     if options.outer == "sgd":
         return theta - beta * gradient, moments

@@ -223,7 +223,8 @@ def unknown(name: str, names: Iterable[str]) -> str:
     """Return the message about an option that does not exist, with a similar name."""
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {flag(near[0])}?" if near else ""
-    return f"{flag(name)}: no such option{hint}"
+    name = flag(name) if name.isprintable() else quoted(flag(name))
+    return f"{name}: no such option{hint}"
 
 
 def flag(name: str) -> str:

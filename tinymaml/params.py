@@ -21,6 +21,7 @@ from autograd.extend import (
 )
 
 from tinymaml import contracts
+from tinymaml.tracing import parameters
 
 
 Array = np.ndarray
@@ -52,8 +53,10 @@ def pack(arrays: Mapping[str, Array], shapes: Shapes) -> Array:
 def unpack(theta: Array, shapes: Shapes) -> dict[str, Array]:
     """Return the named arrays (..., *shape) of theta (..., P), as views.
 
-    Raises ValueError when theta does not have P = count(shapes) columns.
+    Raises ValueError when theta does not have P = count(shapes) columns, TypeError when it
+    is no array of floating point.
     """
+    parameters(theta)
     _check_columns(theta, shapes)
     pieces = _split(theta, shapes)
     return {name: _read(pieces, name) for name in shapes}
@@ -109,11 +112,17 @@ def spread(numbers: Array, shapes: Shapes) -> Array:
     return np.repeat(numbers, [prod(shape) for shape in shapes.values()], axis=-1)
 
 
-@contracts.primitive("p", _check_columns)
+def _check_totals(theta: Array, shapes: Shapes) -> None:
+    _check_columns(theta, shapes)
+    if empty := [name for name, shape in shapes.items() if not prod(shape)]:
+        raise ValueError(f"arrays without an entry: {empty}")
+
+
+@contracts.primitive("p", _check_totals)
 def totals(theta: Array, shapes: Shapes) -> Array:
     """The adjoint of spread: the sum over each array, (..., P) -> (..., arrays).
 
-    Raises ValueError when theta does not have P columns.
+    Raises ValueError when theta does not have P columns or an array is empty.
     """
     return np.add.reduceat(theta, starts(shapes), axis=-1)
 
@@ -123,12 +132,24 @@ defvjp(totals, lambda _, theta, shapes: lambda g: spread(g, shapes))
 
 
 def _check_places(places: Array, size: int) -> None:
-    at = np.unique(places)  # in order
-    if len(at) != np.size(places) or (len(at) and not 0 <= at[0] <= at[-1] < size):
-        raise ValueError(f"places must be different and in 0..{size - 1}, not {places}")
+    whole = np.ndim(places) == 1 and np.asarray(places).dtype.kind in "iu"
+    at = np.unique(places) if whole else places  # in order
+    if not whole or len(at) != len(places) or (len(at) and not 0 <= at[0] <= at[-1] < size):
+        wanted = f"places must be different and in 0..{size - 1}, a list of integers"
+        raise ValueError(f"{wanted}, not {places}")
 
 
-@contracts.primitive("p", lambda vector, at: _check_places(at, vector.shape[-1]))
+def _check_take(vector: Array, places: Array) -> None:
+    _check_places(places, vector.shape[-1])
+
+
+def _check_put(numbers: Array, places: Array, size: int) -> None:
+    _check_places(places, size)
+    if numbers.shape[-1] != len(places):
+        raise ValueError(f"{numbers.shape[-1]} numbers for {len(places)} places")
+
+
+@contracts.primitive("p", _check_take)
 def take(vector: Array, places: Array) -> Array:
     """Read (..., n) from a vector (..., P) at places in range(P), none of them twice.
 
@@ -137,11 +158,11 @@ def take(vector: Array, places: Array) -> Array:
     return vector[..., places]
 
 
-@contracts.primitive("n", lambda _, places, size: _check_places(places, size))
+@contracts.primitive("n", _check_put)
 def put(numbers: Array, places: Array, size: int) -> Array:
     """The adjoint of take: numbers (..., n) at their places, zeros elsewhere.
 
-    Raises ValueError as `take` does.
+    Raises ValueError as `take` does, and for another number of numbers than of places.
     """
     vector = np.zeros((*numbers.shape[:-1], size), numbers.dtype)
     vector[..., places] = numbers

@@ -11,6 +11,7 @@ cca_core.py of google/svcca (CCA); Raghu, Raghu, Bengio, Vinyals 2020, section 5
 
 import numpy as np
 
+from tinymaml.contracts import check
 from tinymaml.ops import one_hot
 from tinymaml.params import Array
 
@@ -27,8 +28,8 @@ def relative_change(before: Array, after: Array) -> Array:
     when the shapes differ.
     """
     _same_shape(before, after)
-    moved, size = (np.linalg.norm(x, axis=-1) for x in (after - before, before))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        moved, size = (np.linalg.norm(x, axis=-1) for x in (after - before, before))
         return np.where(moved == 0, 0.0, moved / size)
 
 
@@ -39,6 +40,8 @@ def cka(x: Array, y: Array) -> float:
     Raises ValueError when the numbers of examples differ.
     """
     _same_shape(x, y, 1)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return float("nan")
     # Of Gram matrices (n, n): there are fewer examples than features.
     flat = (_centred(one.reshape(len(one), -1)) for one in (x, y))
     of_x, of_y = (rows @ rows.T for rows in flat)
@@ -78,7 +81,8 @@ def _basis(x: Array) -> Array:
 
 
 def _centred(rows: Array) -> Array:
-    rows = rows.astype(float)
+    # Less the first row: columns that do not vary become 0, not the mean's rounding error.
+    rows = rows.astype(float) - rows[0]
     return rows - rows.mean(axis=0)
 
 
@@ -87,8 +91,10 @@ def class_cosines(support: Array, labels: Array, query: Array, ways: int) -> Arr
 
     support (..., n, d) with labels (..., n) in range(ways); query (..., m, d). NIL answers
     with the largest: at one shot, the nearest neighbour. A feature of norm 0 has cosine 0.
-    Raises ValueError for labels out of range, TypeError for labels that are not integers.
+    Raises ValueError for labels out of range and shapes that do not fit, TypeError for
+    labels that are not integers and features that are not floating point.
     """
+    check("class_cosines", "nd md", support, query)
     of_class = np.swapaxes(one_hot(labels, ways), -1, -2)
     sums = of_class.astype(support.dtype) @ support  # as good as means for a cosine
     return _unit(query) @ np.swapaxes(_unit(sums), -1, -2)

@@ -128,3 +128,19 @@ def test_without_a_phase_there_is_one_recording():
     """Rejects a default that makes a recording for each iteration."""
     method = SMALL.method
     assert {method.phase(SMALL, i) for i in range(9)} == {(None, ())}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "given", "reason"),
+    [
+        ("random", {"clip": 1.0}, "--clip has no effect with --algorithm random"),
+        ("random", {"beta": 1.0}, "--beta has no effect with --algorithm random"),
+        ("random", {"iterations": 3}, "--iterations has no effect"),
+        ("averaged", {"grid": True}, "--grid: every net trains on --points points"),
+        ("averaged-mean", {"grid": True}, "--grid: every net trains on --points points"),
+    ],
+)
+def test_an_option_without_effect_is_refused(algorithm, given, reason):
+    """Rejects an option that is taken and then forgotten."""
+    with pytest.raises(UsageError, match=reason):
+        Sine(algorithm=algorithm, **given)

@@ -80,7 +80,38 @@ def total(t):
     return float(np.sum(np.sin(t)))
 
 
+class Tensor:
+    """As much of a PyTorch tensor as is used."""
+
+    def __init__(self, values, requires_grad=False):
+        self.values, self.requires_grad = np.asarray(values, np.float32), requires_grad
+
+    def detach(self):
+        """Itself without a graph."""
+        return Tensor(self.values)
+
+    cpu = detach
+
+    def is_complex(self):
+        """Not complex."""
+        return False
+
+    def double(self):
+        """As float64."""
+        return self.values.astype(float)
+
+    def new_tensor(self, values):
+        """Another of its dtype."""
+        return Tensor(values)
+
+    def requires_grad_(self, on):
+        """Set whether it is a leaf."""
+        self.requires_grad = on
+        return self
+
+
 THETA = np.linspace(0.1, 1, 5)
+TIED = Tensor(THETA)
 
 
 class Module:
@@ -117,6 +148,18 @@ class Module:
             "theta n is int64: pass parameters only",
         ),
         ({"theta": {}}, "no arrays"),
+        (
+            {"theta": {"w": TIED, "v": TIED}},
+            "one tied tensor as w and as v: pass it once",
+        ),
+        (
+            {
+                "theta": {"w": THETA, "v": THETA},
+                "meta_loss": lambda p: total(p["w"]),
+                "meta_gradient": lambda p: {"w": np.cos(p["w"]), "v": np.nan * p["v"]},
+            },
+            "not finite in 5 of 10 entries, in `v`$",
+        ),
         ({"theta": np.array([1.0, np.nan])}, "not finite"),
         ({"theta": {"w": np.array(["x"])}}, "theta w is no array of real numbers"),
     ],
@@ -132,34 +175,15 @@ def test_misuse_says_in_one_line_what_to_do(change, message):
 # ----- Trees -----
 
 
-class Tensor:
-    """As much of a PyTorch tensor as is used."""
-
-    def __init__(self, values, requires_grad=False):
-        self.values, self.requires_grad = np.asarray(values, np.float32), requires_grad
-
-    def detach(self):
-        """Itself without a graph."""
-        return Tensor(self.values)
-
-    cpu = detach
-
-    def is_complex(self):
-        """Not complex."""
-        return False
-
-    def double(self):
-        """As float64."""
-        return self.values.astype(float)
-
-    def new_tensor(self, values):
-        """Another of its dtype."""
-        return Tensor(values)
-
-    def requires_grad_(self, on):
-        """Set whether it is a leaf."""
-        self.requires_grad = on
-        return self
+def test_a_coarse_loss_names_the_dtype_of_theta():
+    """Rejects "compute it in float64" to somebody whose parameters are float32."""
+    theta = {"w": THETA.astype(np.float32)}
+    loss = lambda p: float(np.float32(total(p["w"]) + 1))  # noqa: E731
+    with pytest.raises(
+        ValueError, match=r"theta is float32; .*model\.double\(\)"
+    ) as caught:
+        classify(loss, lambda p: {"w": np.cos(p["w"])}, theta)
+    assert "the claimed ones are off by" in str(caught.value)
 
 
 def test_trees_come_back_as_they_were():
@@ -188,8 +212,19 @@ def test_gradients_are_matched_by_name_or_by_order():
     assert found.vector(first, "").tolist() == [5.0] * 6 + [2.0] * 3
     assert found.vector((first["w"], first["b"]), "").tolist() == [5.0] * 6 + [2.0] * 3
     assert found.vector((first["w"], None), "").tolist() == [5.0] * 6 + [0.0] * 3
-    with pytest.raises(ValueError, match=r"1 array \(w\)"):
+    assert found.vector(np.arange(9.0), "").tolist() == [*range(9)]
+    with pytest.raises(ValueError, match="its gradient lacks `b`: leave them out of theta"):
         found.vector({"w": first["w"]}, "its gradient")
+    with pytest.raises(ValueError, match=r"1 array \(v\); theta is 2 arrays \(w, b\)"):
+        found.vector({"v": first["w"]}, "its gradient")
+
+
+def test_a_list_of_one_layer_is_no_path():
+    """Rejects "1 sets of parameters, as maml.path does" for theta = [(w, b)] itself."""
+    theta = [(THETA, 1 + THETA)]
+    loss = lambda p: total(p[0][0]) + total(p[0][1])  # noqa: E731
+    gradient = lambda p: [(np.cos(p[0][0]), np.cos(p[0][1]))]  # noqa: E731
+    assert classify(loss, gradient, theta, lambda p: p).kind == "exact"
 
 
 def test_a_tree_gets_the_verdict_of_its_vector():

@@ -77,6 +77,16 @@ CAUSES = {
         "0.6 times",
         lambda b, t: b.gradient(t, alpha=0.6 * ALPHA),
     ),
+    "0.7 of the size": (
+        "step size",
+        "0.7 times",
+        lambda b, t: b.gradient(t, alpha=0.7 * ALPHA),
+    ),
+    "decay on the grid": (
+        "weight decay",
+        "0.001 theta",
+        lambda b, t: b.slopes(t, decay=0.01),
+    ),
     "uphill": ("step size", "-1 times", lambda b, t: b.gradient(t, alpha=-ALPHA)),
     "query data": ("query data", "query data", lambda b, t: b.gradient(t, inner=1)),
     "support loss": ("support", "theta_3", lambda b, t: b.gradient(t, result=0)),
@@ -87,6 +97,26 @@ CAUSES = {
         "adapted",
         "`w`, `b`",
         lambda b, t: b.gradient(t, moved=mask("w", "b")),
+    ),
+    "momentum": ("momentum", "momentum 0.6", lambda b, t: b.slopes(t, momentum=0.6)),
+    "no zero_grad inside": ("momentum", "zero_grad", lambda b, t: b.slopes(t, momentum=1)),
+    "first-order, momentum": (
+        *("momentum", "without second-order terms"),
+        lambda b, t: b.slope(b.path(t, momentum=0.7)[-1], 1),
+    ),
+    "first-order, query data": (
+        *("query data", "without second-order terms"),
+        lambda b, t: b.slope(b.path(t, inner=1)[-1], 1),
+    ),
+    "decay inside": ("weight decay", "0.02 theta", lambda b, t: b.slopes(t, decay=0.2)),
+    "clipped inside": ("clipped", "steps to 0.15", lambda b, t: b.slopes(t, most=0.15)),
+    "w without terms": (
+        *("first-order", "terms of `w`"),
+        lambda b, t: b.gradient(t, terms=mask("w")),
+    ),
+    "c, d without graph": (
+        *("detached", "updates of `c`, `d`"),
+        lambda b, t: b.gradient(t, graph=mask("c", "d")),
     ),
     "b lost in Q": ("detached", "query loss's", lambda b, t: b.gradient(t, lost=mask("b"))),
     "b detached": ("detached", "only `b` differs", changed("b", lambda d: 0 * d)),
@@ -138,6 +168,101 @@ def test_right_programs_pass(seed):
         assert report.kinks == 0
 
 
+@pytest.mark.parametrize(
+    ("seed", "cause", "bug"),
+    [
+        (26, "step size", {"alpha": 0.83 * ALPHA}),
+        (28, "momentum", {"momentum": 0.7}),
+        (32, "momentum", {"momentum": 0.7}),
+    ],
+)
+def test_a_number_is_found_where_one_slope_only_touches_it(seed, cause, bug):
+    """Rejects a search along one direction, whose mismatch may not change its sign."""
+    bowls = Bowls(0)
+    args = bowls.arguments(lambda t: bowls.slopes(t, **bug))
+    assert verify(*args, **bowls.loop(), seed=seed).suspects[0].cause == cause
+
+
+def test_a_loss_of_another_loop_is_explained_before_its_gradient():
+    """Rejects causes of a gradient that are sought in a loop that the loss lacks."""
+    bowls = Bowls(1)
+
+    def gradient(t):
+        return bowls.slope(bowls.path(t, momentum=0.9)[-1], 1)
+
+    args = bowls.arguments(gradient, lambda t: bowls.value(t, momentum=0.9))
+    report = verify(*args, **bowls.loop())
+    assert [one.cause for one in report.suspects] == ["momentum", "first-order"]
+    assert "all 3 steps" in report.suspects[1].text
+
+
+def test_a_penalty_that_the_gradient_lacks_is_found():
+    """Rejects "steps of 1 times the size" for the gradient of the query loss alone."""
+    bowls = Bowls(2)
+    args = bowls.arguments(value=lambda t: bowls.value(t) + 0.01 * (t @ t))
+    causes = {one.cause: one.text for one in verify(*args, **bowls.loop()).suspects}
+    assert [*causes] == ["another loss", "weight decay"]
+    assert "it lacks 0.02 theta" in causes["weight decay"]
+
+
+def test_what_explains_the_gradient_stands_alone():
+    """Rejects "only 4 of 5 arrays differ" where the cause is known."""
+    bowls = Bowls(0)
+    loss, gradient, theta = bowls.arguments(lambda t: bowls.gradient(t, cut=range(STEPS)))
+    more = bowls.loop()
+    step, query = more["inner_step"], more["query_loss"]
+    more["inner_step"] = lambda p: step(p) | {"e": p["e"]}
+    more["query_loss"] = lambda p: query(p) + float(np.sin(p["e"]).sum())
+    report = verify(
+        lambda p: loss(p) + float(np.sin(p["e"]).sum()),
+        lambda p: gradient(p) | {"e": np.cos(p["e"])},
+        theta | {"e": np.array([0.3, 0.5])},
+        **more,
+    )
+    assert [one.cause for one in report.suspects] == ["first-order"]
+
+
+def test_a_cause_is_not_said_twice():
+    """Rejects a factor of the whole that is listed for every array, and "1 times"."""
+    bowls, kept = Bowls(3), []
+
+    def summed(t):
+        kept.append(bowls.gradient(t))
+        return sum(kept)
+
+    for gradient, causes in (
+        (lambda t: 2 * bowls.gradient(t), ["scale"]),
+        (summed, ["accumulates"]),
+    ):
+        report = verify(*bowls.arguments(gradient), **bowls.loop())
+        assert [one.cause for one in report.suspects] == causes
+
+
+def test_an_unknown_cause_asks_only_for_what_was_not_given():
+    """Rejects advice to pass the loop that was passed."""
+    bowls = Bowls(4)
+    args = bowls.arguments(lambda t: bowls.gradient(t) + np.cos(7 * t))
+    for more, words in (({}, "give inner_step"), (bowls.loop(), "compare data")):
+        (suspect,) = verify(*args, **more).suspects
+        assert suspect.cause == "unknown"
+        assert words in suspect.text
+
+
+def test_axes_of_a_kernel_that_are_exchanged_are_found():
+    """Rejects a search among matrices alone."""
+    theta = {"k": np.random.default_rng(0).standard_normal((2, 3, 4)), "b": np.ones(2)}
+    weights = np.random.default_rng(1).standard_normal((2, 3, 4))
+
+    def gradient(p):
+        g = weights * np.cos(p["k"] * weights)
+        return {"k": g.swapaxes(0, 2).reshape(2, 3, 4), "b": 1 + 0 * p["b"]}
+
+    loss = lambda p: float(np.sin(p["k"] * weights).sum() + p["b"].sum())  # noqa: E731
+    report = verify(loss, gradient, theta)
+    assert report.suspects[0].cause == "transposed"
+    assert "axes 0 and 2" in report.suspects[0].text
+
+
 def test_the_step_is_found_without_the_query_loss():
     """Rejects a need for what a program may not have in one piece."""
     bowls = Bowls(3)
@@ -153,6 +278,7 @@ LOSSES = {
     "steps": ("takes 2 inner steps", {"steps": 2}),
     "step size": ("2 times", {"alpha": 2 * ALPHA}),
     "query data": ("query data", {"inner": 1}),
+    "momentum": ("momentum 0.9", {"momentum": 0.9}),
     "another loss": ("off by", {"result": 0}),
 }
 
@@ -162,9 +288,8 @@ def test_a_loss_that_is_not_meant_is_found_by_its_values(cause):
     """Rejects a program for right whose loss and gradient share a bug."""
     words, bug = LOSSES[cause]
     bowls = Bowls(4)
-    args = bowls.arguments(
-        lambda t: bowls.gradient(t, **bug), lambda t: bowls.value(t, **bug)
-    )
+    gradient = bowls.slopes if cause == "momentum" else bowls.gradient
+    args = bowls.arguments(lambda t: gradient(t, **bug), lambda t: bowls.value(t, **bug))
     assert verify(*args).passed
     report = verify(*args, **bowls.loop())
     assert (report.kind, report.passed) == ("exact", False)
@@ -220,7 +345,7 @@ CALLS = {
     "batches": ("state", "repeats after 3", lambda: counted(lambda n: 1 + 0.1 * (n % 3))),
     "a cache": ("state", "another theta", memory),
     "nan": ("not finite", "not finite", lambda: lambda b, t: np.nan),
-    "constant": ("constant", "constant", lambda: lambda b, t: 2.0),
+    "constant": ("constant", "use the parameters that it gets", lambda: lambda b, t: 2.0),
     "float32": ("coarse", "float64", lambda: lambda b, t: float(np.float32(b.value(t)))),
     "offset": ("coarse", "subtract", lambda: lambda b, t: b.value(t) + 1e10),
     "kinks": ("rough", "kinks", lambda: lambda b, t: kinked(b, t)),
@@ -360,3 +485,34 @@ def test_the_recipes_of_frameworks(package, recipe, monkeypatch):
     report = verify(**module.BROKEN)
     assert report.suspects[0].cause == "first-order"
     assert "step 3 of 3" in report.suspects[0].text
+
+
+SQUARES = {
+    "meta_loss": lambda t: float(np.sum(t**2)),
+    "meta_gradient": lambda t: 2 * t,
+    "theta": np.array([1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", ["adapt", "inner_step"])
+def test_a_result_that_is_forgotten_is_not_zeros(name):
+    """Rejects a first-order error of 1, measured on an adaptation that returns None."""
+    with pytest.raises(ValueError, match=f"{name}'s result is None: return all"):
+        verify(**SQUARES, **{name: lambda t: None})
+
+
+def test_no_program_passes_on_what_is_not_finite():
+    """Rejects "exact" without a remark where the query loss or the step is nan."""
+    nan = {"query_loss": lambda t: np.nan}, {"query_loss": SQUARES["meta_loss"]}
+    steps = lambda t: 0.8 * t, lambda t: t * np.nan
+    for more, step, name in zip(nan, steps, ("query_loss", "inner_step"), strict=True):
+        adapt = lambda t: 0.8 * t  # noqa: E731
+        report = verify(**SQUARES, **more, adapt=adapt, inner_step=step)
+        assert not report.passed
+        assert f"{name} is not finite" in str(report)
+
+
+def test_no_directions_are_no_measurement():
+    """Rejects "unmeasurable" for a program, where nothing was asked for."""
+    with pytest.raises(ValueError, match="number is 0: pass the number of directions"):
+        verify(**SQUARES, number=0)

@@ -17,6 +17,7 @@ MAMLPP = ["--algorithm", "maml++"]
 ORACLE, RANDOM, AVERAGED, CONTEXT = (
     (*SINE, "--algorithm", name) for name in ("oracle", "random", "averaged", "context")
 )
+LONG = 250 * "a"  # a temporary file's name is longer than 255 characters
 BAD_BYTES = b"\xff\xfe".decode("utf-8", "surrogateescape")
 
 # What is typed, the exit code, and words of the one error line.
@@ -147,7 +148,7 @@ TYPED = {
     "resume-nothing": ([*SINE, "--resume", "no"], 1, "no run in 'no'"),
     "resume-nothing-short": (["train", "--resume", "no"], 1, "no run in 'no'"),
     "resume-folder": (["train", "--resume", "folder"], 1, "no run in 'folder'"),
-    "resume-file": (["train", "--resume", "file"], 1, "file/config.json"),
+    "resume-file": (["train", "--resume", "file"], 1, "no run in 'file'"),
     "resume-empty": ([*SINE, "--resume", ""], 2, "--resume: must not be empty"),
     "resume-empty-short": (["train", "--resume", ""], 2, "--resume: must not be empty"),
     "resume-newline": ([*SINE, "--resume", "a\nb"], 2, r"'a\nb'"),
@@ -183,6 +184,11 @@ TYPED = {
     "dask-host": ([*SINE, "--workers", "dask:127.0.0.1"], 2, "write dask:tcp://HOST:PORT"),
     "dask-http": ([*SINE, "--workers", "dask:http://h:1"], 2, "dask:http://h:1: write"),
     "dask-bracket": (["evaluate", "run", "--workers", "dask:tcp://["], 2, "dask:tcp://["),
+    "config-twice": ([*SINE, "--config", "twice.toml"], 2, "--alpha-head is there twice"),
+    "config-odd-key": ([*SINE, "--config", "key.toml"], 2, r"'--hidden\x00': no such"),
+    "prepare-long": (["prepare", "omniglot", "--out", f"{LONG}.npz"], 2, "name too long"),
+    "evaluate-file": (["evaluate", "file"], 1, "no run in 'file'"),
+    "reuse-file": (["reuse", "file"], 1, "no run in 'file'"),
     "evaluate-nothing": (["evaluate", "no"], 1, "no run in 'no'"),
     "evaluate-no-run": (["evaluate"], 2, "Missing argument 'RUN"),
     "evaluate-no-tasks": (["evaluate", "run", "--tasks", "0"], 2, "0 is below 2"),
@@ -259,6 +265,8 @@ def world(tmp_path_factory) -> Path:
     (folder / "bytes.toml").write_bytes(b'out = "\xff"')
     (folder / "unknown.toml").write_text("alhpa = 0.1")
     (folder / "beta.toml").write_text("beta = 0.1")
+    (folder / "twice.toml").write_text("alpha-head = 0.1\nalpha_head = 0.2")
+    (folder / "key.toml").write_text(r'"hidden\u0000" = 8')
     (folder / "nets.toml").write_text("regressors = 9")
     (folder / "workers.toml").write_text("workers = 100000")
     for name in ("torn", "odd", "other", "html", "short", "new"):
@@ -403,3 +411,11 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     told = here("train", "sine", *SMALL, "--out", tmp_path / "run")
     tmp_path.chmod(0o700)
     judge(told, 1, "Permission denied")
+
+
+def test_a_check_counts_all_that_is_learned(monkeypatch):
+    """Rejects a limit on theta alone, which leaves learned step sizes uncounted."""
+    monkeypatch.setattr("tinymaml.experiments.common.MOST_PARAMETERS", 20)
+    told = here("check", "sine", "--algorithm", "meta-sgd", "--hidden", "5")
+    assert told.code == 2
+    assert "the model has 32 parameters, more than 20" in one_error(told)

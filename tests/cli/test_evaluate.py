@@ -1,6 +1,7 @@
 """`evaluate` and `export` on the command line: runs, seeds, shots, thetas given away."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_runs_of_several_seeds_are_told_together(world):
     assert together["half_width_95_over_seeds"] == pytest.approx(expected, rel=1e-9)
     assert {one["tasks_sha256"] for one in each} == {together["tasks_sha256"]}
     assert as_json("both") == together
-    assert json.loads((world / "both" / "evaluation.json").read_text()) == together
+    assert runs.unsealed(world / "both" / "evaluation.json") == together
 
 
 def test_other_shots_do_not_hide_those_of_the_training():
@@ -215,6 +216,17 @@ def test_evaluating_changes_no_run(world, tmp_path):
     here("export", tmp_path / "run", tmp_path / "given")
     assert {k: v for k, v in tree(tmp_path).items() if "given" not in k} == before
     assert digests(tmp_path / "run") == digests(world / "other")
+
+
+def test_a_folder_that_cannot_be_written_hides_no_result(world, tmp_path):
+    """Rejects an evaluation that is lost since it cannot be kept for the pictures."""
+    shutil.copytree(world / "other", tmp_path / "run")
+    (tmp_path / "run/evaluation.json").unlink()
+    (tmp_path / "run/evaluation.json").mkdir()  # which even root cannot replace
+    answer = here("evaluate", tmp_path / "run", "--quiet")
+    assert answer.code == 0
+    assert answer.out == told("other", "--quiet")
+    assert re.fullmatch(r"note: '.*evaluation.json' was not written: Is a .*\n", answer.err)
 
 
 @pytest.mark.parametrize("name", ["kept:omniglot-5w1s", "kept:omniglot-20w1s"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 from folders import folder
 from processes import here
 from terminals import left, on_terminal, states, terminal
-from tinymaml.cli import main
+from tinymaml.cli import main, prepare
 from tinymaml.cli.terminal import STAGES, Progress, Watched, columns, fitted, progress
 from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.harness import evaluation
@@ -331,3 +331,39 @@ def test_the_paths_stand_at_the_end(tmp_path):
     assert found.err == f"{tmp_path / 'a' / 'evaluation.json'}\n"
     assert here("evaluate", tmp_path / "a").out.splitlines()[-1] != found.err.strip()
     assert Path(found.err.strip()).exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_result_that_cannot_be_written_is_shown(tmp_path, monkeypatch, command):
+    """Rejects minutes of evaluation that are lost on a full disk or in a read-only
+    folder."""
+    run = tmp_path / "a"
+    assert here("train", "sine", *SHORT, "--out", run).code == 0
+    (run / "evaluation.json").unlink()
+
+    def full(path, result):
+        raise OSError(30, "Read-only file system", str(path / "evaluation.json"))
+
+    monkeypatch.setattr("tinymaml.report.tables.save", full)
+    how = ("train", "--resume") if command == "train" else ("evaluate",)
+    found = here(*how, run)
+    assert "MSE on 4 tasks" in found.out
+    assert "evaluation.json'" in found.err
+    assert "Read-only file system" in found.err
+    assert "Traceback" not in found.err
+    assert found.code == (command == "train")
+
+
+@pytest.mark.parametrize("names", [("train", "sine"), ("prepare", "miniimagenet")])
+def test_help_fits_a_terminal(monkeypatch, names):
+    """Rejects a list of choices in one word, which no terminal can wrap."""
+    for width, most in ((80, 80), (40, 50)):  # click's narrowest help has 50
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert max(map(len, here(*names, "--help").out.split("\n"))) <= most
+
+
+def test_the_hash_of_the_drawings_fits_a_terminal():
+    """Rejects lines of `prepare` that are wider than the terminal."""
+    with terminal(40) as (stream, text), redirect_stdout(stream):
+        prepare.report(Path("a.npz"), ["sha256 of the drawings: " + 64 * "0"])
+    assert max(map(len, text[0].split("\n"))) <= 40

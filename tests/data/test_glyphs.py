@@ -110,3 +110,9 @@ def test_no_glyphs_are_refused(sizes):
     """Rejects an empty data set."""
     with pytest.raises(ValueError, match="no glyphs"):
         glyphs.draw_classes(0, *sizes)
+
+
+def test_a_seed_is_an_integer():
+    """Rejects None, with which NumPy draws other glyphs at every call."""
+    with pytest.raises(TypeError, match="integer"):
+        glyphs.draw_classes(None, 1, 1)

@@ -170,3 +170,33 @@ def test_a_grid_has_no_more_points_than_it_has():
     """Rejects fewer shots than were asked for."""
     with pytest.raises(ValueError, match="51 shots asked for, the grid has 50"):
         sine.sample_grid(partial(stream, 0, "train", 0), range(1), 51)
+
+
+WRONG = {
+    "no tasks": lambda s: sine.sample(s, range(0), 5, 5),
+    "every second task": lambda s: sine.sample(s, range(0, 4, 2), 5, 5),
+    "tasks before 0": lambda s: sine.sample(s, range(-3, 2), 5, 5),
+    "no curves": lambda s: sine.draw_curves(s, range(0)),
+    "no shots": lambda s: sine.sample(s, range(2), 0, 5),
+    "shots from the end": lambda s: sine.sample(s, range(2), -1, 5),
+    "no queries": lambda s: sine.sample(s, range(2), 5, 0),
+    "no points of the grid": lambda s: sine.sample_grid(s, range(2), -1),
+    "phases": lambda s: sine.draw_curves(s, range(2), "quarter"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_task_is_refused(name):
+    """Rejects empty arrays, tasks that were not asked for, and a KeyError."""
+    with pytest.raises(ValueError, match=r"tasks must be|shots|phases are half or full"):
+        WRONG[name](partial(stream, 0, "train", 0))
+
+
+def test_points_are_floating_point():
+    """Rejects curves, and amplitudes beside x, that are cut to whole numbers."""
+    streams = partial(stream, 0, "train", 0)
+    for draw in (partial(sine.sample, queries=2), sine.sample_grid):
+        with pytest.raises(TypeError, match="floating point, not int32"):
+            draw(streams, range(2), shots=2, dtype="int32")
+    with pytest.raises(TypeError, match="floating-point arrays, not int64"):
+        sine.with_parameters(sine.draw_curves(streams, range(2)), np.zeros((2, 5, 1), int))

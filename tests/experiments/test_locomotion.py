@@ -251,7 +251,7 @@ def test_without_mujoco_one_line_says_what_to_install(tmp_path, without_mujoco):
     """Rejects a traceback, and a folder of a run that cannot begin."""
     done = here("train", "locomotion")
     assert done.code == 1
-    assert "pip install '.[mujoco]'" in one_error(done)
+    assert "pip install 'tinymaml[mujoco]'" in one_error(done)
     assert len(done.err.splitlines()) == 1
     assert done.out == ""
     assert not list(tmp_path.iterdir())

@@ -196,3 +196,16 @@ def test_metrics_of_an_older_program_are_read_and_go_on(tmp_path):
     found = read_metrics(tmp_path, faults)
     assert [record["loss"] for record in found] == [0.5, 0.25]
     assert faults == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_records_of_a_deleted_file_are_not_lost_in_silence(tmp_path, again):
+    """Rejects a training that goes on with records in a file that no folder has."""
+    with Metrics(tmp_path, 0) as metrics:
+        metrics.add({"iteration": 1, "loss": 0.5})
+        metrics.sync()
+        os.remove(tmp_path / runs.METRICS)
+        if again:
+            (tmp_path / runs.METRICS).touch()
+        with pytest.raises(WorldError, match="was deleted or replaced"):
+            metrics.sync()

@@ -275,6 +275,17 @@ def test_a_diverged_task_is_no_number():
     assert "feature reuse: unknown; a figure is not finite" in text
 
 
+def test_a_theta_that_is_not_finite_is_like_no_other():
+    """Rejects a CKA of 1 for layers below a head that has diverged."""
+    config = Glyphs(**SMALL)
+    family, episodes = problem(config), evaluation.held_out(config, "test", range(2))
+    theta = np.tile(loop.initial_state(config).theta, (2, 1))
+    last = theta.copy()
+    last[0, -1] = np.inf
+    found = reuse.by_layer(family.model, family.task(episodes), theta, last)
+    assert np.isnan(found["CKA", "conv0"]).tolist() == [True, False]
+
+
 def made(**changes):
     """Return figures of two tasks like those of the kept theta, as a Reuse."""
     found = {

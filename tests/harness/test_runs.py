@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_a_file_is_on_the_disk_before_it_moves_and_its_place_after(tmp_path, mon
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", moved)
-    new, old = f"{runs.TEMPORARY}a.npz", tmp_path / "b.npz"
+    new, old = f"{runs.TEMPORARY}{os.getpid()}-a.npz", tmp_path / "b.npz"
     for data in (b"one", b"two"):
         runs.write(tmp_path / "a.npz", data, previous=old)
     begins, ends = ("sync", new), [("move", new, "a.npz"), ("sync", tmp_path.name)]
@@ -592,3 +593,62 @@ def test_configuration_is_for_people(tmp_path):
     assert told["experiment"] == "sine"
     assert told["options"]["hidden"] == [2]
     assert told["versions"] == VERSIONS
+
+
+def test_a_flipped_bit_gives_no_other_content(tmp_path):
+    """Rejects a file whose figures a flipped bit changes, unlike the one it was."""
+    content = {"mean": [7.25, None], "seeds": [0], "score": "MSE"}
+    data, file = runs.sealed(content), tmp_path / runs.EVALUATION
+    file.write_bytes(data)
+    assert runs.unsealed(file) == content
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        with suppress(ValueError):
+            found = runs.unsealed(file)
+            assert content.items() <= found.items(), bytes(damaged)
+
+
+def test_two_commands_write_one_file_at_once(tmp_path, monkeypatch):
+    """Rejects one name for the unfinished files of two processes: one of them would find
+    its own gone."""
+    replace, file = os.replace, tmp_path / runs.EVALUATION
+
+    def later(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            runs.write(file, b"other")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", later)
+    runs.write(file, b"this")
+    assert tree(tmp_path) == {runs.EVALUATION: b"this"}
+
+
+@pytest.mark.parametrize("parent", ["none", "file"])
+def test_an_error_names_the_file_and_not_its_unfinished_one(tmp_path, parent):
+    """Rejects the name of a temporary file, which a user does not know."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="directory") as caught:
+        runs.write(tmp_path / parent / "a.png", b"")
+    assert caught.value.filename == str(tmp_path / parent / "a.png")
+
+
+def test_a_full_disk_names_the_lock(tmp_path, monkeypatch):
+    """Rejects "standard output" as the name of a lock that has no room, and its remains."""
+
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    def opened(place, mode, buffering=-1):
+        raw = Full(place, mode.replace("b", ""))
+        return raw if buffering == 0 else io.BufferedRandom(raw)
+
+    monkeypatch.setattr("builtins.open", opened)
+    with pytest.raises(OSError, match="No space") as caught, runs.locked(tmp_path):
+        pass
+    assert caught.value.filename == str(tmp_path / runs.LOCK)
+    assert not tree(tmp_path)

@@ -44,25 +44,63 @@ class Bowls:
         """Return its Hessian."""
         return self.bends[which] - np.diag(np.cos(t + self.centres[which]))
 
-    def path(self, t, steps=STEPS, alpha=ALPHA, inner=0, moved=1.0):
-        """Return theta_0, ..., theta_K."""
-        found = [t]
+    def path(
+        self,
+        t,
+        steps=STEPS,
+        alpha=ALPHA,
+        inner=0,
+        moved=1.0,
+        momentum=0.0,
+        decay=0.0,
+        most=9e9,
+    ):
+        """Return theta_0, ..., theta_K. most: the length of a step"""
+        found, velocity = [t], 0.0
         for _ in range(steps):
-            found.append(found[-1] - alpha * moved * self.slope(found[-1], inner))
+            g = self.slope(found[-1], inner) + decay * found[-1]
+            velocity = momentum * velocity + alpha * moved * g
+            velocity *= min(1.0, most / np.linalg.norm(velocity))
+            found.append(found[-1] - velocity)
         return found
 
     def value(self, t, result=1, **loop):
         """Return Q(theta_K)."""
         return self.loss(self.path(t, **loop)[-1], result)
 
-    def gradient(self, t, cut=(), result=1, lost=1.0, alpha=ALPHA, moved=1.0, **loop):
-        """Return its gradient; without the second-order terms of the steps in `cut`."""
+    def gradient(
+        self,
+        t,
+        cut=(),
+        result=1,
+        lost=1.0,
+        alpha=ALPHA,
+        moved=1.0,
+        terms=1.0,
+        graph=1.0,
+        **loop,
+    ):
+        """Return its gradient; without the second-order terms of the steps in `cut`.
+
+        lost, terms, graph: masks of Q's gradient, of second-order terms, of updates
+        """
         path = self.path(t, alpha=alpha, moved=moved, **loop)
         v = lost * self.slope(path[-1], result)
         for k in reversed(range(len(path) - 1)):
             if k not in cut:
-                v = v - alpha * self.hessian(path[k], loop.get("inner", 0)) @ (moved * v)
+                h = self.hessian(path[k], loop.get("inner", 0))
+                v = graph * v - alpha * h @ (moved * terms * graph * v)
         return v
+
+    def slopes(self, t, **loop):
+        """Return its gradient by differences, for loops that have no formula here."""
+        shifts = 1e-5 * np.eye(SIZE)
+        return (
+            np.array(
+                [self.value(t + s, **loop) - self.value(t - s, **loop) for s in shifts]
+            )
+            / 2e-5
+        )
 
     def arguments(self, gradient=None, value=None):
         """Return the arguments of `verify`: of a program on dicts of arrays."""

@@ -163,8 +163,8 @@ STYLES = [
     Style("clones, support loss at the end", ("support",), with_clones(query=False)),
     Style("optimiser", FIRST, OPTIMIZER, value=OPTIMIZER),
     Style("optimiser, model not reset", ("state",), HELD, value=HELD),
-    Style("optimiser, momentum", ("another loss",), MOMENTUM, value=MOMENTUM),
-    Style("optimiser, no zero_grad", ("another loss",), PLENTY, value=PLENTY),
+    Style("optimiser, momentum", ("momentum",), MOMENTUM, value=MOMENTUM),
+    Style("optimiser, no zero_grad", ("momentum",), PLENTY, value=PLENTY),
     Style("optimiser, Adam", ("another loss",), ADAM, value=ADAM),
 ]  # fmt: skip
 

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinymaml import losses, maml, models, ops
+from tinymaml.fewshot import Episode, as_task
+
 
 class Kind(NamedTuple):
     """A kind of problem: the size P, what happens to the loss, theta and the gradient.
@@ -12,6 +15,7 @@ class Kind(NamedTuple):
     loss: (f, theta) -> value; factor: of the gradient; scale: of theta
     claim: (gradient, rng) -> the claimed gradient; None for the right one
     first: the claimed gradient is first-order, and `adapt` is given
+    net: the dtype of the sine net that MAML trains instead
     """
 
     name: str
@@ -21,6 +25,7 @@ class Kind(NamedTuple):
     scale: float = 1.0
     claim: Callable | None = None
     first: bool = False
+    net: str = ""
 
 
 def single(x):
@@ -109,6 +114,10 @@ KINDS = [
     Kind("first-order, theta times 1e-6", scale=1e-6, first=True),
     Kind("first-order, float32", loss=lambda f, t: single(f(t)), first=True),
     Kind("first-order, loss plus 1e8", loss=lambda f, t: f(t) + 1e8, first=True),
+    Kind("MAML of the sine net", net="float64"),
+    Kind("first-order MAML of the sine net", net="float64", first=True),
+    Kind("float32 MAML of the sine net", net="float32"),
+    Kind("float32 first-order MAML of the sine net", net="float32", first=True),
 ]
 
 
@@ -118,6 +127,8 @@ def case(kind: Kind, seed: int):
     The loss is a sum of squared sines of neighbouring entries; adapt is a gradient step.
     """
     rng = np.random.default_rng(seed)
+    if kind.net:
+        return sine_net(kind, rng)
     a, b, c = rng.standard_normal((3, kind.size))
     theta = rng.standard_normal(kind.size) * kind.scale
 
@@ -148,3 +159,27 @@ def case(kind: Kind, seed: int):
 
     right = "first-order" if kind.first else "neither" if kind.claim else "exact"
     return (value, gradient, theta, adapt if kind.first else None), right
+
+
+def sine_net(kind: Kind, rng: np.random.Generator):
+    """Return the same of MAML with one step on a sine net near its initial values."""
+    model = models.mlp((1, 40, 40, 1), ops.relu)
+    theta = model.init(rng).astype(float)
+    x = rng.uniform(-5, 5, (2, 10, 1)).astype(kind.net)
+    y = np.asarray(rng.uniform(1, 5), kind.net) * np.sin(
+        x + x.dtype.type(rng.uniform(0, 3))
+    )
+    task = as_task(Episode(x[0], y[0], x[1], y[1]), model.apply, losses.mse)
+
+    def adapt(t):
+        return maml.adapt(t.astype(kind.net), task, 0.01, 1)
+
+    def value(t):
+        return float(task.query(adapt(t))(adapt(t)))
+
+    def gradient(t):
+        if kind.first:
+            return maml.value_and_gradient(task.query(adapt(t)), adapt(t))[1]
+        return maml.meta_gradient(t.astype(kind.net), task, 0.01, 1)[1]
+
+    return (value, gradient, theta, adapt), "first-order" if kind.first else "exact"

@@ -112,4 +112,4 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path):
     """Rejects a traceback where the extra is missing."""
     told = run("chain", cwd=tmp_path)
     assert told.code == 1
-    assert "pip install '.[plot]'" in one_error(told)
+    assert "pip install 'tinymaml[plot]'" in one_error(told)

@@ -1,7 +1,9 @@
 """Pictures: which there are, that they are valid PNG, what they are made from, and what
 is said when they fail."""
 
+import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from tinymaml.experiments.omniglot import Omniglot
 from tinymaml.experiments.pointnav import PointNav
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, results, runs
-from tinymaml.plots import groups
+from tinymaml.plots import figures, groups
 from tinymaml.report import names, tables
 from tinymaml.speed.workers import Here
 
@@ -227,7 +229,8 @@ def test_the_evaluation_is_that_of_the_command(tmp_path, monkeypatch):
     kept = checkpoints.load(path, PRETRAINED)
     wanted = results.judge(PRETRAINED, kept, "test", 5, 3, [3], Here())
     assert here("evaluate", "a").code == 0
-    assert (path / runs.EVALUATION).read_text() == tables.as_json([wanted])
+    written = runs.unsealed(path / runs.EVALUATION)
+    assert written == json.loads(tables.as_json([wanted]))
     one, (mean, half) = read(path), results.over_tasks(wanted.scores)
     assert one.found.mean.tolist() == mean.tolist()
     assert one.found.half.tolist() == half.tolist()
@@ -415,12 +418,42 @@ def test_no_checkpoint_is_told(tmp_path, monkeypatch):
     assert "has no data file" in one_error(here("plot", "a", "--data", "b"))
 
 
+def test_a_full_disk_leaves_the_picture_that_was(tmp_path, monkeypatch):
+    """Rejects half a picture in the place of a whole one."""
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.png").write_bytes(b"before")
+    monkeypatch.setattr("os.fsync", full)
+    film = figures.Film(figures.new_figure(1, 1), 10)
+    film.take([], 10)
+    for save in (partial(figures.save, figures.new_figure(1, 1)), film.save):
+        with pytest.raises(OSError, match="No space") as caught:
+            save(tmp_path / "a.png")
+        assert caught.value.filename == str(tmp_path / "a.png")
+    assert tree(tmp_path) == {"a.png": b"before"}
+
+
+def test_a_flipped_digit_is_no_evaluation(tmp_path, monkeypatch):
+    """Rejects a picture of a score that nobody measured."""
+    monkeypatch.chdir(tmp_path)
+    path = folder(tmp_path / "a", PRETRAINED)
+    assert here("evaluate", "a").code == 0
+    mean = read(path).found.mean
+    text = (path / runs.EVALUATION).read_text()
+    other = text.replace(str(mean[-1]), str(mean[-1] + 1))
+    assert other != text
+    (path / runs.EVALUATION).write_text(other)
+    assert tables.saved(path, PRETRAINED) is None
+
+
 def test_missing_matplotlib_is_reported_first(tmp_path, monkeypatch, capsys):
     """Rejects an ImportError, which does not say that the pictures are an extra, and lines
     about evaluations that no picture would use."""
     path = folder(tmp_path / "a", SMALL, LEARNED)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(WorldError, match=r"pip install '.\[plot\]'"):
+    with pytest.raises(WorldError, match=r"pip install 'tinymaml\[plot\]'"):
         plots.draw([path])
     assert capsys.readouterr().err == ""
 

@@ -156,3 +156,11 @@ def test_wrong_arguments_of_the_list(tmp_path):
     assert here("list", "runs").out == "no runs\n"
     for wrong in (("sine", "runs"), ("runs", "runs", "--presets")):
         assert here("list", *wrong).code == 2
+
+
+def test_a_result_that_cannot_be_read_hides_no_run(tmp_path):
+    """Rejects an error in place of the list, for a file without permission."""
+    run_of(tmp_path / "runs/a")
+    (tmp_path / "runs/a/evaluation.json").mkdir()  # a file that even root cannot read
+    run_of(tmp_path / "runs/b")
+    assert states(tmp_path / "runs") == {"a": "finished", "b": "finished"}

@@ -589,3 +589,12 @@ def test_two_hundred_steps_are_gymnasiums(tmp_path, monkeypatch, body):
     assert costs[0] == pytest.approx(costs[1], rel=0.25)
     assert (costs[0] > 0) == (body == "ant")
     assert over == ({False} if body == "cheetah" else {False, True})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"task": "dog-run"}, {"task": "cheetah-fly"}, {"rules": "x"}]
+)
+def test_no_goal_of_a_world_that_does_not_exist(wrong):
+    """Rejects a KeyError from the inside, and a goal for a task without a reward."""
+    with pytest.raises(ValueError, match="no such world"):
+        Locomotion(**wrong).draw(np.random.default_rng(0))

@@ -120,3 +120,12 @@ def test_an_action_that_is_no_number_earns_none():
     _, reward, done = step((0, 0), (0.3, 0.3), (np.nan, 0))
     assert np.isnan(reward)
     assert not done
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 2), (1, 1, 1)])
+def test_an_action_for_each_position(shape):
+    """Rejects five walkers for one, and one number for both coordinates."""
+    with pytest.raises(ValueError, match=r"at positions \(1, 1, 2\)"):
+        PointNav().step(
+            np.zeros((1, 1, 2)), np.zeros((1, 2)), np.zeros(shape), np.ones((1, 1), bool)
+        )

@@ -135,3 +135,14 @@ def test_actions_are_those_of_the_policy():
             policy.log_prob((mean, log_std), np.zeros(shape))
     with pytest.raises(ValueError, match="kl takes shapes"):
         policy.kl((mean, log_std), (mean[:, :1], log_std))
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 2), (1, 1, 1), (1, 1, 3)])
+def test_deviations_are_those_of_the_means(shape):
+    """Rejects the likelihoods of five tasks for one, and a deviation for all numbers."""
+    mean, other = np.zeros((1, 3, 2)), (np.zeros((1, 3, 2)), np.zeros((1, 1, 2)))
+    with pytest.raises(ValueError, match=r"deviations|broadcast"):
+        policy.log_prob((mean, np.zeros(shape)), mean)
+    for pair in ((other, (mean, np.zeros(shape))), ((mean, np.zeros(shape)), other)):
+        with pytest.raises(ValueError, match=r"deviations|broadcast"):
+            policy.kl(*pair)

@@ -204,15 +204,21 @@ def test_an_action_that_is_not_finite_ends_a_trajectory(value):
     assert np.isfinite(x.observations).all()
 
 
-def test_a_policy_without_finite_actions_has_no_score():
-    """Rejects a nan in theta that ends as a return."""
+@pytest.mark.parametrize("wrong", ["deviation", "mean"])
+def test_a_policy_without_finite_actions_has_no_score(wrong):
+    """Rejects a nan in theta that ends as a return, and an infinite mean that is kept."""
     rng = np.random.default_rng(0)
     theta = np.tile(MODEL.init(rng), (2, 1))
-    theta[1, -1] = np.nan  # the logarithm of a deviation
+    if wrong == "deviation":
+        theta[1, -1] = np.nan  # its logarithm
+    else:
+        theta[1, :-2] = 1e308  # weights
     draws = rng.standard_normal((2, N, H, 2))
-    x = rollout.act(MODEL, PointNav(), theta, np.full((2, 2), 0.4), draws, 0.9)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = rollout.act(MODEL, PointNav(), theta, np.full((2, 2), 0.4), draws, 0.9)
     assert x.lost.tolist() == [0, N]
     assert np.isnan(x.scores).tolist() == [False, True]
+    assert np.isfinite(x.mean).all()
 
 
 @pytest.mark.parametrize(
@@ -388,3 +394,25 @@ def test_a_singular_baseline_is_told(monkeypatch):
     monkeypatch.setattr(np.linalg, "solve", singular_four_times)
     assert np.isfinite(rollout.baseline(observations, to_go, live)).all()
     np.testing.assert_allclose(seen, 1e-5 * 10.0 ** np.arange(5))
+
+
+@pytest.mark.parametrize("stride", [0, -1])
+def test_a_stride_is_one_or_more(stride):
+    """Rejects trajectories in reverse."""
+    with pytest.raises(ValueError, match=f"the stride must be 1 or more, not {stride}"):
+        met()[0].every(stride)
+
+
+def test_every_number_of_an_action_has_its_noise():
+    """Rejects one draw for both numbers of an action."""
+    model = policy.gaussian_mlp((2, 4, 2))
+    theta = model.init(np.random.default_rng(0))[None]
+    with pytest.raises(ValueError, match=r"draws \(1, 3, 4, 1\) for actions \(1, 3, 2\)"):
+        rollout.act(model, PointNav(), theta, np.zeros((1, 2)), np.zeros((1, 3, 4, 1)), 0.9)
+
+
+def test_rewards_are_those_of_the_observations():
+    """Rejects the rewards of one trajectory for all."""
+    live = np.ones((1, 3, 4), bool)
+    with pytest.raises(ValueError, match="they do not fit"):
+        rollout.advantages(np.ones((1, 3, 4, 2)), np.ones((1, 1, 4)), live, 0.9)

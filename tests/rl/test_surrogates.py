@@ -13,7 +13,15 @@ from tinymaml import maml
 from tinymaml.check import mdp
 from tinymaml.check.exact import world
 from tinymaml.maml import Task
-from tinymaml.rl.surrogates import SURROGATES, Batch, PolicyLoss, e_maml, naive, outcome
+from tinymaml.rl.surrogates import (
+    SURROGATES,
+    Batch,
+    PolicyLoss,
+    e_maml,
+    naive,
+    outcome,
+    score_term,
+)
 
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -164,3 +172,16 @@ def test_e_maml_refuses_what_the_inner_loop_refuses():
         e_maml(theta, task, 0.1, -1)
     with pytest.raises(ValueError, match="broadcast"):
         e_maml(theta, task, np.ones(7), 1)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_likelihoods_are_those_of_the_batch(name):
+    """Rejects one trajectory's likelihoods for all, which broadcast to a plausible loss."""
+    loss, theta = loss_of(name, 0, (2, 3, 4))
+    logp = loss.log_prob(theta)
+    with pytest.raises(ValueError, match="arrays of one shape"):
+        loss.surrogate(logp[:, :1], loss.batch)
+    with pytest.raises(ValueError, match="arrays of one shape"):
+        score_term(logp[:, :1], loss.batch, np.zeros(2))
+    with pytest.raises(ValueError, match=r"losses \(3,\) of trajectories"):
+        score_term(logp, loss.batch, np.zeros(3))

@@ -15,6 +15,7 @@ from problems import make, problems
 from tinymaml import maml, ops
 from tinymaml.fewshot import Episode, as_task
 from tinymaml.speed.replay import KEPT, CannotRecordError, record, recorded
+from tinymaml.speed.replay import bits as bits_of
 
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -333,6 +334,14 @@ def test_outputs_that_are_inputs_or_constants():
     replay = record(lambda x, y: (x, 1.5, x + y, y), np.ones(2), np.zeros(2))
     x, constant, total, y = replay(np.full(2, 3.0), np.full(2, 4.0))
     assert (x[0], constant, total[0], y[0]) == (3.0, 1.5, 7.0, 4.0)
+
+
+def test_equal_bytes_of_two_dtypes_are_not_equal_bits():
+    """Rejects a proof that takes integers for the floats of the same bytes."""
+    whole, real = np.zeros(2, np.int64), np.zeros(2)
+    assert bits_of([real]) == bits_of([real.copy()])
+    assert bits_of([whole]) != bits_of([real])
+    assert bits_of([real]) != bits_of([real.reshape(2, 1)])
 
 
 def test_a_constant_output_is_the_callers_own():

@@ -1,5 +1,6 @@
 """Where tasks are computed: processes that compute alike, and that do not stay behind."""
 
+import logging
 import multiprocessing
 import os
 import re
@@ -10,6 +11,7 @@ import threading
 import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -270,3 +272,20 @@ def raising(error):
         raise error
 
     return function
+
+
+def test_dask_prints_no_traceback(monkeypatch):
+    """Rejects the traceback that the event loop under Dask prints of every lost call."""
+    names = "distributed", "distributed.client", "tornado.application", "asyncio"
+
+    def refused(*_, **__):
+        raise OSError("nobody answers")
+
+    fake = ModuleType("distributed")
+    fake.Client, fake.KilledWorker = refused, RuntimeError
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    for name in names:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.ERROR)
+    with pytest.raises(WorldError, match="nobody"), engine("dask:tcp://127.0.0.1:9"):
+        pass
+    assert {logging.getLogger(name).level for name in names} == {logging.CRITICAL}

@@ -18,11 +18,18 @@ from tinymaml.check.differences import (
     typical,
 )
 from tinymaml.check.program import Program, program_of
+from tinymaml.check.trees import listed
 from tinymaml.maml import Array
 from tinymaml.summary import text
 
 
 DIRECTIONS = 16
+# Directions along which the rate of the remainder is measured.
+RATED = 5
+DOUBLE = (
+    "compute it in float64: model.double() and double data in PyTorch,"
+    ' jax.config.update("jax_enable_x64", True) in JAX'
+)
 # The largest relative error of an exact gradient, by differences of a smooth function.
 EXACT = 1e-5
 # Calls that differ by no more rounding errors than this differ by the order of sums only.
@@ -100,7 +107,12 @@ def noise_of(program: Program, at: Array, gradient: Array) -> float:
     if not np.isfinite([value, again]).all():
         raise UnmeasurableError("not finite", f"the meta-loss is not finite: {value}")
     if bad := np.count_nonzero(~np.isfinite(gradient)):
+        spans = program.tree.spans.items()
+        where = [
+            name for name, span in spans if name and not np.isfinite(gradient[span]).all()
+        ]
         message = f"the gradient is not finite in {bad} of {gradient.size} entries"
+        message += f", in {listed(where)}" if where else ""
         raise UnmeasurableError("not finite", message)
     if abs(value - again) > SAME * abs(value):
         message = (
@@ -125,7 +137,9 @@ def judge(
     claimed = np.array([gradient @ way for way in ways])
     exact = agrees(claimed, measured, EXACT)
     if not measured.values.any() and not noise:
-        raise UnmeasurableError("constant", "the meta-loss is constant near theta")
+        message = "the meta-loss is constant near theta: does it use the parameters that it"
+        message += " gets, and no argmax or detach?"
+        raise UnmeasurableError("constant", message)
     first, aligned, first_error = None, float("nan"), float("nan")
     if program.adaptation is not None:
         shifted = slopes(lambda to: float(gradient @ program.adapted(to)), at, ways)
@@ -137,10 +151,11 @@ def judge(
         aligned = cosine(shifted.values, measured.values)
     unknown = exact is False and first is None and program.adaptation is not None
     if exact is None or unknown:
-        raise unresolved(program.value(at), at, measured, noise)
+        off = gap(claimed, measured)
+        raise unresolved(program, at, measured, noise, off)
     rates = [
         remainder_rate(program.value, at, way, slope, noise=noise)
-        for way, slope in zip(ways, claimed, strict=True)
+        for way, slope in [*zip(ways, claimed, strict=True)][:RATED]
     ]
     rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else float("nan")
     kind = "exact" if exact else "first-order" if first else "neither"
@@ -158,16 +173,24 @@ def cosine(a: Array, b: Array) -> float:
 
 
 def unresolved(
-    value: float, at: Array, measured: Slopes, noise: float
+    program: Program, at: Array, measured: Slopes, noise: float, off: float
 ) -> UnmeasurableError:
-    """Return the error that says why slopes cannot be measured, and what to do."""
-    eps = np.finfo(float).eps
+    """Return the error that says why slopes cannot be measured, and what to do.
+
+    off: of the claimed slopes, relative
+    """
+    eps, value = np.finfo(float).eps, program.value(at)
     change = typical(measured) * size(at)
     doubt = float(np.median(measured.doubts)) / (typical(measured) or 1.0)
     doubted = "the meta-loss cannot be differentiated by its values:"
-    doubted += f" slopes are known to {doubt:.0e}"
+    doubted += f" slopes are known to {doubt:.0e}, the claimed ones are off by {off:.0e}"
     if noise > 1e4 * eps * max(abs(value), change):
-        advice = f"it changes in steps of {noise:.0e}: compute it in float64 throughout"
+        advice = f"it changes in steps of {noise:.0e}: "
+        if precision := program.tree.precision:
+            advice += f"theta is {precision}; {DOUBLE}"
+        else:
+            advice += "is a part of it in float32, rounded, or counted (argmax)? "
+            advice += "Compute a smooth loss in float64 throughout"
         return UnmeasurableError("coarse", f"{doubted}; {advice}")
     if abs(value) > 1e3 * change:
         advice = f"its value {value:.3g} hides changes of {change:.0e}: subtract a constant"

@@ -56,7 +56,9 @@ class Slope(NamedTuple):
 def directions(
     rng: np.random.Generator, shape: tuple[int, ...], number: int
 ) -> list[Array]:
-    """Return random directions of length 1."""
+    """Return random directions of length 1. Raises ValueError when there is none."""
+    if number < 1:
+        raise ValueError(f"number is {number}: pass the number of directions, 1 or more")
     drawn = rng.standard_normal((number, *shape))
     return [direction / np.linalg.norm(direction) for direction in drawn]
 
@@ -224,10 +226,11 @@ def difference(a: Array, b: Array) -> float:
 
 
 class Slopes(NamedTuple):
-    """Slopes (n,) along directions, and a bound on the error of each."""
+    """Slopes (n,) along directions, a bound on the error of each, and the largest step."""
 
     values: Array
     doubts: Array
+    start: float = np.inf
 
     @property
     def known(self) -> Array:
@@ -237,17 +240,25 @@ class Slopes(NamedTuple):
 
 @quiet
 def slopes(
-    value: Scalar, at: Array, ways: list[Array], noise: float | None = None
+    value: Scalar,
+    at: Array,
+    ways: list[Array],
+    noise: float | None = None,
+    start: float = np.inf,
 ) -> Slopes:
-    """Return the slopes of a function along directions, by central differences."""
+    """Return the slopes of a function along directions, by central differences.
+
+    start: as for `slope`, of the first direction
+    """
     noise = rounding(value, at) if noise is None else noise
     found: list[Slope] = []
     for way in ways:  # the best step of the first is near that of the others
-        start = found[0].step * NEARBY if found else np.inf
         found.append(slope(value, at, way, noise, start))
+        start = found[0].step * NEARBY
     return Slopes(
         np.array([float(one.value) for one in found]),
         np.array([one.doubt for one in found]),
+        start,
     )
 
 

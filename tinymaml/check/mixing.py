@@ -29,7 +29,12 @@ def mixing(gradients: Callable[[slice], Array], tasks: int) -> float:
     together = np.asarray(gradients(slice(0, tasks)))
     alone = [np.asarray(gradients(slice(i, i + 1))) for i in range(tasks)]
     shapes = [together.shape[1:]] + [one.shape[1:] for one in alone]
-    if len(together) != tasks or any(len(one) != 1 for one in alone) or len({*shapes}) > 1:
+    if (
+        not together.size
+        or len(together) != tasks
+        or any(len(one) != 1 for one in alone)
+        or len({*shapes}) > 1
+    ):
         found = f"{together.shape} for {tasks} tasks, {alone[0].shape} for one"
         raise ValueError(f"gradients must be (tasks, P), not {found}")
     changes = [difference(a, b) for a, (b,) in zip(together, alone, strict=True)]

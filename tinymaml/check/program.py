@@ -35,12 +35,15 @@ class Program:
         found = self.gradient(self.tree.rebuild(theta))
         if found is None:
             raise ValueError("meta_gradient returned None: it must return the gradient")
-        if isinstance(found, tuple | list) and len(found) == 2 and self._fits(found[1]):
-            raise ValueError(
-                "meta_gradient returned a pair (loss, gradient): pass"
-                " lambda theta: meta_gradient(theta)[1]"
-            )
-        vector = self.tree.vector(found, "its gradient")
+        try:
+            vector = self.tree.vector(found, "its gradient")
+        except ValueError:
+            if isinstance(found, tuple | list) and len(found) == 2 and self._fits(found[1]):
+                raise ValueError(
+                    "meta_gradient returned a pair (loss, gradient): pass"
+                    " lambda theta: meta_gradient(theta)[1]"
+                ) from None
+            raise
         found = dict(trees.leaves(found, keep_none=True))
         if {*found} != {*self.tree.names}:  # a sequence, in the order of theta
             found = dict(zip(self.tree.names, found.values(), strict=False))
@@ -51,12 +54,15 @@ class Program:
         if self.adaptation is None:
             raise ValueError("adapt was not given")
         found = self.adaptation(self.tree.rebuild(theta))
-        if isinstance(found, tuple | list) and found and self._fits(found[-1]):
-            raise ValueError(
-                f"adapt returned {len(found)} sets of parameters, as maml.path does: pass"
-                " lambda theta: adapt(theta)[-1]"
-            )
-        return self.tree.vector(found, "adapt's result")
+        try:
+            return self.tree.vector(found, "adapt's result", zeros=False)
+        except ValueError:
+            if isinstance(found, tuple | list) and found and self._fits(found[-1]):
+                raise ValueError(
+                    f"adapt returned {len(found)} sets of parameters, as maml.path does:"
+                    " pass lambda theta: adapt(theta)[-1]"
+                ) from None
+            raise
 
     def _fits(self, found: Any) -> bool:
         try:

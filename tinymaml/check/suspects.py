@@ -4,6 +4,7 @@ A cause is tried as a hypothesis: what it predicts for the claimed slopes is com
 them. Only what agrees is reported.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from tinymaml.check.differences import (
     typical,
 )
 from tinymaml.check.program import Program
+from tinymaml.check.trees import LISTED, listed
 from tinymaml.maml import Array
 
 
@@ -26,8 +28,8 @@ from tinymaml.maml import Array
 FEW = 4
 # Predictions that were computed from measured slopes agree to this, if the cause is right.
 CLOSE = 1e-4
-# At most so many wrong entries are listed, and so many spans of entries are compared.
-LISTED, COMPARED = 4, 60
+# So many spans of entries are compared at most.
+COMPARED = 60
 
 
 class Suspect(NamedTuple):
@@ -82,13 +84,18 @@ class Evidence(NamedTuple):
 
     def within(self, span: slice, number: int = FEW) -> tuple[Array, Slopes]:
         """Return claimed and measured slopes along directions within a part of theta."""
+        ways, measured = self.part(span, number)
+        return np.array([self.gradient @ way for way in ways]), measured
+
+    def part(self, span: slice, number: int = FEW) -> tuple[list[Array], Slopes]:
+        """Return directions within a part of theta, and the measured slopes along them."""
         ways = []
         width = len(range(*span.indices(self.at.size)))
         for part in directions(np.random.default_rng(width), (width,), number):
             ways.append(np.zeros_like(self.at))
             ways[-1][span] = part
-        claimed = np.array([self.gradient @ way for way in ways])
-        return claimed, slopes(self.program.value, self.at, ways, self.noise)
+        start = self.measured.start
+        return ways, slopes(self.program.value, self.at, ways, self.noise, start)
 
 
 def fit(claimed: Array, predicted: Array) -> tuple[float, float]:
@@ -98,14 +105,14 @@ def fit(claimed: Array, predicted: Array) -> tuple[float, float]:
     return factor, float(rest)
 
 
-def arrays(evidence: Evidence) -> list[ArrayError]:
-    """Return the comparison of each array of the parameters."""
+def arrays(evidence: Evidence, number: int = FEW) -> list[ArrayError]:
+    """Return the comparison of each array, along a number of directions within it."""
     found = []
     for name, span in evidence.program.tree.spans.items():
         width = span.stop - span.start
         if not width:
             continue
-        claimed, measured = evidence.within(span, FEW if width > 1 else 1)
+        claimed, measured = evidence.within(span, number if width > 1 else 1)
         factor, rest = fit(claimed, measured.values)
         # Relative to the slopes of all, an array whose own cannot be measured is right.
         floor = typical(evidence.measured) * EXACT
@@ -152,14 +159,17 @@ def of_scale(evidence: Evidence) -> Iterator[Suspect]:
 def of_arrays(evidence: Evidence, compared: list[ArrayError]) -> Iterator[Suspect]:
     """Yield what is wrong with some of the arrays, if others are right."""
     wrong = [one for one in compared if one.right is False]
-    names = ", ".join(f"`{one.name}`" for one in wrong[:LISTED])
+    names = listed([one.name for one in wrong])
     if missing := [one.name for one in wrong if one.name in evidence.missing]:
-        shown = ", ".join(f"`{name}`" for name in missing[:LISTED])
-        text = f"no gradient arrived at {shown}: detached or created anew?"
+        text = f"no gradient arrived at {listed(missing)}: detached or created anew?"
         yield Suspect("detached", text, float(len(missing)))
+    if len(missing) == len(wrong):
+        return
     scaled = wrong and all(one.rest < CLOSE for one in wrong)
     if not wrong or (len(wrong) == len(compared) and not scaled):
         return
+    if len(wrong) == len(compared) and np.ptp([one.factor for one in wrong]) < CLOSE:
+        return  # a factor of the whole
     some = len(wrong) < len(compared)
     only = f"only {names} of {len(compared)} arrays differ" + "s" * (len(wrong) == 1)
     only = only if len(wrong) > 1 else f"only {names} differs"
@@ -182,25 +192,30 @@ def of_order(evidence: Evidence, compared: list[ArrayError]) -> Iterator[Suspect
     """Yield two arrays in each other's place, and an array that is transposed."""
     tree, wrong = evidence.program.tree, [x.name for x in compared if x.right is False]
     shapes = dict(zip(tree.names, tree.shapes, strict=True))
+    parts = {name: evidence.gradient[span] for name, span in tree.spans.items()}
     for number, one in enumerate(wrong):
-        shape, span = shapes[one], tree.spans[one]
-        moved = evidence.gradient.copy()
-        if len(shape) == 2 and min(shape) > 1:
-            moved[span] = moved[span].reshape(shape[::-1]).T.ravel()
-            if _agree(evidence, moved, span):
-                text = f"`{one}` agrees when it is transposed"
-                yield Suspect("transposed", text, 0.0)
-        for other in wrong[number + 1 :]:
-            if shapes[other] == shape:
-                moved = evidence.gradient.copy()
-                moved[span] = evidence.gradient[tree.spans[other]]
-                if _agree(evidence, moved, span):
-                    text = f"`{one}` agrees with the gradient given for `{other}`: swapped?"
-                    yield Suspect("swapped", text, 0.0)
+        others = [other for other in wrong[number + 1 :] if shapes[other] == shapes[one]]
+        swaps = [*itertools.combinations(range(len(shapes[one])), 2)]
+        if not (others or swaps):
+            continue
+        ways, measured = evidence.part(tree.spans[one])
+        ways = [way[tree.spans[one]] for way in ways]
 
+        def right(part: Array, ways: list[Array] = ways, by: Slopes = measured) -> bool:
+            return agrees(np.array([part.ravel() @ way for way in ways]), by, EXACT) is True
 
-def _agree(evidence: Evidence, gradient: Array, span: slice) -> bool:
-    return agrees(*evidence._replace(gradient=gradient).within(span), EXACT) is True
+        for i, j in swaps:
+            shape = [*shapes[one]]
+            shape[i], shape[j] = shape[j], shape[i]
+            if min(shape[i], shape[j]) > 1:
+                moved = parts[one].reshape(shape).swapaxes(i, j)
+                if right(moved):
+                    text = f"`{one}` agrees when its axes {i} and {j} are transposed"
+                    yield Suspect("transposed", text, 0.0)
+        for other in others:
+            if right(parts[other]):
+                text = f"`{one}` agrees with the gradient given for `{other}`: swapped?"
+                yield Suspect("swapped", text, 0.0)
 
 
 def of_entries(evidence: Evidence) -> Iterator[Suspect]:
@@ -242,6 +257,11 @@ def of_terms(evidence: Evidence) -> Iterator[Suspect]:
     factor, rest = fit(apart, along)
     if rest < 1e-3 and abs(factor) > 0:
         text = f"it has {factor:.4g} theta too much, to {rest:.1e}: weight decay?"
+        if factor < 0:
+            text = (
+                f"it lacks {-factor:.4g} theta, to {rest:.1e}: is the gradient of a penalty"
+            )
+            text += " or of weight decay missing?"
         yield Suspect("weight decay", text, rest)
     sizes = np.abs(evidence.gradient[evidence.gradient != 0])
     if sizes.size > 3 and np.ptp(sizes) < 1e-3 * sizes.max():
@@ -254,15 +274,20 @@ def of_terms(evidence: Evidence) -> Iterator[Suspect]:
         yield Suspect("clipped", text, float(most))
 
 
-def of_direction(evidence: Evidence) -> Iterator[Suspect]:
-    """Yield how the claimed gradient lies to the exact one, for want of a better cause."""
+def of_direction(evidence: Evidence, loop: bool) -> Suspect:
+    """Return how the claimed gradient lies to the exact one, for want of a better cause.
+
+    loop: whether the inner loop was given, too
+    """
     known = evidence.measured.known
     claimed, measured = evidence.claimed[known], evidence.measured.values[known]
     ratio = np.linalg.norm(claimed) / (np.linalg.norm(measured) or 1.0)
     text = (
         f"cosine {cosine(claimed, measured):.4f} to the exact gradient, {ratio:.3g} times"
     )
-    text += " as long"
-    yield Suspect(
-        "unknown", f"{text}; give inner_step, query_loss and steps for more", float(ratio)
-    )
+    text += " as long; "
+    if loop:
+        text += "no usual cause agrees: compare data, losses, tasks and what is detached"
+    else:
+        text += "give inner_step, query_loss and steps for more"
+    return Suspect("unknown", text, float(ratio))

@@ -4,15 +4,21 @@ No framework is imported: a leaf makes the arrays of its own kind.
 """
 
 import itertools
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from tinymaml.maml import Array
 
 
-class Tree(NamedTuple):
+LISTED = 4  # names of many, in a sentence
+
+
+@dataclass(frozen=True)
+class Tree:
     """The structure of the parameters: the arrays, with their names, in the vector's order.
 
     tree: what the user passed; names: as `0.weight`; shapes: of the arrays
@@ -22,12 +28,23 @@ class Tree(NamedTuple):
     names: list[str]
     shapes: list[tuple[int, ...]]
 
-    @property
+    @cached_property
     def spans(self) -> dict[str, slice]:
         """Where each array lies in the vector."""
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes)])
         pairs = itertools.pairwise(ends)
         return {name: slice(*pair) for name, pair in zip(self.names, pairs, strict=True)}
+
+    @property
+    def flat(self) -> tuple[int]:
+        """The shape of the vector, (P,)."""
+        return (sum(int(np.prod(shape)) for shape in self.shapes),)
+
+    @property
+    def precision(self) -> str:
+        """The dtype of an array that is coarser than float64; nothing if none is."""
+        dtypes = (str(getattr(leaf, "dtype", "")) for _, leaf in leaves(self.tree))
+        return next((x for x in dtypes if x and not x.endswith("float64")), "")
 
     def rebuild(self, vector: Array) -> Any:
         """Return new parameters with the structure, kinds and dtypes of the user's."""
@@ -38,10 +55,11 @@ class Tree(NamedTuple):
         )
         return _filled(self.tree, parts)
 
-    def vector(self, other: Any, what: str) -> Array:
+    def vector(self, other: Any, what: str, zeros: bool = True) -> Array:
         """Return the vector of a tree with this structure, or of a sequence in its order.
 
-        None among the arrays stands for zeros. Raises ValueError, which begins with `what`.
+        It may be flat already. zeros: whether None among the arrays stands for zeros, as in
+        a gradient. Raises ValueError, which begins with `what`.
         """
         if (
             self.names == [""]
@@ -50,10 +68,18 @@ class Tree(NamedTuple):
         ):
             other = np.array(other)
         found = dict(leaves(other, keep_none=True))
+        if [*found] == [""] != self.names and getattr(other, "shape", ()) == self.flat:
+            return numbers(other, what)
         if {*found} == {*self.names}:  # JAX sorts the keys of dicts
             found = {name: found[name] for name in self.names}
         elif isinstance(other, list | tuple) and len(found) == len(self.names) > 1:
             found = dict(zip(self.names, found.values(), strict=True))
+        if found and {*found} < {*self.names}:
+            lacking = listed([name for name in self.names if name not in found])
+            raise ValueError(
+                f"{what} lacks {lacking}: leave them out of theta if they are frozen, or"
+                " give None for them"
+            )
         if [*found] != self.names:
             given = f"{type(other).__name__} of {_listed([*found])}"
             given = f"{type(other).__name__}" if [*found] == [""] else given
@@ -61,6 +87,9 @@ class Tree(NamedTuple):
             raise ValueError(f"{what} is a {given}; theta is {wanted}")
         parts = []
         for (name, leaf), shape in zip(found.items(), self.shapes, strict=True):
+            if leaf is None and not zeros:
+                where = f" at {name}" if name else ""
+                raise ValueError(f"{what} is None{where}: return all parameters")
             part = (
                 np.zeros(shape) if leaf is None else numbers(leaf, f"{what} {name}".strip())
             )
@@ -97,6 +126,12 @@ def flatten(theta: Any) -> tuple[Array, Tree]:
             advice = "pass parameters only (named_parameters, not state_dict)"
             raise ValueError(f"theta {name} is {leaf.dtype}: {advice}")
     arrays = [numbers(leaf, f"theta {name}".strip()) for name, leaf in found]
+    for (one, leaf), (other, same) in itertools.combinations(found, 2):
+        if leaf is same and hasattr(leaf, "new_tensor"):
+            raise ValueError(
+                f"theta has one tied tensor as {one} and as {other}: pass it once, as"
+                " named_parameters() does"
+            )
     names, shapes = [name for name, _ in found], [array.shape for array in arrays]
     if names == [""] and len(shapes[0]) > 1:
         raise ValueError(
@@ -168,6 +203,13 @@ def _like(leaf: Any, values: Array) -> Any:
     return leaf.__array_namespace__().asarray(values.astype(leaf.dtype))  # JAX
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names for a sentence: the first of many."""
+    more = len(names) - LISTED
+    shown = ", ".join(f"`{name}`" for name in names[:LISTED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    shown = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
     return f"{len(names)} arrays ({shown})" if len(names) != 1 else f"1 array ({shown})"

@@ -10,21 +10,26 @@ from tinymaml import summary
 from tinymaml.check import calls, loop, suspects
 from tinymaml.check import program as programs
 from tinymaml.check.classify import (
-    DIRECTIONS,
     EXACT,
     UnmeasurableError,
     Verdict,
     judge,
     noise_of,
 )
-from tinymaml.check.differences import directions, slopes, typical
+from tinymaml.check.differences import agrees, directions, slopes, typical
 from tinymaml.check.loop import Loop
 from tinymaml.check.program import Program
-from tinymaml.check.suspects import ArrayError, Evidence, Suspect
+from tinymaml.check.suspects import FEW, ArrayError, Evidence, Suspect
+from tinymaml.check.trees import LISTED
 from tinymaml.maml import Array
 
 
 NAN = float("nan")
+# Directions over all arrays, and within each array when the slopes over all agree: wrong
+# entries show along any random direction.
+DIRECTIONS, WITHIN = 8, 1
+# Causes for which the arrays that differ say more.
+VAGUE = ("array", "unknown")
 
 
 class Report(NamedTuple):
@@ -55,8 +60,10 @@ class Report(NamedTuple):
         lines = [f"{self.kind}, P = {self.size}: {figures}"]
         lines += [f"  {number}. {one.text}" for number, one in enumerate(self.suspects, 1)]
         wrong = [one for one in self.arrays if one.right is False]
-        if len(wrong) < len(self.arrays):
-            lines += [f"  {one}" for one in wrong]
+        if self.suspects and self.suspects[0].cause in VAGUE:
+            lines += [f"  {one}" for one in wrong[:LISTED]]
+            more = len(wrong) - LISTED
+            lines += [f"  and {more} more arrays"] if more > 0 else []
         if self.kinks > 0:
             lines.append(f"  not smooth along {100 * self.kinks:.0f} % of the directions")
         return "\n".join(lines)
@@ -122,14 +129,25 @@ def verify(
             found.append(Suspect(error.cause, str(error), NAN))
         return Report("unmeasurable", None, [], found, NAN, at.size)
     evidence = Evidence(program, at, gradient, ways, measured, noise, missing)
-    compared = suspects.arrays(evidence) if len(program.tree.names) > 1 else []
+    compared = []
+    if len(program.tree.names) > 1:
+        compared = suspects.arrays(evidence, FEW if verdict.kind != "exact" else WITHIN)
     wrong = any(one.right is False for one in compared)
     if verdict.kind == "exact" and (wrong or any(x.cause == "accumulates" for x in found)):
         verdict = verdict._replace(kind="neither")
+    value = None
     if meant and meant.query_loss:
-        found += loop.of_values(evidence, meant)
-    if verdict.kind != "exact":
-        found += _causes(evidence, compared, meant, verdict)
+        value, meant = loop.of_values(evidence, meant)
+    causes = []
+    if agrees(evidence.claimed, measured, EXACT) is not True or wrong:
+        causes = [*_causes(evidence, compared, meant, verdict)]
+    if verdict.kind != "exact" and not found + causes:
+        causes = [suspects.of_direction(evidence, meant is not None)]
+    if value:  # it comes after what is known of the gradient, unless it is explained
+        unknown = not causes or causes[0].cause == "unknown"
+        explained = value.cause != "another loss"
+        causes.insert(0 if explained or unknown else len(causes), value)
+    found += causes
     kinks = float(np.mean(measured.doubts > EXACT * typical(measured)))
     return Report(verdict.kind, verdict, compared, found, kinks, at.size)
 
@@ -144,7 +162,8 @@ def _loop(
     tree = program.tree
 
     def step(theta: Array) -> Array:
-        return tree.vector(inner_step(tree.rebuild(theta)), "inner_step's result")
+        found = inner_step(tree.rebuild(theta))
+        return tree.vector(found, "inner_step's result", zeros=False)
 
     if query_loss is None:
         return Loop(step, steps, None, alpha)
@@ -179,7 +198,12 @@ def _causes(
         error = verdict.first_order_error
         causes.insert(0, Suspect("first-order", f"{text} to {error:.1e}", error))
     causes += suspects.of_terms(evidence)
-    causes += suspects.of_arrays(evidence, compared)
+    named = len(causes)
+    causes += [
+        one
+        for one in suspects.of_arrays(evidence, compared)
+        if not (named and one.cause == "array")
+    ]
     if not causes or all(one.cause == "array" for one in causes):
         causes = [*suspects.of_entries(evidence), *causes]
-    yield from causes or suspects.of_direction(evidence)
+    yield from causes

@@ -82,9 +82,9 @@ def evaluate(
     paths = [path for name in run for path in runs.members(checkpoints.locate(name))]
     found = opened(paths, given)
     groups = results.alike([(path, config) for path, config, _ in found])
-    files: list[Path] = []
+    final: list[tuple[Path, Result]] = []
     with engine(given["workers"]) as pool, progress("evaluation", quiet) as show:
-        how = given, Watched(pool, show), files
+        how = given, Watched(pool, show), final
         tested = [scored([found[i] for i in group], *how) for group in groups]
     every = [one for group in tested for one in group]
     compared = comparison.blocks(every) if len(tested) > 1 else []
@@ -100,19 +100,26 @@ def evaluate(
         texts = [tables.titled(*pair, width) for pair in zip(tested, steps, strict=True)]
         texts += [laid_out(compared, width)] if compared else []
         click.echo("\n\n".join(texts))
-    for file in files:
-        click.echo(file, err=as_json or as_markdown)
+    for path, result in final:
+        try:
+            files = tables.keep(path, result)
+        except OSError as error:  # in a folder of somebody else's; the result is shown
+            place = str(path / runs.EVALUATION)
+            click.echo(f"note: {place!r} was not written: {error.strerror}", err=True)
+            continue
+        for file in files:
+            click.echo(file, err=as_json or as_markdown)
 
 
 def scored(
     group: list[tuple[Path, Config, Kept]],
     given: dict[str, Any],
     pool: Engine,
-    files: list[Path],
+    final: list[tuple[Path, Result]],
 ) -> list[Result]:
     """Return the pooled result of runs of several seeds, for each number of shots.
 
-    files: gains the files that are written
+    final: gains the results that are those at the end of a training, and their runs
     """
     _, first, _ = group[0]
     tasks = first.test_tasks if given["tasks"] is None else given["tasks"]
@@ -126,7 +133,7 @@ def scored(
         result = results.judge(config, theta, *how, shots, given["ways"], given["within"])
         other = is_other(path, given["data"])
         if results.is_final(result) and not given["last"] and not other:
-            files.extend(tables.keep(path, result))
+            final.append((path, result))
         return result
 
     return [

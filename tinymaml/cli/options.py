@@ -21,6 +21,7 @@ from tinymaml.published import presets
 
 
 LARGEST_FILE = 2**20  # bytes of a configuration file
+LONGEST_LIST = 40  # characters of the choices that a help text has beside an option
 
 
 class Value(click.ParamType):
@@ -137,13 +138,15 @@ def option_of(kind: type[Config], option: Option) -> click.Option:
     if option.name == "algorithm":
         choices = *algorithms.available(kind.setting, kind.offers), "FILE.py:NAME"
     is_flag = values.kind is bool
+    listed = f"[{'|'.join(choices)}]" if choices else None
+    short = not listed or len(listed) <= LONGEST_LIST  # it is never wrapped
     return click.Option(
         [f"{bare}/--no-{bare[2:]}" if is_flag else bare, option.name],
         type=None if is_flag else Value(**values._asdict()),
         default=option.default if is_flag else shown(option.default),
         show_default=option.default != "",
-        metavar=f"[{'|'.join(choices)}]" if choices else None,
-        help=option.help,
+        metavar=listed if short else "NAME",
+        help=option.help if short else f"{option.help}. One of {', '.join(choices)}",
     )
 
 
@@ -215,7 +218,10 @@ def read_file(file: str, kind: type[Config] | None = None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = str(error).partition("; use sys.")[0]  # advice to a programmer
         raise UsageError(f"--config {file!r}: {reason}") from error
-    return {key.replace("-", "_"): value for key, value in found.items()}
+    names = [key.replace("-", "_") for key in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--config {file!r}: {flag(twice[0])} is there twice")
+    return dict(zip(names, found.values(), strict=True))
 
 
 def check_file(

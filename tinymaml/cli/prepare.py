@@ -1,13 +1,16 @@
 """`tinymaml prepare`: image data from their usual archives to one .npz file."""
 
 import re
+import sys
 from pathlib import Path
 
 import click
 
+from tinymaml.cli.terminal import columns
 from tinymaml.errors import UsageError
 from tinymaml.prepare import miniimagenet, omniglot, own_images
 from tinymaml.prepare.files import check_out, naming
+from tinymaml.report.layout import laid_out
 
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -109,7 +112,6 @@ def miniimagenet_command(
 ) -> None:
     """Turn mini-ImageNet, in any of its usual forms, into one .npz.
 
-    \b
     The source is a folder of the images under the names of Ravi & Larochelle's
     csv files, or in train/CLASS/, val/CLASS/ and test/CLASS/; ImageNet's
     training images (folders, tars or the tar of tars); or the folder of the
@@ -199,4 +201,5 @@ def images_command(
 def report(out: Path, lines: list[str]) -> None:
     """Print the name of the file that was written, and the lines about it."""
     with naming("standard output"):
-        click.echo("\n".join([click.format_filename(out), *lines]))
+        text = laid_out(lines, columns(sys.stdout))
+        click.echo(f"{click.format_filename(out)}\n{text}")

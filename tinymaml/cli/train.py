@@ -235,9 +235,9 @@ def train_and_report(
         raise
     with progress("evaluation", quiet) as show:
         result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    click.echo(text)  # a full disk must not hide it
     if result:
         files.append(tables.save(path, result))
-    click.echo(text)
     try:
         with progress("pictures", quiet) as show:
             show(0, None, path.name)

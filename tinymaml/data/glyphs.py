@@ -5,6 +5,7 @@ Both have random streams of their class, so class 7 is the same among any number
 """
 
 import itertools
+import operator
 
 import numpy as np
 from numpy.random import Generator
@@ -28,13 +29,14 @@ def draw_classes(seed: int, classes: int, drawings: int = 20) -> Array:
     """Return images uint8 (classes, drawings, 28, 28), ink 255 on 0.
 
     The same seed gives the same glyphs; more classes or drawings add to them.
-    Raises ValueError unless classes and drawings are 1 or more.
+    Raises ValueError unless classes and drawings are 1 or more, TypeError for a seed that
+    is not an integer.
     """
     if min(classes, drawings) < 1:
         raise ValueError(f"no glyphs in {classes} classes of {drawings} drawings")
     images = np.empty((classes, drawings, SIDE, SIDE), np.uint8)
     for index in range(classes):
-        source = np.random.SeedSequence(seed, spawn_key=(index,))
+        source = np.random.SeedSequence(operator.index(seed), spawn_key=(index,))
         shape, hand = map(np.random.default_rng, source.spawn(2))
         strokes = draw_strokes(shape)
         for drawing in images[index]:

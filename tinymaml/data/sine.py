@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from tinymaml.fewshot import Episode, Streams
+from tinymaml.contracts import check
+from tinymaml.fewshot import Episode, Streams, check_tasks
 from tinymaml.maml import Array
 
 
@@ -34,8 +35,11 @@ class Curve(NamedTuple):
 def draw_curves(streams: Streams, tasks: range, phases: str = "half") -> Curve:
     """Draw n consecutive tasks uniformly, from stream 0: arrays (n, 1, 1).
 
-    phases: a key of PHASES, [0, pi] or [0, 2 pi]
+    phases: a key of PHASES, [0, pi] or [0, 2 pi]. Raises ValueError for another, and when
+    tasks are not consecutive.
     """
+    if phases not in PHASES:
+        raise ValueError(f"phases are {' or '.join(PHASES)}, not {phases!r}")
     amplitude, phase = _rows(streams(0), tasks, 2).T[..., None, None]
     return Curve(_between(AMPLITUDES, amplitude), _between(PHASES[phases], phase))
 
@@ -53,7 +57,12 @@ def sample(
     phases: as in `draw_curves`
     Returns x and y (n, shots, 1) and (n, queries, 1), x in [-5, 5]. A task does not depend
     on the tasks drawn with it, and its curve does not depend on the number of points.
+    Raises ValueError as `draw_curves` does and without shots or queries, TypeError for a
+    dtype that is not floating point.
     """
+    if min(shots, queries) < 1:
+        wanted = f"{shots} shots and {queries} queries"
+        raise ValueError(f"shots and queries must be 1 or more, not {wanted}")
     x = _between(INPUTS, _rows(streams(1), tasks, shots + queries)[..., None])
     return _episode(draw_curves(streams, tasks, phases), x[:, :shots], x[:, shots:], dtype)
 
@@ -69,9 +78,9 @@ def sample_grid(
 
     Returns what `sample` does: `shots` (at most 50) different support points in random
     order, and all points of the grid as query points. Fewer shots are the first of more.
-    Raises ValueError for more shots than points.
+    Raises ValueError for more shots than points or none, and as `sample` does.
     """
-    if shots > len(GRID):
+    if not 1 <= shots <= len(GRID):
         raise ValueError(f"{shots} shots asked for, the grid has {len(GRID)} points")
     order = np.argsort(_rows(streams(1), tasks, len(GRID)), axis=-1)
     x = GRID[order[:, :shots], None]
@@ -80,6 +89,8 @@ def sample_grid(
 
 
 def _episode(curves: Curve, support: Array, query: Array, dtype: str) -> Episode:
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"the points are floating point, not {dtype}")
     parts = support, curves(support), query, curves(query)
     # Copies: products with slices of an array are slower.
     return Episode(*(part.astype(dtype) for part in parts))
@@ -97,14 +108,17 @@ def show_task(
 def with_parameters(curves: Curve, x: Array) -> Array:
     """Return (n, points, 3): x (n, points, 1) with the task's amplitude and phase.
 
+    Raises TypeError for x that is not floating point.
     Source: the paper's oracle (section 5.1); main.py of the official code does the same.
     """
+    check("with_parameters", "nd", x)
     columns = [np.broadcast_to(each, x.shape).astype(x.dtype) for each in curves]
     return np.concatenate([x, *columns], axis=-1)
 
 
 def _rows(rng: Generator, tasks: range, columns: int) -> Array:
     """Return a row in [0, 1) for each task. Row i does not depend on how many follow it."""
+    check_tasks(tasks)
     return rng.random((tasks.stop, columns))[tasks.start :]
 
 

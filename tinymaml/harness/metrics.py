@@ -52,7 +52,13 @@ class Metrics(AbstractContextManager):
         return record
 
     def sync(self) -> None:
-        """Flush all records to the disk. Call this before their checkpoint is saved."""
+        """Flush all records to the disk. Call this before their checkpoint is saved.
+
+        Raises WorldError when the file was deleted or replaced: its records are lost.
+        """
+        if not runs.is_at(self.path, self.file):
+            lost = f"{str(self.path)!r} was deleted or replaced while it was written"
+            raise WorldError(f"{lost}; train --resume {self.path.parent} goes on")
         with named(self.path):
             self.file.flush()
             os.fsync(self.file.fileno())

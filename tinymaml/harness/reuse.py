@@ -195,7 +195,7 @@ def by_layer(model: Model, task: EpisodeTask, theta: Array, last: Array) -> Figu
         found["gradient", name] = np.linalg.norm(g[..., at], axis=-1)
         for group, alike in (("CKA", similarity.cka), ("CCA", similarity.cca)):
             pairs = zip(before[name], after[name], strict=True)
-            found[group, name] = np.array([alike(*pair) for pair in pairs])
+            found[group, name] = of_finite(last, np.array([alike(*pair) for pair in pairs]))
     return found
 
 

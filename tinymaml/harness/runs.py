@@ -9,8 +9,9 @@
 
 A file is written beside its place, synced and moved there.
 
-config.json ends with `options_sha256`, of the fixed options with which the run began, and
-`sha256`, of all before it. Older programs wrote neither.
+config.json ends with `options_sha256`, of the fixed options with which the run began. It,
+evaluation.json and sessions.json end with `sha256`, of all before it. Older programs wrote
+neither.
 """
 
 import fcntl
@@ -21,12 +22,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from tinymaml import algorithms, experiments, loading
+from tinymaml import algorithms, experiments, loading, summary
 from tinymaml.algorithms import older
 from tinymaml.errors import DAMAGE, DamagedError, UsageError, WorldError, named
 from tinymaml.experiments.common import Config, fixed_values
@@ -39,7 +41,7 @@ EVALUATION = "evaluation.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 BEST, PREVIOUS_BEST, THETA = "best.npz", "best.previous.npz", "theta.npz"
 TEMPORARY, SEED = ".tmp-", "seed-"  # names of one seed's run end with its number
-HASH, BEGUN = "sha256", "options_sha256"  # in config.json
+HASH, BEGUN = "sha256", "options_sha256"  # of a JSON file's content; in config.json
 OPTIONS = "options"  # in a checkpoint: the fixed options, as JSON
 
 
@@ -81,28 +83,28 @@ def locked(path: Path) -> Iterator[Callable[[], None]]:
     file = _lock_file(place)
 
     def check() -> None:
-        if not _is_at(place, file):
+        if not is_at(place, file):
             lost = f"{str(place)!r} was deleted: another process may have taken over"
             raise WorldError(f"{lost}; once none is running: train --resume {path}")
 
     with file:
-        with named(place):
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
-            file.flush()
-        for left_over in path.glob(f"{TEMPORARY}*"):
-            left_over.unlink(missing_ok=True)
         try:
+            with named(place):
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
+            for left_over in path.glob(f"{TEMPORARY}*"):
+                left_over.unlink(missing_ok=True)
             yield check
         finally:
-            if _is_at(place, file):
+            if is_at(place, file):
                 place.unlink(missing_ok=True)
 
 
-def _lock_file(place: Path) -> IO[bytes]:
+def _lock_file(place: Path) -> FileIO:
     """Return the lock file, open and locked."""
     while True:
-        file = open(place, "a+b")  # noqa: SIM115
+        # Unbuffered: on a full disk close() would fail again, without the file's name.
+        file = open(place, "a+b", buffering=0)  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -112,16 +114,16 @@ def _lock_file(place: Path) -> IO[bytes]:
             holder = number[0].decode() if number else "unknown"
             held = f"{str(place.parent)!r} is in use by process {holder}"
             raise WorldError(held) from error
-        if _is_at(place, file):
+        if is_at(place, file):
             return file
         file.close()  # its last holder deleted it after it was opened here
 
 
-def _is_at(place: Path, file: IO[bytes]) -> bool:
+def is_at(place: Path, file: IO[Any]) -> bool:
     """Return whether an open file still stands at its place."""
     try:
         return os.path.samestat(os.stat(place), os.fstat(file.fileno()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -139,7 +141,8 @@ def in_use(path: Path) -> bool:
 
 def write(path: Path, data: bytes, previous: Path | None = None) -> None:
     """Write a file, whole or not at all; the former file moves to `previous`, if given."""
-    beside = path.with_name(f"{TEMPORARY}{path.name}")
+    # Two commands without the lock, as `evaluate`, may write the same file at once.
+    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         with named(path), open(beside, "wb") as file:
             file.write(data)
@@ -148,8 +151,11 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
         if previous is not None and path.exists():
             os.replace(path, previous)
         os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # the folder may be gone
+            beside.unlink()
+        if isinstance(error, OSError) and error.filename == str(beside):
+            error.filename = str(path)  # the name that a user knows
         raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
@@ -157,6 +163,30 @@ def write(path: Path, data: bytes, previous: Path | None = None) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sealed(found: Mapping[str, Any]) -> bytes:
+    """Return JSON that ends with the hash of its content, to be read by `unsealed`."""
+    values = summary.finite(found)
+    return (json.dumps({**values, HASH: _sha256(values)}, indent=2) + "\n").encode()
+
+
+def unsealed(file: Path) -> dict[str, Any]:
+    """Return the content of a JSON file without its hash, if it has one.
+
+    Raises FileNotFoundError, or one of DAMAGE: when the hash is not that of the content.
+    """
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    written = found.pop(HASH, None)
+    if written not in (None, _sha256(found)):
+        raise ValueError(f"its {HASH} is not that of its content")
+    return found
+
+
+def _sha256(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 # ----- config.json -----
@@ -167,8 +197,7 @@ def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
     found = {"experiment": config.name, "options": config.values(), "versions": versions}
     found |= {f"{what}_sha256": digest for what, digest in _hashes(config).items()}
     found[BEGUN] = begun_as(path, config)
-    found[HASH] = _sha256(found)
-    write(path / CONFIG, (json.dumps(found, indent=2) + "\n").encode())
+    write(path / CONFIG, sealed(found))
 
 
 def read_config(path: Path) -> Config:
@@ -184,7 +213,7 @@ def read_config(path: Path) -> Config:
         if (BEGUN in found or written is not None) and written != _sha256(found):
             other = _otherwise(path, config) if config else ""
             raise ValueError(f"its {HASH} is not that of its content{other}")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise WorldError(f"no run in {str(path)!r}") from error
     except (*DAMAGE, AttributeError) as error:
         raise DamagedError(f"{str(path / CONFIG)!r} is damaged: {error}") from error
@@ -247,10 +276,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _sha256(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def begun(path: Path) -> str:

@@ -1,14 +1,14 @@
 """When, for how long and on what a run was trained: sessions.json in its folder.
 
     {"seconds": 93.1, "sessions": [{"began": "2026-01-31T12:00:00+00:00", "seconds": 61.0,
-     "iteration": 500, "commit": "", "tinymaml": "0.2.0", "python": "3.13.1", ...}]}
+     "iteration": 500, "commit": "", "tinymaml": "0.2.0", "python": "3.13.1", ...}],
+     "sha256": "..."}
 
 A session is one `tinymaml train`. A resumed run has several, and `seconds` is their sum. A
 session counts until its last checkpoint, which is that of `iteration`. All this differs
 between equal runs, so it is in no other file.
 """
 
-import json
 import math
 import os
 import platform
@@ -47,8 +47,8 @@ class Session:
         }
         sessions = [*self.earlier, now]
         total = round(sum(one["seconds"] for one in sessions), 3)
-        text = json.dumps({"seconds": total, "sessions": sessions}, indent=2)
-        runs.write(self.path / SESSIONS, f"{text}\n".encode())
+        found = {"seconds": total, "sessions": sessions}
+        runs.write(self.path / SESSIONS, runs.sealed(found))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["sessions"]
+        found = runs.unsealed(file)["sessions"]
         if not math.isfinite(sum(one["seconds"] for one in found)):
             raise ValueError("its seconds are not finite")
         return [dict(one) for one in found]

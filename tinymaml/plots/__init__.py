@@ -1,4 +1,4 @@
-"""Pictures of runs, drawn from their folders. Needs matplotlib: pip install '.[plot]'."""
+"""Pictures of runs, drawn from their folders. They need matplotlib (extra `plot`)."""
 
 import os
 import sys

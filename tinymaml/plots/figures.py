@@ -1,10 +1,11 @@
 """The canvas and the lines of all pictures. Lines differ in colour and in dashes.
 
 matplotlib's Figure API keeps no global state and needs no screen. matplotlib is imported
-where it is used: pip install '.[plot]'.
+where it is used (extra `plot`).
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tinymaml.errors import WorldError, named
+from tinymaml.errors import WorldError
+from tinymaml.harness import runs
 from tinymaml.maml import Array
 from tinymaml.summary import NOT_FINITE
 
@@ -36,7 +38,8 @@ def new_figure(width: float, height: float):
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise WorldError("pictures need matplotlib: pip install '.[plot]'") from error
+        lacking = "pictures need matplotlib: pip install 'tinymaml[plot]'"
+        raise WorldError(lacking) from error
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -156,15 +159,17 @@ class Film:
     def save(self, path: Path) -> Path:
         """Write the frames as a GIF that begins again at its end."""
         first, *others = self.frames
-        with named(path):
-            first.save(
-                path, save_all=True, append_images=others, duration=self.durations, loop=0
-            )
+        data, durations = BytesIO(), self.durations
+        first.save(
+            data, "GIF", save_all=True, append_images=others, duration=durations, loop=0
+        )
+        runs.write(path, data.getvalue())
         return path
 
 
 def save(figure, path: Path) -> Path:
-    """Write the figure as PNG."""
-    with named(path):
-        figure.savefig(path)
+    """Write the figure as PNG, whole or not at all."""
+    data = BytesIO()
+    figure.savefig(data, format="png")
+    runs.write(path, data.getvalue())
     return path

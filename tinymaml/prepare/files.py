@@ -16,6 +16,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from tinymaml.errors import UsageError, WorldError
+from tinymaml.options import quoted
 
 
 DATA_ERRORS = (  # what csv, tarfile, zipfile and Pillow raise on damaged bytes
@@ -69,17 +70,23 @@ def note(text: str) -> None:
 
 
 def check_out(path: Path) -> None:
-    """Raise UsageError unless `path` names an .npz file, WorldError without its folder."""
+    """Raise UsageError unless `path` can name an .npz file, WorldError without a folder."""
     if path.suffix != ".npz" or os.path.isdir(path):
         raise UsageError(f"--out {str(path)!r} does not name an .npz file")
     if not os.path.isdir(path.parent):
         raise failure(path.parent, "no such folder")
+    try:
+        _temporary(path).stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long
+        raise UsageError(f"--out {quoted(str(path))}: {reason(error)}") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` once it is written; an error leaves the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with naming(path):
         _sweep(path)
         try:
@@ -94,6 +101,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             folder = os.open(path.parent, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _sweep(path: Path) -> None:

@@ -4,7 +4,6 @@ A table has one row per number of gradient steps and one column per result (a nu
 shots, say), with a further one where every query example was also scored on its own.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinymaml import summary
+from tinymaml.errors import DAMAGE
 from tinymaml.experiments.common import Config
 from tinymaml.harness import runs
 from tinymaml.harness.results import Result, over_seeds, over_tasks
@@ -232,7 +232,7 @@ class Evaluation(NamedTuple):
 
 def save(path: Path, result: Result) -> Path:
     """Write evaluation.json into the folder of a run, or of several seeds; return it."""
-    runs.write(path / runs.EVALUATION, as_json([result]).encode())
+    runs.write(path / runs.EVALUATION, runs.sealed(_as_dict(result)))
     return path / runs.EVALUATION
 
 
@@ -250,10 +250,10 @@ def keep(path: Path, result: Result) -> list[Path]:
 def saved(path: Path, config: Config) -> Evaluation | None:
     """Return the contents of a run's evaluation.json.
 
-    None when it is missing, damaged, or of another run.
+    None when it is missing, damaged, of another run, or cannot be read.
     """
     try:
-        read = json.loads((path / runs.EVALUATION).read_text(encoding="utf-8"))
+        read = runs.unsealed(path / runs.EVALUATION)
         if options := read.get("options"):
             (seed,) = read["seeds"]
             other = runs.unlike(options | {"seed": seed}, config)
@@ -263,10 +263,7 @@ def saved(path: Path, config: Config) -> Evaluation | None:
         # null, which stands for a number that is not finite, becomes nan.
         mean, half = (np.array(read[name], float) for name in ("mean", "half_width_95"))
         found = Evaluation(iteration, float(read["alpha"]), mean, half, int(read["tasks"]))
-    except (
-        *(FileNotFoundError, ValueError, TypeError, KeyError, AttributeError),
-        *(OverflowError, RecursionError),
-    ):
+    except (*DAMAGE, AttributeError):
         return None
     one_each = mean.ndim == 1 and mean.shape == half.shape
     sound = one_each and mean.size and found.tasks > 0

@@ -87,6 +87,12 @@ class Locomotion(NamedTuple):
     oracle: bool = False
 
     @property
+    def known(self) -> bool:
+        """Whether there is such a world."""
+        names = self.task in TASKS and self.rules in RULES and self.velocity in VELOCITIES
+        return names and self.frame_skip >= 1
+
+    @property
     def body(self) -> str:
         """The body: "cheetah" or "ant"."""
         return self.task.partition("-")[0]
@@ -102,7 +108,12 @@ class Locomotion(NamedTuple):
         return OBSERVED[self.rules][self.body] + self.oracle
 
     def draw(self, rng: Generator) -> Array:
-        """Return the goal () of one task. Raises WorldError without MuJoCo."""
+        """Return the goal () of one task.
+
+        Raises ValueError for a world that does not exist, WorldError without MuJoCo.
+        """
+        if not self.known:
+            raise ValueError(f"no such world: {self}")
         compiled(self.body, self.rules)
         return np.array(rng.uniform(0, FASTEST[self.body]))
 
@@ -122,8 +133,7 @@ class Locomotion(NamedTuple):
         Raises ValueError for a world that does not exist, for goals that are not (T,), and
         without a generator for each task. Raises WorldError without MuJoCo.
         """
-        known = self.task in TASKS and self.rules in RULES and self.velocity in VELOCITIES
-        if not known or self.frame_skip < 1 or goals.ndim != 1 or len(rngs) != len(goals):
+        if not self.known or goals.ndim != 1 or len(rngs) != len(goals):
             given = f"{self}, goals {goals.shape}, {len(rngs)} generators"
             raise ValueError(f"no such world, or not a generator for each task: {given}")
         model = compiled(self.body, self.rules)  # says so where MuJoCo is missing
@@ -234,7 +244,7 @@ def compiled(body: str, rules: str) -> Any:
         import mujoco.batch
     except ImportError as error:
         old = "--force-reinstall --no-deps 'mujoco-core>=4'"
-        install = old if find_spec("mujoco") else "'.[mujoco]'"
+        install = old if find_spec("mujoco") else "'tinymaml[mujoco]'"
         raise WorldError(f"locomotion needs MuJoCo 4: pip install {install}") from error
     if body == "ant":
         return mujoco.MjModel.from_xml_string(bodies.ant(*ANTS[rules]))

@@ -70,7 +70,10 @@ class PointNav(NamedTuple):
 
         actions: (T, N, 2), not clipped: 1 moves by 0.1, and larger numbers no farther
         alive: (T, N); positions after the end have no effect
+        Raises ValueError for actions of another shape than the positions.
         """
+        if actions.shape != positions.shape:
+            raise ValueError(f"actions {actions.shape} at positions {positions.shape}")
         positions = positions + np.clip(STRIDE * actions, -STRIDE, STRIDE)
         away = positions - goals[:, None]
         rewards = REWARDS[self.reward]((away**2).sum(-1))

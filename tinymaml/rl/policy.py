@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import autograd.numpy as anp
+import numpy as np
 from autograd.differential_operators import make_jvp, make_vjp
 
 from tinymaml import models
@@ -45,14 +46,22 @@ def gaussian_mlp(widths: Sequence[int], activation: Map = relu) -> Model:
 def log_prob(gaussian: Gaussian, actions: Array) -> Array:
     """Return log pi(a|s) (T, M) of actions (T, M, d), summed over their d numbers.
 
-    Raises ValueError unless M and d are those of the mean.
+    Raises ValueError unless the actions have the shape of the means, after further leading
+    axes, and the deviations fit the means.
     """
     mean, log_std = gaussian
-    if actions.shape[-2:] != mean.shape[-2:]:
+    if actions.shape[-len(mean.shape) :] != mean.shape:
         raise ValueError(f"actions {actions.shape} of a policy with means {mean.shape}")
+    _check_deviations(mean, log_std)
     z = (actions - mean) * anp.exp(-log_std)
     constant = 0.5 * actions.shape[-1] * math.log(2 * math.pi)
     return -anp.sum(log_std, axis=-1) - 0.5 * anp.sum(z**2, axis=-1) - constant
+
+
+def _check_deviations(mean: Array, log_std: Array) -> None:
+    lead = np.broadcast_shapes(mean.shape, log_std.shape)
+    if lead != mean.shape or log_std.shape[-1] != mean.shape[-1]:
+        raise ValueError(f"deviations {log_std.shape} of a policy with means {mean.shape}")
 
 
 def kl(old: Gaussian, new: Gaussian) -> Array:
@@ -62,6 +71,8 @@ def kl(old: Gaussian, new: Gaussian) -> Array:
     """
     (mean_0, log_0), (mean_1, log_1) = old, new
     check("kl", "md md", mean_0, mean_1)
+    _check_deviations(mean_0, log_0)
+    _check_deviations(mean_1, log_1)
     squares = anp.exp(2 * (log_0 - log_1)) + ((mean_0 - mean_1) * anp.exp(-log_1)) ** 2
     return anp.sum(log_1 - log_0 + 0.5 * squares - 0.5, axis=-1)
 

@@ -87,7 +87,12 @@ class Experience(NamedTuple):
         return np.where(self.lost, np.nan, self.returns)
 
     def every(self, stride: int) -> "Experience":
-        """Return every `stride`-th time step; the weights of a task sum to 1."""
+        """Return every `stride`-th time step; the weights of a task sum to 1.
+
+        Raises ValueError for a stride below 1.
+        """
+        if stride < 1:
+            raise ValueError(f"the stride must be 1 or more, not {stride}")
         first = min(stride, self.weights.shape[2]) // 2
         thin = [x[:, :, first::stride] for x in self[3:]]
         weights = thin[-2].sum(axis=(1, 2), keepdims=True)
@@ -138,8 +143,9 @@ def act(
     rngs: a generator for each task, from which the world draws the noise of the starts
     A trajectory ends before a time step whose action or reward is not finite. The weights
     and the advantages of a task without a time step are nan.
-    Raises ValueError for draws without a trajectory or a time step, or of another number of
-    tasks than theta or the goals, and for a discount out of its range.
+    Raises ValueError for draws without a trajectory or a time step, of other actions than
+    the policy's or of another number of tasks than theta or the goals, and for a discount
+    out of its range.
     """
     tasks, trajectories, horizon, _ = draws.shape
     fits = {len(theta), len(goals)} == {tasks} and draws.size > 0
@@ -155,6 +161,8 @@ def act(
         observed = np.where(alive[..., None], world.observe(states, goals), 0)
         observed = observed.astype(theta.dtype, copy=False)
         mean, log_std = model.apply(theta, observed)
+        if mean.shape != draws[:, :, t].shape:
+            raise ValueError(f"draws {draws.shape} for actions {mean.shape}")
         actions = mean + np.exp(log_std) * draws[:, :, t]
         states, reward, done = world.step(states, goals, actions, alive)
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
@@ -189,8 +197,11 @@ def advantages(observations: Array, rewards: Array, live: Array, discount: float
     The baseline, the mean and the deviation are fitted to the live steps of each task
     (batch_maml_polopt.py:39-43, 174-176). GAE's lambda is 1. There is no reward after the
     horizon. Rewards after the end of a trajectory have no effect, and A is 0 there. A is
-    nan for a task without a live step.
+    nan for a task without a live step. Raises ValueError when the shapes do not fit.
     """
+    if not observations.shape[:-1] == rewards.shape == live.shape:
+        given = f"{observations.shape}, rewards {rewards.shape}, live {live.shape}"
+        raise ValueError(f"observations {given}: they do not fit")
     to_go = returns_to_go(np.where(live, rewards, 0).astype(float), discount)
     a = np.where(live, to_go - baseline(observations, to_go, live), 0)
     count = live.sum(axis=(1, 2), keepdims=True, dtype=float)

@@ -59,7 +59,9 @@ def naive(logp: Array, batch: Batch) -> Array:
     formulation, and with `score_term` for II. Source: maml_npo.py:98-102.
 
     logp: log pi_theta(a|s) (T, N, H) at the theta to differentiate by
+    Raises ValueError, like the others, when it has another shape than the batch.
     """
+    _check_shapes(logp, batch)
     return -anp.sum(batch.weights * batch.advantages * logp)
 
 
@@ -96,7 +98,11 @@ def score_term(logp: Array, batch: Batch, loss: Array) -> Array:
     The sum has no weights: it differentiates the probability of drawing all trajectories.
     loss: (T,) constants, the loss of the adapted policy minus any baseline that does not
         depend on these trajectories
+    Raises ValueError when the shapes do not fit.
     """
+    _check_shapes(logp, batch)
+    if loss.shape != logp.shape[:-2]:
+        raise ValueError(f"losses {loss.shape} of trajectories {logp.shape}")
     return anp.sum(loss[..., None, None] * _live(batch) * logp)
 
 
@@ -109,7 +115,14 @@ def _live(batch: Batch) -> Array:
     return (batch.weights != 0).astype(batch.weights.dtype)
 
 
+def _check_shapes(logp: Array, batch: Batch) -> None:
+    arrays = logp, batch.logp_old, batch.advantages, batch.weights
+    if len(shapes := {x.shape for x in arrays}) > 1:
+        raise ValueError(f"a surrogate takes arrays of one shape, not {sorted(shapes)}")
+
+
 def _change(logp: Array, batch: Batch) -> Array:
+    _check_shapes(logp, batch)
     # 0 after the end of a trajectory: garbage there must not reach exp or a later sum.
     return (logp - batch.logp_old) * _live(batch)
 

@@ -25,6 +25,8 @@ from tinymaml.errors import UsageError, WorldError
 from tinymaml.speed import machine
 
 
+# Of Dask, and of the event loop under it, with a traceback for every lost call.
+LOGGERS = "distributed", "distributed.client", "tornado.application", "asyncio"
 POLL, PATIENCE = 1, 10  # seconds between looks at a connection, and until it is tried
 
 
@@ -198,7 +200,7 @@ def _dask_workers(address: str) -> Iterator[Dask]:
         from distributed import Client, KilledWorker
     except ImportError as error:
         raise WorldError("Dask needs: pip install 'tinymaml[dask]'") from error
-    for name in ("distributed", "distributed.client"):  # errors are reported here
+    for name in LOGGERS:  # errors are reported here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     connect = partial(Client, address, timeout=f"{PATIENCE}s", set_as_default=False)
     try:
