@@ -19,7 +19,8 @@ EXTRAS = {
     "lint": ["ruff>=0.13", "mypy>=2"],
 }
 OWN = ["pytest>=8", "pytest-xdist>=3.0.2", "hypothesis>=6.100", "setuptools>=77.0.1"]
-EXTRAS["test"] = [*OWN, *EXTRAS["plot"], *EXTRAS["mujoco"]]
+DIGITS = "scikit-learn>=1.7"  # images for the tests, in the package itself
+EXTRAS["test"] = [*OWN, DIGITS, *EXTRAS["plot"], *EXTRAS["mujoco"]]
 
 
 class SourceArchive(sdist):

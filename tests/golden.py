@@ -70,6 +70,8 @@ IMAGES = {
     " --test-steps 2",
     "miniimagenet": f"miniimagenet --data miniimagenet.npz --seed 7 {PHOTOGRAPHS} {TEST}"
     " --test-tasks 5 --test-steps 2",
+    "images": f"images --data images.npz --seed 7 {DRAWINGS} {TEST} --test-tasks 5"
+    " --test-steps 2",
 }
 # Three chunks of a meta-batch, or more, for the order in which they are summed.
 LONG = "--iterations 20 --validate-every 5 --tasks 5"
@@ -157,6 +159,12 @@ def miniimagenet() -> list[str]:
     ]
 
 
+def own_images() -> list[str]:
+    """A user's own images: classes of unequal sizes, in groups."""
+    start = f"{IMAGES['images']} {FEW} --alpha 0.05"
+    return [start, f"{start} --within group --net pooled"]
+
+
 def pointnav() -> list[str]:
     """Every algorithm, and every surrogate, reward and outer update."""
     inner = f"{LONG} --inner-steps 1"
@@ -192,6 +200,8 @@ def more_images() -> list[str]:
     """Every algorithm with every net, and tuned step sizes; for -m slow."""
     lines = []
     for name, start in IMAGES.items():
+        if name == "images":
+            continue
         nets = ("conv", "pooled") if name == "miniimagenet" else ("conv", "pooled", "dense")
         inner = f"{FEW} --inner-steps 2 --alpha 0.05"
         for net in nets:
@@ -231,6 +241,7 @@ GROUPS = {
     "glyphs": lambda: images("glyphs", INNER, OUTER),
     "omniglot": omniglot,
     "miniimagenet": miniimagenet,
+    "images": own_images,
     "pointnav": pointnav,
     "locomotion": locomotion,
     "more-images": more_images,
@@ -247,6 +258,7 @@ SAME = {
     "glyphs": {"--algorithm maml": ("--no-replay",)},
     "omniglot": {"--algorithm maml": BOTH},
     "miniimagenet": {"--algorithm fomaml": ("--no-replay",)},
+    "images": {"--within group": BOTH},
     "pointnav": {"--algorithm maml": BOTH, "--outer adam": ("--no-replay",)},
     "locomotion": {"--task ant-vel": ("--workers 2",), "naive": ("--no-replay",)},
     "more-images": {"miniimagenet": BOTH, "--net dense": BOTH},
@@ -275,7 +287,7 @@ def again(group: str) -> dict[str, str]:
 
 
 def make_data(folder: Path) -> None:
-    """Write an omniglot.npz of repeated patterns, and a small miniimagenet.npz."""
+    """Write an omniglot.npz of repeated patterns, and two small files of images."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -299,6 +311,10 @@ def make_data(folder: Path) -> None:
     pictures = colours.astype(np.uint8).repeat(7, axis=2).repeat(7, axis=3)
     rows = dict(zip(("train", "val", "test"), np.arange(18).reshape(3, 6), strict=True))
     np.savez(folder / "miniimagenet.npz", images=pictures, **rows)
+    sizes = 4 + np.arange(18) % 5
+    own = np.concatenate([drawings[i, :n, :16, :16] for i, n in enumerate(sizes)])
+    groups = {"groups": np.array(["a", "b"] * 9), "sizes": sizes}
+    np.savez(folder / "images.npz", images=own, **groups, **rows)
 
 
 # ----- In a process of their own -----

@@ -158,6 +158,45 @@ def test_too_few_classes_or_drawings_are_refused(ways, shots, queries, told):
         sample(stream(0, "train", 0, 0), IMAGES, np.arange(12), ways, shots, queries)
 
 
+def test_equal_classes_in_a_list_give_the_same_episode():
+    """Rejects another stream for a list of classes than for an array of them."""
+    for rotate in (False, True):
+        first, second = (
+            sample(stream(0, "val", 1, 2), some, np.arange(12), 5, 2, 3, rotate)
+            for some in (IMAGES, [*IMAGES])
+        )
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_every_drawing_of_a_larger_class_is_drawn():
+    """Rejects a sampler that cuts all classes to the smallest, or draws beyond one."""
+    sizes = [3, 20, 7, 4]
+    some = [IMAGES[row, :size] for row, size in enumerate(sizes)]
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(200):
+        episode = sample(rng, some, np.arange(4), 3, 1, 2)
+        classes, drawings, _ = read(np.concatenate([episode.x_support, episode.x_query]))
+        seen |= {*zip(classes, drawings, strict=True)}
+    assert seen == {(row, i) for row, size in enumerate(sizes) for i in range(size)}
+
+
+def test_the_smallest_class_of_the_split_counts():
+    """Rejects a size check on the first class, or on classes of another split."""
+    some = [IMAGES[row, :size] for row, size in enumerate((9, 3, 5, 1))]
+    assert fewshot.fewest(some, np.array([0, 2])) == 5
+    assert fewshot.fewest(IMAGES, np.array([0, 2])) == 20
+    sample(np.random.default_rng(0), some, np.array([0, 2]), 2, 4, 1)
+    with pytest.raises(ValueError, match="2 shots and 2 queries asked for, a class has 3"):
+        sample(np.random.default_rng(0), some, np.array([0, 1, 2]), 2, 2, 2)
+    with pytest.raises(ValueError, match="different rows of 4"):
+        sample(np.random.default_rng(0), some, np.array([0, 4]), 2, 1, 1)
+    with pytest.raises(ValueError, match="no classes of images"):
+        sample(np.random.default_rng(0), [], np.arange(0), 2, 1, 1)
+    with pytest.raises(TypeError, match="images must be uint8"):
+        sample(np.random.default_rng(0), [x / 255 for x in some], np.arange(3), 2, 1, 1)
+
+
 def test_all_classes_and_all_drawings_can_be_used():
     """Rejects a size check that is off by one."""
     episode = sample(stream(0, "train", 0, 0), IMAGES, np.arange(12), 12, 15, 5)

@@ -14,7 +14,7 @@ from tinymaml.algorithms import ROWS
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.acting import Acting
 from tinymaml.experiments.common import Config
-from tinymaml.experiments.images import Images
+from tinymaml.experiments.images import Grouped, Images
 from tinymaml.options import options_of
 
 
@@ -115,6 +115,7 @@ DEFAULTS = {
         **{"net": "conv", "filters": 64, "head": "glorot", "norm_eps": 1e-3},
         **{"norm_scale": False, "adapt_norm": False},
     },
+    Grouped: {"within": "any"},
     Acting: {
         **{"tasks": 40, "alpha": 0.1, "chunk": 10, "checkpoint_every": 10},
         **{"validation_tasks": 40, "test_tasks": 40, "test_steps": 4, "surrogate": "lvc"},
@@ -132,6 +133,10 @@ DEFAULTS = {
         **{"iterations": 10000, "tasks": 4, "alpha": 0.01, "inner_steps": 5, "chunk": 1},
         **{"checkpoint_every": 100, "queries": 15, "net": "pooled", "filters": 32},
         **{"data": ""},
+    },
+    "images": {
+        **{"iterations": 2000, "checkpoint_every": 100, "filters": 32, "data": ""},
+        **{"side": 0, "channels": 0},
     },
     "glyphs": {"iterations": 500, "checkpoint_every": 100, "filters": 32},
     "pointnav": {"iterations": 500, "reward": "negative_distance"},

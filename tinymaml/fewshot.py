@@ -173,7 +173,7 @@ def apply_alone(
 
 def sample(
     rng: Generator,
-    images: Array,
+    images: Array | Sequence[Array],
     classes: Array,
     ways: int,
     shots: int,
@@ -183,7 +183,8 @@ def sample(
 ) -> Episode:
     """Draw a few-shot episode of images.
 
-    images: (all classes, drawings, h, w) uint8, or with channels (..., c)
+    images: (all classes, drawings, h, w) uint8, or with channels (..., c); of classes of
+        unequal sizes a list of classes
     classes: indices of the classes of one split, none of them twice
     rotate: turn each class of each task by a random multiple of 90 degrees, in every split,
         as the official code does (data_generator.py:46-54)
@@ -192,20 +193,26 @@ def sample(
     Raises ValueError when the split or a class is too small, the classes are not such
     indices or images to rotate are not square, TypeError when the images are not uint8.
     """
-    if images.dtype != np.uint8 or images.ndim not in (4, 5) or 0 in images.shape[2:]:
+    if not len(images):
+        raise ValueError("no classes of images")
+    first = images[0]
+    if first.dtype != np.uint8 or first.ndim not in (3, 4) or 0 in first.shape[1:]:
         wanted = "images must be uint8 (classes, drawings, h, w), or with channels (..., c)"
-        raise TypeError(f"{wanted}, not {images.dtype} {images.shape}")
-    if rotate and images.shape[2] != images.shape[3]:
-        raise ValueError(f"only square images can be rotated, not {images.shape[2:4]}")
-    check_sizes(images.shape[1], len(classes), ways, shots, queries)
+        raise TypeError(f"{wanted}, not {first.dtype} {(len(images), *first.shape)}")
+    if rotate and first.shape[1] != first.shape[2]:
+        raise ValueError(f"only square images can be rotated, not {first.shape[1:3]}")
     rows = np.asarray(classes)
-    whole = rows.ndim == 1 and rows.dtype.kind in "iu"
-    if not whole or rows.min() < 0 or rows.max() >= len(images) or _repeat(rows):
+    whole = rows.ndim == 1 and (rows.dtype.kind in "iu" or not len(rows))
+    if not whole or (
+        len(rows) and (rows.min() < 0 or rows.max() >= len(images) or _repeat(rows))
+    ):
         raise ValueError(f"classes must be different rows of {len(images)}, not {classes}")
+    check_sizes(fewest(images, rows), len(rows), ways, shots, queries)
     support, query = [], []
     for row in rng.choice(classes, ways, replace=False):
-        chosen = rng.choice(images.shape[1], shots + queries, replace=False)
-        drawings = images[row, chosen]
+        drawings = images[row]
+        chosen = rng.choice(len(drawings), shots + queries, replace=False)
+        drawings = drawings[chosen]
         if rotate:
             drawings = np.rot90(drawings, int(rng.integers(4)), axes=(1, 2))
         support.append(drawings[:shots])
@@ -217,6 +224,16 @@ def sample(
         x_query=_pixels(query, dtype),
         y_query=labels.repeat(queries),
     )
+
+
+def fewest(images: Array | Sequence[Array], classes: Array) -> int:
+    """Return the number of drawings of the smallest of some classes; 0 for no class.
+
+    images, classes: as in `sample`
+    """
+    if isinstance(images, np.ndarray):
+        return images.shape[1]
+    return min((len(images[row]) for row in classes), default=0)
 
 
 def _repeat(rows: Array) -> bool:

@@ -169,6 +169,8 @@ TYPED = {
     "data-missing": (["train", "omniglot", "--data", "no"], 1, "tinymaml prepare omniglot"),
     "data-not-ours": (["train", "omniglot", "--data", "file"], 1, "'file'"),
     "no-photographs": (["train", "miniimagenet"], 1, "--data"),
+    "no-images": (["train", "images"], 1, "tinymaml prepare images --from FOLDER"),
+    "images-not-ours": (["train", "images", "--data", "file"], 1, "'file' is damaged"),
     "photographs-not-ours": (["train", "miniimagenet", "--data", "file"], 1, "'file'"),
     "data-newline": (["train", "omniglot", "--data", "a\nb"], 2, r"'a\nb'"),
     "ways-too-many": ([*GLYPHS, "--ways", "2000"], 2, "2000 ways asked for"),

@@ -81,6 +81,7 @@ ROWS = [
     *(("evaluate RUN --steps 5", *JUDGE, "steps", 5),),
     *(("evaluate RUN --shots 4,5", *JUDGE, "shots", 4),),
     *(("evaluate RUN --ways 4", *JUDGE, "ways", 4),),
+    *(("evaluate RUN --within group", *JUDGE, "within", "group"),),
     *(("evaluate RUN --split val", *JUDGE, "split", "val"),),
     *(("evaluate RUN --alone last", *JUDGE, "alone_steps", (3,)),),
     *(("evaluate RUN --alone all", *JUDGE, "alone_steps", (0, 1, 2, 3)),),

@@ -19,7 +19,7 @@ import pytest
 
 from cases import others
 from tinymaml import algorithms, experiments, losses
-from tinymaml.data import glyphs, miniimagenet, omniglot
+from tinymaml.data import glyphs, miniimagenet, omniglot, own_images
 from tinymaml.errors import UsageError
 from tinymaml.experiments import MODULES
 from tinymaml.experiments.common import Config
@@ -42,7 +42,8 @@ EFFECTS = {
     **{"ways": "SUVT", "test_queries": "VT", "inner_loss": "UVT", "outer_loss": "U"},
     **{"net": "UVT S", "filters": "SUVT", "head": "S"},
     **{"norm_eps": "UVT", "norm_scale": "SUVT", "adapt_norm": "UVT"},
-    **{"data": "UVT", "split": "UVT", "rotate": "UVT"},
+    **{"data": "UVT", "split": "UVT", "rotate": "UVT", "within": "UVT"},
+    **{"side": "", "channels": ""},
     # policies
     **{"surrogate": "U", "trajectories": "U", "test_trajectories": "VT"},
     **{"horizon": "UVT", "discount": "UVT", "reward": "UVT"},
@@ -79,6 +80,7 @@ REFUSED = {
     *((name, "adapt_norm") for name in ("maml++", "anil", "context", "cavia")),
     *((name, "grid") for name in AVERAGED),
     ("e-maml", "surrogate"),
+    *(("images maml", x) for x in ("side", "channels")),  # other than in the data file
     *((f"pointnav {name}", x) for name in ("anil", "boil") for x in ("rates", "order")),
 }
 # Options about how a run goes: see `harness/test_loop.py`.
@@ -110,6 +112,7 @@ CASES = {
     "glyphs": ("maml", "maml++", "t-net", "anil", "cavia", "reptile", "pretrained"),
     "omniglot": ("maml",),
     "miniimagenet": ("maml",),
+    "images": ("maml",),
     "pointnav": ("maml", "anil", "e-maml", "pretrained", "random"),
     "locomotion": ("maml",),
 }
@@ -142,10 +145,20 @@ def small_data():
         parts = dict(zip(("train", "val", "test"), rows, strict=True))
         return drawings(18, size, path, split), parts
 
+    def of_size(path, side, channels):
+        if (side, channels) != (16, 1):
+            raise UsageError("another size")
+        return loaded(path)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(glyphs, "draw_classes", lambda seed, n: drawings(n, (16, 16), seed))
         patch.setattr(omniglot, "load", loaded)
         patch.setattr(miniimagenet, "load", lambda path: loaded(path, size=(16, 16, 3)))
+        patch.setattr(own_images, "load", of_size)
+        patch.setattr(own_images, "size", lambda path: (16, 1))
+        patch.setattr(own_images, "has_validation", lambda path: True)
+        for module, name in ((own_images, "groups"), (omniglot, "alphabets")):
+            patch.setattr(module, name, lambda path: ["a", "b"] * 9)
         for module in (glyphs, miniimagenet, experiments.omniglot):
             patch.setattr(module, "SIDE", 16)
         patch.setattr(losses, "accuracy", likelihood)

@@ -247,6 +247,29 @@ def python2_pickle(content):
     return b"".join(out)
 
 
+def python2_text(content):
+    """Return what pickle of Python 2 writes in protocol 0: lines of text."""
+    if isinstance(content, dict):
+        items = (python2_text(k) + python2_text(x) + b"s" for k, x in content.items())
+        body = b"(dp0\n" + b"".join(items)
+    elif isinstance(content, list):
+        body = b"(lp1\n" + b"".join(python2_text(item) + b"a" for item in content)
+    elif isinstance(content, int):
+        body = f"I{content}\n".encode()
+    elif isinstance(content, str):
+        body = f"S{content!r}\np2\n".encode()
+    else:
+        pixels = repr(content.tobytes())[1:].encode()  # as repr of Python 2's string
+        body = (
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n("
+            + b"".join(map(python2_text, content.shape))
+            + b"tcnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\nS"
+            + pixels
+            + b"\ntb"
+        )
+    return body
+
+
 CACHES = {split: f"mini-imagenet-cache-{split}.pkl" for split in SPLITS}
 CATEGORIES = {
     "train": "miniImageNet_category_split_train_phase_train.pickle",
@@ -257,6 +280,8 @@ CATEGORIES = {
 
 def dumped(content, protocol):
     """Pickle with a protocol of this Python, or as Python 2 did."""
+    if protocol == "python 2, 0":
+        return python2_text(content) + b"."
     if protocol == "python 2":
         return python2_pickle(content)
     return pickle.dumps(content, protocol)

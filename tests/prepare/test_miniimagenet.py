@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -26,12 +27,14 @@ import miniatures
 from miniatures import COLOUR, PLACES, photo, png_header
 from places import ROOT, data_folder
 from processes import here
-from tinymaml.prepare import caches, imagenet, miniimagenet
+from tinymaml.data.miniimagenet import load
+from tinymaml.prepare import caches, imagenet, miniimagenet, tables
 from tinymaml.prepare import images as whole
 
 
 SCRIPT = ROOT / "data_scripts" / "miniimagenet.py"
 FIRST = "n0000000100000002.jpg"
+LAST = {f"{x[-1]}{PLACES[-1]:08}.jpg" for x in miniatures.SPLITS.values()}
 
 
 def prepare(source, *options, out=None):
@@ -245,6 +248,147 @@ def test_real_csv_files_are_the_published_split():
     assert table["n01532829"][0] == "n0153282900000005.jpg"
 
 
+# ----- As people have them -----
+
+
+def rewritten(folder, change, head="filename,label"):
+    """Rewrite the csv files line by line; return the folder."""
+    for split in miniatures.SPLITS:
+        path = folder / f"{split}.csv"
+        _, *lines = path.read_text().splitlines()
+        text = [head, *(change(*line.split(",")) for line in lines)]
+        ends = "" if text[1].endswith("\n") else "\n"
+        path.write_bytes("".join(line + ends for line in text).encode())
+    return folder
+
+
+def by_class_names(folder):
+    """CLASS/IMAGE in the csv files, and blanks in the names."""
+    for label in miniatures.labels():
+        for file in sorted((folder / label).iterdir()):
+            file.rename(file.with_name(f"a {file.name}"))
+    return rewritten(folder, lambda name, label: f"{label}/a {name},{label}")
+
+
+def without_csv(folder):
+    """SPLIT/CLASS/IMAGE."""
+    for split in miniatures.SPLITS:
+        (folder / f"{split}.csv").unlink()
+    return folder
+
+
+def with_junk(folder):
+    """Add to the tars what a Mac adds."""
+    for label in miniatures.labels():
+        entries = {}
+        for name, data in miniatures.image_names(label).items():
+            entries |= {f"./._{name}": b"\0\5\26\7" * 50, name: data}
+        entries |= {"._.DS_Store": b"x", ".DS_Store": b"x"}
+        (folder / f"{label}.tar").write_bytes(miniatures.class_tar(label, entries))
+    return folder
+
+
+AS_THEY_ARE = {
+    "published split": lambda folder: rewritten(
+        miniatures.plain(folder),
+        lambda name, label: f"{name},{label}\r\n",
+        "filename,class\r\n",
+    ),
+    "blanks": lambda folder: rewritten(
+        miniatures.plain(folder),
+        lambda name, label: f" {name}, {label} ",
+        " filename, label",
+    ),
+    "blank ends": lambda folder: rewritten(
+        miniatures.plain(folder),
+        lambda name, label: f"{name},{label}" + "\n  \n,\n" * (name in LAST),
+        "filename,label",
+    ),
+    "class in the name": lambda folder: by_class_names(
+        miniatures.plain(folder, inside="{label}")
+    ),
+    "no csv": lambda folder: without_csv(
+        miniatures.plain(folder, inside="{split}/{label}")
+    ),
+    "ImageNet by class names": lambda folder: rewritten(
+        miniatures.class_folders(folder), lambda name, label: f"{label}/{name},{label}"
+    ),
+    "tars by a Mac": lambda folder: with_junk(miniatures.class_tars(folder)),
+}
+
+
+@pytest.mark.parametrize("case", AS_THEY_ARE)
+def test_sets_as_people_have_them(tmp_path, case):
+    """Rejects a reader of one spelling of the csv files, of their own names only, of csv
+    files only, and of tars that no Mac has packed."""
+    expected = built(miniatures.plain(tmp_path / "plain"))
+    arrays = built(AS_THEY_ARE[case](tmp_path / "set"))
+    assert arrays.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+LAYOUTS_OF_UNEQUAL = {
+    "csv": lambda folder: miniatures.plain(folder),
+    "no csv": lambda folder: without_csv(
+        miniatures.plain(folder, inside="{split}/{label}")
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS_OF_UNEQUAL)
+def test_classes_may_be_of_unequal_sizes(tmp_path, case):
+    """Rejects classes that are cut or refused, and images that go to the next class."""
+    folder = LAYOUTS_OF_UNEQUAL[case](tmp_path / "set")
+    if case == "csv":
+        lines = (folder / "val.csv").read_text().splitlines()
+        (folder / "val.csv").write_text("\n".join(lines[:2]) + "\n")
+    else:
+        for place in PLACES[1:]:
+            (folder / "val" / "n00000004" / f"n00000004{place:08}.jpg").unlink()
+    arrays = built(folder)
+    assert arrays["sizes"].tolist() == [3, 3, 3, 1]
+    assert arrays["images"].shape == (10, 84, 84, 3)
+    for column, place in enumerate(PLACES):
+        found = arrays["images"][6 + column]
+        np.testing.assert_array_equal(found, processed("n00000003", place))
+    np.testing.assert_array_equal(arrays["images"][9], processed("n00000004", PLACES[0]))
+    images, classes = load(tmp_path / "out.npz")
+    assert [len(one) for one in images] == [3, 3, 3, 1]
+    assert classes["val"].tolist() == [3]
+    arguments = ["--from", str(folder), "--out", str(tmp_path / "two.npz")]
+    told = here("prepare", "miniimagenet", *arguments)
+    assert told.code == 1
+    assert "n00000004 has 1" in told.err
+    assert "--any-size" in told.err
+    few = ["--ways", "2", "--iterations", "1", "--tasks", "1", "--no-test"]
+    few += [
+        "--queries",
+        "2",
+        "--validate-every",
+        "0",
+        "--filters",
+        "2",
+        "--inner-steps",
+        "1",
+        "--quiet",
+    ]
+    run = tmp_path / "run"
+    told = here("train", "miniimagenet", "--data", tmp_path / "out.npz", "--out", run, *few)
+    assert told.code == 0, told.err
+
+
+def test_splits_without_csv_must_be_whole(tmp_path):
+    """Rejects a set without test classes, and one class in two folders."""
+    folder = AS_THEY_ARE["no csv"](tmp_path / "set")
+    (folder / "test" / "n00000002").rename(folder / "val" / "n00000009")
+    assert_refused(folder, "no classes in test/")
+    shutil.rmtree(folder)
+    folder = AS_THEY_ARE["no csv"](tmp_path / "two")
+    (folder / "test" / "n00000002").rename(folder / "test" / "n00000004")
+    assert_refused(folder, "class 'n00000004' is in")
+
+
 CSV = {
     "html": (b"<html>", "first line"),
     "empty": (b"", "not a readable csv file"),
@@ -263,7 +407,7 @@ CSV = {
     "label in val": (b"filename,label\na.jpg,n00000004\n", "train.csv too"),
     "twice": (b"filename,label\na.jpg,n1\na.jpg,n1\n", "twice"),
     "in val": (b"filename,label\nn0000000400000002.jpg,n1\n", "twice"),
-    "unequal": (b"filename,label\na.jpg,n1\n", "n1 has 1"),
+    "class up": (b"filename,class\n../n1/a.jpg,n1\n", "line 2"),
     "many lines": (b"filename,label\n" + b"/,/\n" * 9, "line 6 and 4 more"),
     "one line": (b"filename,label\n" + b"a" * 200_000 + b",n1\n", "train.csv"),
 }
@@ -279,7 +423,7 @@ def test_wrong_csv_files_are_refused(tmp_path, case):
 
 def test_large_csv_is_refused(tmp_path, monkeypatch):
     """Rejects a table that is read whatever its size."""
-    monkeypatch.setattr(miniimagenet, "CSV_BYTES", 20)
+    monkeypatch.setattr(tables, "CSV_BYTES", 20)
     assert_refused(miniatures.plain(tmp_path / "set"), "train.csv", "more than 20 bytes")
 
 

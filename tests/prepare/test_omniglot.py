@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from miniatures import BITMAP, png_header
@@ -303,12 +305,189 @@ def linked(name):
         "images_background/Greek/character01/0001_0\u0661.png",
         "images_background/Greek/character1/0001_01.png",
         "images_background/Greek/character01/line\nbreak.png",
-        "__MACOSX/",
+        *("images_background/" * 3 + "Greek/character01/0003_01.png", "python/" + FIRST),
+        *("images_background/._Greek/evil.png", "x.DS_Store"),
     ],
 )
 def test_only_names_of_drawings_are_accepted(source, name):
     with_extra(source, name)
     assert_refused(source, BACKGROUND, f"{name!r}", "expected images_background/")
+
+
+# ----- Layouts -----
+
+
+def extracted(source, archive, top):
+    """Replace an archive by what is in it, below `top`; return the source."""
+    for name, data in members(archive).items():
+        file = source / top / name.partition("/")[2]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    (source / archive).unlink()
+    return source
+
+
+def repacked(source, archive, change):
+    """Pack an archive with other names, in the order that they come."""
+    pack(source / archive, [(change(x), data) for x, data in members(archive).items()])
+
+
+def by_a_mac(source):
+    """Repack both archives with what a Mac adds."""
+    for archive in NAMES:
+        entries = [*members(archive).items()]
+        for name in members(archive):
+            folder, _, file = name.rpartition("/")
+            entries += [(f"__MACOSX/{folder}/._{file}", b"\0\5\26\7" * 20)]
+            entries += [(f"{folder}/.DS_Store", b"x"), (f"{folder}/._{file}", b"x" * 99)]
+        pack(source / archive, dict(entries).items())
+
+
+LAYOUTS = {
+    "extracted": lambda source: [
+        extracted(source, archive, Path(archive).stem) for archive in NAMES
+    ],
+    "extracted twice": lambda source: [
+        extracted(source, archive, f"{Path(archive).stem}/{Path(archive).stem}")
+        for archive in NAMES
+    ],
+    "one extracted": lambda source: extracted(source, BACKGROUND, Path(BACKGROUND).stem),
+    "no top": lambda source: [
+        repacked(source, archive, lambda name: name.partition("/")[2]) for archive in NAMES
+    ],
+    "double top": lambda source: [
+        repacked(source, archive, lambda name: f"{name.partition('/')[0]}/{name}")
+        for archive in NAMES
+    ],
+    "by a Mac": by_a_mac,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_arrays(source, layout):
+    """Rejects a reader of the original zips only, and one that takes a Mac's ._ files for
+    drawings."""
+    expected, digest = omniglot.prepare(source, SMALL)
+    LAYOUTS[layout](source)
+    arrays, same = omniglot.prepare(source, SMALL)
+    assert same == digest
+    assert all(np.array_equal(arrays[name], expected[name]) for name in expected)
+
+
+def test_the_command_reads_folders(source):
+    """Rejects an option that wants zips, and a trace in the folder that is read."""
+    LAYOUTS["extracted"](source)
+    (source / "images_background" / ".DS_Store").write_bytes(b"x")
+    before = tree(source)
+    code, stdout, _ = run("--from", source, small=True, cwd=source.parent)
+    assert code == 0
+    assert "images        (6, 2, 28, 28) uint8" in stdout
+    assert tree(source) == before
+
+
+def test_links_in_a_folder_are_refused(source):
+    """Rejects a reader that follows a link out of the folder, or for ever."""
+    folder = LAYOUTS["one extracted"](source) / "images_background"
+    for name, to, told in (
+        ("Zulu", "..", "expected images_background/"),
+        ("Greek/character01/0003_09.png", "/etc/passwd", "a link"),
+    ):
+        (folder / name).symlink_to(to)
+        assert_refused(source, Path(name).name, told)
+        (folder / name).unlink()
+
+
+def test_other_files_in_a_folder_are_refused(source):
+    """Rejects a reader that overlooks what it does not know, or goes down for ever."""
+    folder = LAYOUTS["one extracted"](source) / "images_background"
+    for name in ("evil.sh", "Greek/README.md", "a/b/c/d/e/f.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+        assert_refused(source, "expected images_background/")
+        (folder / name).unlink()
+        if name.startswith("a/"):
+            break
+
+
+def test_drawings_in_a_folder_have_a_largest_size(source):
+    """Rejects a file of any size that is read because it lies in a folder."""
+    folder = LAYOUTS["one extracted"](source)
+    (folder / FIRST).write_bytes(bytes(1 << 24))
+    assert_refused(source, FIRST, "too large")
+
+
+@pytest.mark.parametrize("name", ["small1", "small2"])
+def test_a_small_background_set_has_lakes_split(source, name):
+    """Rejects a small set that is refused, or gets splits that it cannot have."""
+    expected, _ = omniglot.prepare(source, SMALL)
+    small = f"images_background_{name}"
+    entries = [
+        (x.replace("images_background", small), data)
+        for x, data in members(BACKGROUND).items()
+    ]
+    (source / BACKGROUND).rename(source / "x")
+    pack(source / f"{small}.zip", entries)
+    arrays, _ = omniglot.prepare(source, SMALL)
+    assert arrays.keys() == {"images", "names", "lake_train", "lake_test"}
+    for key in arrays:
+        np.testing.assert_array_equal(arrays[key], expected[key])
+    (source / "x").rename(source / BACKGROUND)
+    full, _ = omniglot.prepare(source, SMALL)
+    assert full.keys() == expected.keys()
+    asked, _ = omniglot.prepare(source, SMALL, background=name)
+    assert asked.keys() == arrays.keys()
+
+
+def test_two_small_background_sets_need_a_choice(source):
+    """Rejects a silent choice between two sets, and other numbers of characters."""
+    (source / BACKGROUND).unlink()
+    for name in ("small1", "small2"):
+        top = f"images_background_{name}"
+        pack(source / f"{top}.zip", [(f"{top}/Greek/", b"")])
+    with pytest.raises(WorldError, match="small1 and small2: choose one by --background"):
+        omniglot.prepare(source)
+    for name, count in (("small1", 136), ("small2", 156)):
+        with pytest.raises(WorldError, match=f"0 characters, expected {count}"):
+            omniglot.prepare(source, background=name)
+
+
+WORDS = [
+    *("images_background", "Greek", "character01", "__MACOSX", "._x", ".DS_Store", ".."),
+    *("0001_01.png", "0001_1.png", "evil.sh", "", "images_evaluation", "character1"),
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=6).map("/".join).filter(bool))
+def test_any_member_is_a_drawing_a_desktops_or_refused(tmp_path_factory, name):
+    """Rejects a layout that takes one drawing for another, or overlooks what is neither."""
+    path = tmp_path_factory.mktemp("zip") / BACKGROUND
+    pack(path, [(name, b"x")])
+    with zipfile.ZipFile(path) as archive:
+        try:
+            found = omniglot.find_drawings(archive, "images_background")
+        except WorldError as error:
+            told = str(error)
+            found = None
+    words, top = name.split("/"), "images_background"
+    inside = words[1:] if words[0] == top else words
+    inside = inside[1:] if inside != words and inside[:1] == [top] else inside
+    if inside == ["Greek", "character01", "0001_01.png"]:
+        assert [*found] == ["Greek/character01"]
+    elif found is None:
+        assert "expected images_background/" in told
+    else:
+        assert found == {}
+        empty = inside in ([""], ["Greek", ""], ["Greek", "character01", ""])
+        assert "__MACOSX" in words or {"._x", ".DS_Store"} & {*words[-2:]} or empty
+
+
+def test_a_small_background_set_is_not_downloaded(tmp_path):
+    """Rejects a download of another set than the one that is asked for."""
+    told = here(
+        "prepare", "omniglot", "--background", "small1", "--out", tmp_path / "x.npz"
+    )
+    assert (told.code, [*tmp_path.iterdir()]) == (2, [])
+    assert "--background small1 needs --from" in told.err
 
 
 def test_name_behind_a_nul_is_seen(source):

@@ -26,7 +26,8 @@ from tinymaml.prepare.caches import read_classes
 from tinymaml.prepare.pickles import load
 
 
-PROTOCOLS = [2, 3, 4, 5, "python 2"]
+BINARY = [2, 3, 4, 5, "python 2"]
+PROTOCOLS = [*BINARY, 0, 1, "python 2, 0"]
 NAMES = ["n00000002", "n00000001"]
 FORMS = {"cache": miniatures.cache_of, "labels": miniatures.labels_of}
 
@@ -83,7 +84,7 @@ def test_python_2_stream_is_one():
 
 
 @pytest.mark.parametrize("core", ["core", "_core"])
-@pytest.mark.parametrize("protocol", PROTOCOLS[1:4])
+@pytest.mark.parametrize("protocol", BINARY[1:4])
 def test_numpy_of_either_name(protocol, core):
     """Rejects a reader that knows only the NumPy at hand: 1 has core, 2 has _core."""
     content = miniatures.cache_of(NAMES)
@@ -125,7 +126,66 @@ def test_images_stay_in_the_file():
         span = data.args[0] if isinstance(data, reader.Call) else data
         assert isinstance(span, reader.Span)
         assert span.size >= 6 * 84 * 84 * 3
-        assert span.is_text == (protocol == 2)
+        assert span.is_text == (protocol in (0, 1, 2))
+
+
+KINDS = ["i1", "u1", "<i2", ">u2", "i4", "u4", "i8", ">i8"]
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
+def test_indices_may_be_of_numpy(protocol):
+    """Rejects a reader of lists of Python's integers only, and another byte order."""
+    content = miniatures.cache_of(NAMES)
+    expected = expected_of(content)
+    for kind in KINDS:
+        lists = content["class_dict"].items()
+        for make in (np.array, lambda rows, kind: [*np.array(rows, kind)]):
+            changed = {name: make(rows, kind) for name, rows in lists}
+            found = read(pickle.dumps({**content, "class_dict": changed}, protocol))
+            for name, images in expected.items():
+                np.testing.assert_array_equal(found[name], images)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
+@pytest.mark.parametrize("images", [3, 60])
+def test_labels_may_be_of_numpy(protocol, images):
+    """Rejects a reader that takes an array for no list, or only a short one."""
+    content = miniatures.labels_of(NAMES, 64, images)
+    expected = expected_of(content)
+    names = {name: np.int64(label) for name, label in content["catname2label"].items()}
+    for kind in ("i8", "u1"):
+        labels = np.array(content["labels"], kind)
+        for some in (labels, [*labels]):
+            found = read(
+                pickle.dumps({**content, "labels": some, "catname2label": names}, protocol)
+            )
+            for name, images in expected.items():
+                np.testing.assert_array_equal(found[name], images)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, "python 2, 0"])
+def test_every_byte_survives_the_escapes(protocol):
+    """Rejects characters that are counted as bytes, and backslashes in a row as one each:
+    the images begin with all pairs of bytes that have an escape."""
+    odd = [0, 10, 13, 26, 34, 39, 92, 117, 120, 48, 127, 128, 255]
+    pairs = np.array([(a, b) for a in odd for b in odd], np.uint8).ravel()
+    content = miniatures.cache_of(NAMES)
+    pixels = content["image_data"].reshape(6, -1)
+    pixels[:, : len(pairs)] = pairs
+    pixels[:, -len(pairs) :] = pairs[::-1]
+    pixels[1] = 92
+    found = read(miniatures.dumped(content, protocol))
+    for name, images in expected_of(content).items():
+        np.testing.assert_array_equal(found[name], images)
+
+
+def test_python_2_text_is_a_pickle():
+    """Rejects a drawn stream that Python's own reader, which knows it, reads otherwise."""
+    content = miniatures.cache_of(NAMES)
+    data = miniatures.dumped(content, "python 2, 0")
+    found = pickle.loads(data, encoding="latin1")
+    np.testing.assert_array_equal(found["image_data"], content["image_data"])
+    assert found["class_dict"] == content["class_dict"]
 
 
 # ----- Wrong content -----
@@ -162,7 +222,17 @@ WRONG = {
     "none": (changed(image_data=array_of("u1", (0, 84, 84, 3))), "bytes"),
     "fortran": (changed(image_data=array_of("u1", SIX, "F")), "C order"),
     "classes-list": (changed(class_dict=[1]), "not a dict"),
-    "classes-array": (changed(class_dict={"a": np.arange(3)}), "not a list"),
+    "classes-array": (changed(class_dict={"a": np.arange(3)}), "leaves out 3"),
+    "classes-floats": (changed(class_dict={"a": np.ones(3)}), "list of integers"),
+    "classes-bools": (changed(class_dict={"a": np.ones(3, bool)}), "list of integers"),
+    "classes-table": (changed(class_dict={"a": np.ones((1, 6), int)}), "list of integers"),
+    "classes-beyond": (changed(class_dict={"a": np.arange(7)}), "below 6"),
+    "classes-negative": (changed(class_dict={"a": np.arange(-1, 5)}), "below 6"),
+    "index-numpy-float": (changed(class_dict={"a": [np.float64(1)]}), "not a list"),
+    "labels-table": (
+        pickle.dumps({"data": array_of("u1", SIX), "labels": np.ones((6, 1), int)}),
+        "list of integers",
+    ),
     "index-text": (changed(class_dict={"a": ["1"]}), "not a list"),
     "index-bool": (changed(class_dict={"a": [True]}), "not a list"),
     "index-float": (pickle.dumps({"a": 1.5}), "instruction"),
@@ -198,7 +268,15 @@ WRONG = {
     ),
     "html": (b"<!DOCTYPE html><html>", "HTML page"),
     "empty": (b"", "no pickle"),
-    "text-protocol": (pickle.dumps({"a": 1}, 0), "protocol 2"),
+    "text-protocol": (pickle.dumps({"a": 1}, 0), "neither"),
+    "text-list": (pickle.dumps([1], 0), "not a dict"),
+    "text-number": (b"(dI1x\n.", "not a number"),
+    "text-long-number": (b"(dI" + b"1" * 300 + b"\n.", "not a number"),
+    "text-no-quotes": (b"(dSabc\n.", "without quotes"),
+    "text-one-quote": (b"(dS'\n.", "without quotes"),
+    "text-other-quote": (b"(dS'a\"\n.", "without quotes"),
+    "text-escape": (b"(dS'\\x'\n.", "escape"),
+    "text-no-end": (b"(dVabc", "too early"),
     "protocol-9": (b"\x80\x09.", "protocol 9"),
     "numpy": (b"\x93NUMPY\x01\x00", "no pickle"),
     "endless": (b"\x80\x02" + b"]" * (reader.OPCODES + 1), "more than"),
@@ -212,7 +290,7 @@ def test_wrong_content_is_refused(case):
     assert told in refused(data)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", BINARY)
 @pytest.mark.parametrize("lost", [1, -1, 84])
 def test_length_of_the_images_is_checked(protocol, lost):
     """Rejects np.frombuffer on what is too short, and a shape that leaves bytes over."""
@@ -316,7 +394,11 @@ def evil_pickles(sprung):
         "object array": np.array([Evil(os.system, shell)], dtype=object),
     }
     made = {name: pickle.dumps(evil, 4) for name, evil in found.items()}
-    made |= {f"{name}, protocol 2": pickle.dumps(x, 2) for name, x in found.items()}
+    for protocol in (0, 1, 2):
+        made |= {
+            f"{name}, protocol {protocol}": pickle.dumps(x, protocol)
+            for name, x in found.items()
+        }
     return made | {
         "dotted name": b"\x80\x04" + short("os") + short("path.os.system") + b"\x93"
         b"(" + short(shell) + b"tR.",
@@ -329,6 +411,11 @@ def evil_pickles(sprung):
         + short("system")
         + b"\x93)}\x92.",
         "persistent": b"\x80\x02Pos.system\n.",
+        "persistent text": b"(dPos.system\n.",
+        "instance text": b"(S'" + shell.encode() + b"'\nios\nsystem\n.",
+        "memo text": b"(dp-1\n.",
+        "number of many digits": b"(dI" + b"9" * 150 + b"\n" * 9 + b".",
+        "line without an end": b"(dV" + b"x" * 100_000,
         "persistent, binary": b"\x80\x02X\x01\0\0\0aQ.",
         "extension": b"\x80\x02\x82\x01.",
         "out of band": b"\x80\x05\x97\x98.",
@@ -366,7 +453,7 @@ folder, out = sys.argv[1:3]
 limit = 1 << 30
 sys.path.insert(0, folder)
 from tinymaml.prepare import caches
-import encodings.latin_1, encodings.utf_8, encodings.ascii
+import encodings.latin_1, encodings.utf_8, encodings.ascii, encodings.raw_unicode_escape
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 events = []
 HARMLESS = {"object.__getattr__", "object.__setattr__"}

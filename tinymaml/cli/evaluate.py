@@ -44,6 +44,12 @@ OPTIONS = (
         Value(int, least=2, most=MOST),
         "classes of a task, if other than in training",
     ),
+    asked(
+        "--within",
+        Value(str, least=1, most=200),
+        "group of a task's classes, if other than in training: any, group, or a name",
+        metavar="GROUP",
+    ),
     asked("--split", click.Choice(["train", "val", "test"]), "split of the tasks", "test"),
     asked(
         "--alone",
@@ -124,8 +130,9 @@ def scored(
     how = given["split"], tasks, steps, alone, pool
 
     def one(path: Path, config: Config, theta: Kept, shots: int | None) -> Result:
-        result = results.judge(config, theta, *how, shots, given["ways"])
-        if results.is_final(result) and not given["last"]:
+        result = results.judge(config, theta, *how, shots, given["ways"], given["within"])
+        other = is_other(path, given["data"])
+        if results.is_final(result) and not given["last"] and not other:
             final.append((path, result))
         return result
 
@@ -133,6 +140,14 @@ def scored(
         results.pooled([one(*run, shots) for run in group])
         for shots in given["shots"] or [None]
     ]
+
+
+def is_other(path: Path, data: str | None) -> bool:
+    """Return whether a data file is not the run's own, which is still where it was."""
+    own = getattr(runs.read_config(path), "data", "")
+    if not (data and own and Path(own).is_file() and Path(data).is_file()):
+        return False
+    return not Path(own).samefile(data)
 
 
 @click.command(params=[LAST, FALLBACK])

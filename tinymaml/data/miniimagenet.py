@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from tinymaml.data import prepared
 from tinymaml.errors import DAMAGE
 from tinymaml.maml import Array
@@ -16,17 +18,19 @@ IMAGES = 600  # per class of mini-ImageNet
 SPLIT = "94f34bb89a7c9c930ab6ec9196697800b4f05c60d343d23853facb3051f78d43"
 
 
-def load(path: str | Path) -> tuple[Array, dict[str, Array]]:
+def load(path: str | Path) -> tuple[Array | list[Array], dict[str, Array]]:
     """Return images uint8 (classes, images of each, 84, 84, 3) and {part: class indices}.
 
-    mini-ImageNet has 64/16/20 classes of 600 images (Ravi & Larochelle 2017). Its 1.2 GB
-    stay in the file, which is mapped into memory and must not change meanwhile.
+    Images of classes of unequal sizes are a list of classes. mini-ImageNet has 64/16/20
+    classes of 600 images (Ravi & Larochelle 2017). Its 1.2 GB stay in the file, which is
+    mapped into memory and must not change meanwhile.
     Raises WorldError when the file is missing or damaged; it names the command to make it.
     """
     with prepared.opened(path, "miniimagenet --from FOLDER"):
         classes = prepared.arrays(path, PARTS, LARGEST)
-        images = prepared.mapped(path, "images")
-    prepared.check(path, images, classes, (*images.shape[:2], SIDE, SIDE, 3))
+        images = prepared.by_class(path, prepared.mapped(path, "images"), LARGEST)
+    lead = images.shape[:2] if isinstance(images, np.ndarray) else ()
+    prepared.check(path, images, classes, (*lead, SIDE, SIDE, 3))
     return images, classes
 
 

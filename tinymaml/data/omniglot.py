@@ -10,6 +10,7 @@ from tinymaml.maml import Array
 
 
 CHARACTERS, DRAWINGS, SIDE = 1623, 20, 28
+SMALL = 136 + 659, 156 + 659  # with Lake's small background sets, for his split only
 # For each split, its parts, and the lists of the file that each part joins.
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "finn": {part: (f"finn_{part}",) for part in ("train", "val", "test")},
@@ -25,6 +26,7 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
 
     split: "finn" (1100/100/423), "finn-1200" (1200/423, validation classes joined to
         training), "vinyals" (1028/172/423) or "lake" (964 background, 659 evaluation)
+    A file of a small background set has fewer characters, and the split "lake" only.
     Raises UsageError for an unknown split, WorldError when the file is missing or
     damaged; the message names the command that makes it.
     """
@@ -32,10 +34,24 @@ def load(path: str | Path, split: str) -> tuple[Array, dict[str, Array]]:
         raise UsageError(f"no split {split!r}; there are {', '.join(PARTS)}")
     names = [name for lists in PARTS[split].values() for name in lists]
     with prepared.opened(path, "omniglot"):
+        held = prepared.names(path)
+    if split != "lake" and {x for x in held if x.endswith("_train")} == {"lake_train"}:
+        lake = "it is of a small background set; add --split lake"
+        raise UsageError(f"{str(path)!r} has no split {split!r}: {lake}")
+    with prepared.opened(path, "omniglot"):
         images, *rows = prepared.arrays(path, ["images", *names], LARGEST).values()
     found = dict(zip(names, rows, strict=True))
-    prepared.check(path, images, found, (CHARACTERS, DRAWINGS, SIDE, SIDE))
+    small = split == "lake" and len(images) in SMALL
+    characters = len(images) if small else CHARACTERS
+    prepared.check(path, images, found, (characters, DRAWINGS, SIDE, SIDE))
     parts = PARTS[split].items()
     return images, {
         part: np.concatenate([found[x] for x in lists]) for part, lists in parts
     }
+
+
+def alphabets(path: str | Path) -> list[str]:
+    """Return the alphabet of each character. Raises WorldError as `load`."""
+    with prepared.opened(path, "omniglot"):
+        names = prepared.arrays(path, ["names"], LARGEST)["names"].tolist()
+        return [name.partition("/")[0] for name in names]

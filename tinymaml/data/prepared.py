@@ -54,6 +54,12 @@ def arrays(path: str | Path, names: Collection[str], most: int) -> dict[str, Arr
     return found
 
 
+def names(path: str | Path) -> set[str]:
+    """Return the names of the arrays of an .npz."""
+    with zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
+
+
 def shape(path: str | Path, name: str) -> tuple[int, ...]:
     """Return the shape of an array of an .npz; only its header is read."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
@@ -89,11 +95,36 @@ def mapped(path: str | Path, name: str) -> Array:
         return np.asarray(np.memmap(file, np.uint8, "r", offset, shape))
 
 
-def check(path: str | Path, images: Array, classes: dict[str, Array], shape: tuple) -> None:
-    """Raise WorldError unless images are uint8 `shape` and classes partition their rows."""
-    if images.shape != shape or images.dtype != np.uint8:
-        found = f"{images.dtype} {images.shape}"
-        raise WorldError(f"{str(path)!r} holds images {found}, not uint8 {shape}")
+def by_class(path: str | Path, images: Array, most: int) -> Array | list[Array]:
+    """Return images by class: as they are, or cut into classes of unequal `sizes`.
+
+    images: (classes, images of each, ...), or (all images, ...) in a file with `sizes`
+    most: as in `arrays`
+    """
+    if "sizes" not in names(path):
+        return images
+    sizes = arrays(path, ["sizes"], most)["sizes"]
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not len(sizes):
+        raise ValueError(f"sizes are {sizes.dtype} {sizes.shape}")
+    if sizes.min() < 1 or sizes.max() > len(images) or sum(sizes.tolist()) != len(images):
+        raise ValueError(f"sizes do not add up to {len(images)} images")
+    return np.split(images, np.cumsum(sizes)[:-1])
+
+
+def check(
+    path: str | Path,
+    images: Array | list[Array],
+    classes: dict[str, Array],
+    shape: tuple[int, ...],
+) -> None:
+    """Raise WorldError unless images are uint8 `shape` and classes partition their rows.
+
+    shape: of all images; of one image where `images` is a list of classes
+    """
+    found = images if isinstance(images, np.ndarray) else images[0][0]
+    if found.shape != shape or found.dtype != np.uint8:
+        held = f"{found.dtype} {found.shape}"
+        raise WorldError(f"{str(path)!r} holds images {held}, not uint8 {shape}")
     for part, rows in classes.items():
         if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
             found = f"{rows.dtype} {rows.shape}"

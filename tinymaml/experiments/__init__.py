@@ -14,7 +14,15 @@ import numpy as np
 
 from tinymaml import loading
 from tinymaml.errors import UsageError, WorldError
-from tinymaml.experiments import glyphs, locomotion, miniimagenet, omniglot, pointnav, sine
+from tinymaml.experiments import (
+    glyphs,
+    locomotion,
+    miniimagenet,
+    omniglot,
+    own_images,
+    pointnav,
+    sine,
+)
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Problem, drawn
 from tinymaml.losses import Score
@@ -26,6 +34,7 @@ MODULES = {
     "omniglot": omniglot,
     "miniimagenet": miniimagenet,
     "glyphs": glyphs,
+    "images": own_images,
     "pointnav": pointnav,
     "locomotion": locomotion,
 }

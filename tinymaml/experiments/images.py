@@ -1,6 +1,9 @@
-"""Few-shot image classification: the common part of every experiment on images."""
+"""Few-shot image classification: the common part of every experiment on images.
 
-from collections.abc import Callable
+The experiment `images`, on a user's own images, is in own_images.py.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import ClassVar
 
@@ -18,6 +21,7 @@ from tinymaml.options import COUNT, DATA, MOST, NET, TASK, option, redefault
 
 
 SCALES = ("mean", "sum_over_shots")
+ANY, ONE = "any", "group"  # the values of `within` that name no group
 
 
 @configuration
@@ -97,23 +101,46 @@ class Images(FewShot):
     )
 
 
+@configuration
+class Grouped(Images):
+    """Options of experiments whose classes have groups, as the alphabets of characters."""
+
+    within: str = option(
+        ANY,
+        "draw the classes of a task from all classes (any), from one group that is drawn"
+        " first (group), or from the group of this name",
+        "Lake et al. 2015: within an alphabet",
+        role=DATA,
+        choices=(ANY, ONE),
+        others=r".{1,200}",
+    )
+
+
 def build(
-    config: Images, images: Array, classes: dict[str, Array], rotate: bool
+    config: Images,
+    images: Array | Sequence[Array],
+    classes: dict[str, Array],
+    rotate: bool,
 ) -> Problem:
-    """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}."""
-    *size, channels = (*images.shape[2:4], *images.shape[4:], 1)[:3]
+    """Return the problem on images uint8 (all, drawings, h, w[, c]) and {split: rows}.
+
+    images: as in `fewshot.sample`
+    """
+    *size, channels = (*images[0].shape[1:], 1)[:3]
     return from_data(config, (*size, channels), lambda: (images, classes), rotate)
 
 
 def from_data(
     config: Images,
     image: tuple[int, int, int],
-    load: Callable[[], tuple[Array, dict[str, Array]]],
+    load: Callable[[], tuple[Array | Sequence[Array], dict[str, Array]]],
     rotate: bool,
+    groups: Callable[[], Sequence[str]] | None = None,
 ) -> Problem:
     """Return the problem on images of a size (h, w, c).
 
     load() -> the images and classes that `build` takes; called for the first task
+    groups() -> the group of each class, for `Grouped` options
     Raises UsageError for a huge model. A task raises it when its split has fewer classes
     than ways, or a class fewer drawings than shots and queries.
     """
@@ -126,18 +153,28 @@ def from_data(
     check_parameters(params.count(model.shapes))
     load = cache(load)
 
-    def draw(split: str, rng: Generator) -> Episode:
+    @cache
+    def kinds(split: str) -> list[Array]:
+        """Return the rows of a split's classes; of each group, where tasks stay in one."""
         images, classes = load()
         advice = _advice(config) if split == "val" else ""
         if split not in classes:
             lack = f"this split has no validation classes{advice}"
             raise UsageError(lack if advice else f"these data have no {split!r} classes")
-        wanted, rows = _sizes(config, split), classes[split]
+        (ways, *few), rows = _sizes(config, split), classes[split]
         try:
-            fewshot.check_sizes(images.shape[1], len(rows), *wanted)
+            fewshot.check_sizes(fewshot.fewest(images, rows), len(rows), ways, *few)
+            if groups is None or config.within == ANY:
+                return [rows]
+            return within(rows, groups(), config.within, ways)
         except ValueError as error:
             raise UsageError(f"split {split!r}: {error}{advice}") from error
-        return fewshot.sample(rng, images, rows, *wanted, rotate, config.dtype)
+
+    def draw(split: str, rng: Generator) -> Episode:
+        some = kinds(split)
+        rows = some[rng.integers(len(some))] if len(some) > 1 else some[0]
+        wanted = _sizes(config, split)
+        return fewshot.sample(rng, load()[0], rows, *wanted, rotate, config.dtype)
 
     if config.adapt_norm and not {*method.moved(model, config)} & {*model.norm}:
         raise UsageError("--adapt-norm: inner steps do not change batch norm")
@@ -158,6 +195,29 @@ def from_data(
             apply_alone(apply, theta, e), e.y_query
         ),
     )
+
+
+def within(rows: Array, groups: Sequence[str], wanted: str, ways: int) -> list[Array]:
+    """Return the rows of each group with enough classes for a task.
+
+    groups: the group of each class, "" for none; wanted: ONE, or the name of a group
+    Raises ValueError when there is no group, not this one, or none with so many classes.
+    """
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(groups[row], []).append(row)
+    found.pop("", None)
+    if not found:
+        raise ValueError("--within: the classes have no groups")
+    if wanted not in (ONE, *found):
+        names = ", ".join([*found][:5]) + ", ..." * (len(found) > 5)
+        raise ValueError(f"--within {wanted!r}: no such group; there are {names}")
+    some = found.values() if wanted == ONE else [found[wanted]]
+    enough = [np.array(group) for group in some if len(group) >= ways]
+    if not enough:
+        largest = max(map(len, some))
+        raise ValueError(f"{ways} ways asked for, a group has {largest} classes at most")
+    return enough
 
 
 def _advice(config: Images) -> str:

@@ -67,6 +67,9 @@ def stand_in(config: MiniImageNet) -> Problem:
     if config.data:
         pictures, classes = miniimagenet.load(config.data)
         middle = slice((miniimagenet.SIDE - SIDE) // 2, (miniimagenet.SIDE + SIDE) // 2)
+        if isinstance(pictures, list):  # of classes of unequal sizes
+            least = min(map(len, pictures))
+            pictures = np.stack([one[:least] for one in pictures])
         pictures = pictures[:, :, middle, middle]
     else:
         pictures, classes = draw_patchworks(config.shots)

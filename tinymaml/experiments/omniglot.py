@@ -7,13 +7,13 @@ from tinymaml.data import omniglot
 from tinymaml.data.omniglot import SIDE
 from tinymaml.experiments import glyphs, images
 from tinymaml.experiments.common import configuration
-from tinymaml.experiments.images import Images
+from tinymaml.experiments.images import Grouped
 from tinymaml.fewshot import Problem
 from tinymaml.options import DATA, PLACE, option, redefault
 
 
 @configuration
-class Omniglot(Images):
+class Omniglot(Grouped):
     """Few-shot classification of handwritten characters from 50 alphabets."""
 
     name: ClassVar[str] = "omniglot"
@@ -42,7 +42,8 @@ CONFIG = Omniglot
 def setup(config: Omniglot) -> Problem:
     """Return the problem on the prepared file, which is read for the first task."""
     image, load = (SIDE, SIDE, 1), partial(omniglot.load, config.data, config.split)
-    return images.from_data(config, image, load, config.rotate)
+    groups = partial(omniglot.alphabets, config.data)
+    return images.from_data(config, image, load, config.rotate, groups)
 
 
 def stand_in(config: Omniglot) -> Problem:

@@ -58,12 +58,14 @@ def judge(
     engine: Engine,
     shots: int | None = None,
     ways: int | None = None,
+    within: str | None = None,
 ) -> Result:
     """Return the result of one theta on the first `tasks` fixed tasks of a split.
 
     config: the options in training
     alone_steps: the steps after which each query example is also scored on its own
     shots, ways: number of support examples, of classes, if other than in training
+    within: the group of a task's classes, if other than in training
     """
     trained, w, alone, resized = config, kept.theta, None, ""
     if ways is not None:
@@ -71,6 +73,10 @@ def judge(
         kept = kept._replace(theta=w)
     if shots is not None:
         config = config.with_changes({"shots": shots})
+    if within is not None:
+        if "within" not in config.options:
+            raise UsageError(f"{config.name} has no --within")
+        config = config.with_changes({"within": within})
     (config, chosen), alone_steps = choice(config, w, steps, engine), tuple(alone_steps)
     scores = evaluation.evaluate(config, w, split, tasks, steps, engine)
     if alone_steps and problem(config).score_alone:
@@ -205,6 +211,10 @@ def is_final(result: Result) -> bool:
     """Return whether a result of one run is the one reported after its training."""
     trained = result.trained
     shape = 1, trained.test_steps + 1, trained.test_tasks
-    tasks = [name for name, option in trained.options.items() if option.role.task]
+    tasks = [
+        name
+        for name, option in trained.options.items()
+        if option.role.task or name == "within"
+    ]
     same = all(getattr(result.config, k) == getattr(trained, k) for k in tasks)
     return result.split == "test" and result.scores.shape == shape and same

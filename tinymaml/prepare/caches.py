@@ -10,17 +10,28 @@ images is a NumPy array uint8 (number, 84, 84, 3). No pickle is run (see pickles
 """
 
 import hashlib
-import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from tinymaml.prepare.files import failure, naming
-from tinymaml.prepare.images import IMAGE, LABEL, SIDE, Array, Source, equal
-from tinymaml.prepare.pickles import OPCODES, Call, Global, Span, load, text
+from tinymaml.prepare.images import IMAGE, SIDE, Array, Source
+from tinymaml.prepare.pickles import (
+    OPCODES,
+    RAW,
+    REPR,
+    UTF8,
+    Call,
+    Global,
+    Span,
+    load,
+    raw,
+    text,
+)
+from tinymaml.prepare.tables import is_name
 
 
 PICKLES = {  # the names of a split's pickle
@@ -39,11 +50,15 @@ PICKLE_BYTES = 1 << 31  # nearly twice the largest: protocol 2, written by Pytho
 IMAGE_BYTES = SIDE * SIDE * 3
 WRONG = "not a readable pickle of mini-ImageNet"
 
-# The functions that make an array in NumPy 1 and 2: up to protocol 4, and in protocol 5.
+# The functions that make an array in NumPy 1 and 2: up to protocol 4, and in protocol 5;
+# and the one that makes an integer.
 ARRAY = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
 BUFFER = {f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")}
-# The state of NumPy's uint8: a version, the byte order, and nothing special.
+SCALAR = {f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")}
+# The state of a NumPy type: a version, the byte order, and nothing special.
 UINT8_STATE = (3, "|", None, None, None, -1, -1, 0)
+INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
+LONGEST = {UTF8: 2, RAW: 6, REPR: 4}  # bytes of a character
 
 Classes = dict[str, list[int]]
 
@@ -52,11 +67,12 @@ class Pixels(NamedTuple):
     """Images uint8 (84, 84, 3) that stay in a file, as bytes or as text (see _starts).
 
     starts: where each image begins, and where the last one ends
+    coding: of `pickles.Span`
     """
 
     file: BinaryIO
     starts: Sequence[int]
-    is_text: bool
+    coding: str
 
     def read(self, indices: list[int]) -> Array:
         """Return the images of these indices, (len(indices), 84, 84, 3)."""
@@ -64,9 +80,7 @@ class Pixels(NamedTuple):
         for image, index in zip(images, indices, strict=True):
             self.file.seek(self.starts[index])
             data = self.file.read(self.starts[index + 1] - self.starts[index])
-            if self.is_text:
-                data = data.decode("utf-8").encode("latin-1")
-            image[...] = np.frombuffer(data, np.uint8).reshape(IMAGE)
+            image[...] = np.frombuffer(raw(data, self.coding), np.uint8).reshape(IMAGE)
         return images
 
 
@@ -106,7 +120,7 @@ def from_pickles(
             classes, pixels = read_classes(stack.enter_context(path.open("rb")))
         splits[split] = [*classes]
         for name, indices in classes.items():
-            if not re.fullmatch(LABEL, name):
+            if not is_name(name):
                 raise failure(path, f"{name!r:.99} is no class label")
             if name in where:
                 raise failure(path, f"{name!r} is in another split too")
@@ -118,7 +132,7 @@ def from_pickles(
             return pixels.read(indices)
 
     sizes = {name: len(indices) for name, (_, _, indices) in where.items()}
-    return Source(splits, equal(paths["train"].parent, sizes), read, remarks)
+    return Source(splits, sizes, read, remarks)
 
 
 def read_classes(file: BinaryIO) -> tuple[Classes, Pixels]:
@@ -132,11 +146,11 @@ def read_classes(file: BinaryIO) -> tuple[Classes, Pixels]:
     content = _by_text(content)
     if {"image_data", "class_dict"} <= content.keys():
         pixels = _pixels(file, content["image_data"])
-        return _classes(content["class_dict"], len(pixels.starts) - 1), pixels
+        return _classes(file, content["class_dict"], len(pixels.starts) - 1), pixels
     if {"data", "labels"} <= content.keys():
         pixels = _pixels(file, content["data"])
         names = content.get("catname2label", {})
-        return _by_label(content["labels"], names, len(pixels.starts) - 1), pixels
+        return _by_label(file, content["labels"], names, len(pixels.starts) - 1), pixels
     raise ValueError("it holds neither image_data and class_dict nor data and labels")
 
 
@@ -151,13 +165,86 @@ def _is_index(value: object, below: int) -> bool:
     return type(value) is int and 0 <= value < below
 
 
-def _classes(class_dict: object, count: int) -> Classes:
+def _integers(file: BinaryIO, value: object) -> list:
+    """Return a list or a NumPy array of integers as a list; what else it holds stays."""
+    if isinstance(value, Call) and (array := _array(value)):
+        shape, dtype, data = array
+        if not (form := _integer(dtype)) or len(shape) != 1:
+            raise ValueError("an array is not a list of integers")
+        found = np.frombuffer(_bytes(file, data), form)
+        if shape != found.shape:
+            raise ValueError("an array has another length than its shape")
+        return found.tolist()
+    if type(value) is not list:
+        raise ValueError("it is not a list")
+    return [_plain(file, item) for item in value]
+
+
+def _plain(file: BinaryIO, value: object) -> object:
+    """Return a NumPy integer as Python's; anything else as it is."""
+    match value:
+        case Call(Global(name), (dtype, data)) if name in SCALAR and _integer(dtype):
+            found = np.frombuffer(_bytes(file, data), _integer(dtype))
+            return int(found[0]) if found.size == 1 else value
+    return value
+
+
+def _integer(dtype: object) -> str:
+    """Return NumPy's name of an integer type; "" for another."""
+    match dtype:
+        case Call(Global("numpy.dtype"), (name, *_)) if name in INTEGERS:
+            order = dtype.state[1] if dtype.state in _states() else ""
+            return f"{order}{name}" if order else ""
+    return ""
+
+
+def _states() -> list[tuple]:
+    return [(3, order, *UINT8_STATE[2:]) for order in "|<>"]
+
+
+def _bytes(file: BinaryIO, data: object) -> bytes:
+    """Return the data of a small array."""
+    match data:
+        case bytes():
+            return data
+        case str():  # of Python 2
+            return data.encode("latin-1")
+        case Call(Global("_codecs.encode"), (str(letters), "latin1")):
+            return letters.encode("latin-1")
+        case Call(Global("_codecs.encode"), (Span(is_text=True) as span, "latin1")) | (
+            Span(is_text=False) as span
+        ) if span.size <= 8 * OPCODES:
+            file.seek(span.start)
+            return raw(file.read(span.size), span.coding)
+    raise ValueError("an array has no data")
+
+
+def _array(value: object) -> tuple[tuple, object, object] | None:
+    """Return shape, dtype and data of a NumPy array in C order; None for anything else."""
+    match value:
+        case Call(Global(name), _, (_, shape, dtype, is_fortran, data)) if name in ARRAY:
+            pass
+        case Call(Global(name), (data, dtype, shape, order)) if name in BUFFER:
+            is_fortran = order != "C"
+        case _:
+            return None
+    if type(shape) is not tuple:
+        return None
+    if is_fortran and len(shape) > 1:
+        raise ValueError("the images are not in C order")
+    return shape, dtype, data
+
+
+def _classes(file: BinaryIO, class_dict: object, count: int) -> Classes:
     if type(class_dict) is not dict:
         raise ValueError("class_dict is not a dict")
-    classes = _by_text(class_dict)
+    classes = {}
+    for name, value in _by_text(class_dict).items():
+        with _about(name):
+            classes[name] = _integers(file, value)
     seen: set[int] = set()
     for name, indices in classes.items():
-        if type(indices) is not list or not all(_is_index(i, count) for i in indices):
+        if not all(_is_index(i, count) for i in indices):
             raise ValueError(f"{name!r:.99} is not a list of indices below {count}")
         if len({*indices} - seen) < len(indices):
             raise ValueError("class_dict has an image twice")
@@ -167,11 +254,24 @@ def _classes(class_dict: object, count: int) -> Classes:
     return classes
 
 
-def _by_label(labels: object, names: object, count: int) -> Classes:
-    if type(labels) is not list or len(labels) != count:
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Begin the message of a ValueError with what it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name!r:.99} is not a list of indices: {error}") from error
+
+
+def _by_label(file: BinaryIO, labels: object, names: object, count: int) -> Classes:
+    with _about("labels"):
+        labels = _integers(file, labels)
+    if len(labels) != count:
         raise ValueError(f"labels is not a list of {count}, one for each image")
     if not all(_is_index(label, OPCODES) for label in labels):
         raise ValueError("labels has a value that is not a small integer")
+    if type(names) is dict:
+        names = {name: _plain(file, label) for name, label in names.items()}
     if type(names) is not dict or not all(type(x) is int for x in names.values()):
         raise ValueError("catname2label does not map names to labels")
     named = {label: name for name, label in _by_text(names).items()}
@@ -184,21 +284,15 @@ def _by_label(labels: object, names: object, count: int) -> Classes:
 
 
 def _pixels(file: BinaryIO, array: object) -> Pixels:
-    match array:
-        case Call(Global(name), _, (_, shape, dtype, is_fortran, data)) if name in ARRAY:
-            pass
-        case Call(Global(name), (data, dtype, shape, order)) if name in BUFFER:
-            is_fortran = order != "C"
-        case _:
-            raise ValueError("the images are not a NumPy array")
+    if not (found := isinstance(array, Call) and _array(array)):
+        raise ValueError("the images are not a NumPy array")
+    shape, dtype, data = found
     match dtype:
         case Call(Global("numpy.dtype"), ("u1", *_)) if dtype.state == UINT8_STATE:
             pass
         case _:
             raise ValueError("the images are not uint8")
-    if is_fortran:
-        raise ValueError("the images are not in C order")
-    if type(shape) is not tuple or shape[1:] != IMAGE or not _is_index(shape[0], OPCODES):
+    if shape[1:] != IMAGE or not _is_index(shape[0], OPCODES):
         raise ValueError(f"the images are not of shape (number, {SIDE}, {SIDE}, 3)")
     match data:
         case Call(Global("_codecs.encode"), (Span(is_text=True) as span, "latin1")) | (
@@ -206,7 +300,7 @@ def _pixels(file: BinaryIO, array: object) -> Pixels:
         ):
             starts = _starts(file, span, shape[0])
             if len(starts) == shape[0] + 1 and starts[-1] == span.start + span.size:
-                return Pixels(file, starts, span.is_text)
+                return Pixels(file, starts, span.coding)
     size = shape[0] * IMAGE_BYTES
     raise ValueError(f"the images are not the {size} bytes that their shape needs")
 
@@ -215,18 +309,39 @@ def _starts(file: BinaryIO, span: Span, count: int) -> Sequence[int]:
     """Return where the images of a string begin, and where the last one ends.
 
     The string is not `count` images when other than `count` + 1 places are returned.
-    Protocol 2 of Python 3 keeps bytes as characters of UTF-8. They take one or two bytes
-    each, so they have to be counted.
+    Protocol 2 of Python 3 keeps bytes as characters of UTF-8, and protocol 0 has escapes.
+    They take one or more bytes each, so they have to be counted.
     """
     end = span.start + span.size
-    if not span.is_text:
+    if not span.coding:
         return range(span.start, end + 1, IMAGE_BYTES)
+    most = LONGEST[span.coding] * IMAGE_BYTES
     starts = [span.start]
     while starts[-1] < end and len(starts) <= count:
         file.seek(starts[-1])
-        data = np.frombuffer(file.read(min(2 * IMAGE_BYTES, end - starts[-1])), np.uint8)
-        characters = np.append(np.flatnonzero(data & 0xC0 != 0x80), data.size)
+        data = np.frombuffer(file.read(min(most, end - starts[-1])), np.uint8)
+        characters = np.append(np.flatnonzero(_begins(data, span.coding)), data.size)
         if len(characters) <= IMAGE_BYTES:
             break
         starts.append(starts[-1] + int(characters[IMAGE_BYTES]))
     return starts
+
+
+def _begins(data: Array, coding: str) -> Array:
+    """Return where a character begins, True or False for each byte of a string."""
+    if coding == UTF8:
+        return data & 0xC0 != 0x80
+    begins = np.ones(len(data), bool)
+    escapes = np.flatnonzero(data == ord("\\"))
+    lengths = np.full(len(escapes), LONGEST[coding])
+    if coding == REPR:
+        # Of two backslashes side by side, the second belongs to the first.
+        first = np.flatnonzero(np.diff(escapes, prepend=-2) > 1)
+        runs = np.repeat(escapes[first], np.diff(first, append=len(escapes)))
+        escapes = escapes[(escapes - runs) % 2 == 0]
+        after = data[np.minimum(escapes + 1, len(data) - 1)]
+        lengths = np.where(after == ord("x"), LONGEST[REPR], 2)
+    for place in range(1, LONGEST[coding]):
+        inside = escapes[lengths > place] + place
+        begins[inside[inside < len(data)]] = False
+    return begins

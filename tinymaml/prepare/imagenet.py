@@ -74,8 +74,9 @@ def find(source: Path, table: Table, splits: dict[str, str]) -> tuple[Places, bo
     for label, names in table.items():
         found = _by_position(label, classes[label])
         count = len(classes[label])
-        wrong += [f"no {x}: {label} has {count} images" for x in names if x not in found]
-        places[label] = [found[name] for name in names if name in found]
+        bare = [name.rpartition("/")[2] for name in names]  # of CLASS/IMAGE
+        wrong += [f"no {x}: {label} has {count} images" for x in bare if x not in found]
+        places[label] = [found[name] for name in bare if name in found]
     refuse(source, wrong)
     return places, True
 
@@ -173,6 +174,11 @@ def _images_of(file: IO[bytes], tar: Place, label: str) -> Numbered:
     return files
 
 
+def _is_junk(name: str) -> bool:
+    """Return whether a member is what a Mac adds to a tar: ._NAME and .DS_Store."""
+    return name.rpartition("/")[2].startswith(("._", ".DS_Store"))
+
+
 class _Header(tarfile.TarInfo):
     """A header of a tar; tarfile would read an extended one whatever its size."""
 
@@ -200,7 +206,7 @@ def _members(
             tar.members.clear()  # type: ignore[attr-defined]
             if count == MEMBERS:
                 raise failure(name, f"more than {MEMBERS} members")
-            if member.isdir():
+            if member.isdir() or _is_junk(member.name):
                 continue
             if not member.isreg() or member.issparse() or member.size < 0:
                 raise failure(name, f"{member.name!r:.99}", "a link or special file")

@@ -3,14 +3,16 @@
 The source is one of
 - the images under the names in Ravi & Larochelle's csv files: in one folder, or in a
   folder for each class
+- the images in SPLIT/CLASS/IMAGE, without csv files
 - ImageNet's training images: a folder of class folders (n01532829/n01532829_28.JPEG), a
   folder of class tars (n01532829.tar), or ILSVRC2012_img_train.tar itself. The mapping
   from csv names to images is the one that other tools use: see imagenet.py
 - the shared pickles: a folder with mini-imagenet-cache-{train,val,test}.pkl, or with
   miniImageNet_category_split_{train_phase_train,val,test}.pickle. They are not run
-Images need train.csv, val.csv and test.csv (filename,label); pickles need none.
+Other images need train.csv, val.csv and test.csv (filename,label or filename,class).
 
-images         : (100, 600, 84, 84, 3) uint8, uncompressed, to be mapped into memory
+images         : (100, 600, 84, 84, 3) uint8, uncompressed, to be mapped into memory; of
+                 classes of unequal sizes (all images, 84, 84, 3), with their `sizes`
 names          : (100,) class labels, sorted; row i of images is names[i]
 train, val, test: rows of names, ascending: 64, 16 and 20
 
@@ -18,10 +20,7 @@ Nothing is downloaded: ImageNet's terms forbid their redistribution.
 Split: S. Ravi, H. Larochelle, Optimization as a Model for Few-Shot Learning, ICLR 2017.
 """
 
-import csv
 import io
-import re
-import warnings
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,28 +29,25 @@ import numpy as np
 from PIL import Image
 
 from tinymaml.errors import UsageError
+from tinymaml.prepare import folders, tables
 from tinymaml.prepare.caches import find_pickles, from_pickles
 from tinymaml.prepare.files import DATA_ERRORS, failure, naming, reason, refuse
-from tinymaml.prepare.imagenet import Place, find
+from tinymaml.prepare.imagenet import Place, Places, find
 from tinymaml.prepare.images import (
     IMAGE,
-    LABEL,
     SIDE,
     SPLITS,
     Array,
     Source,
     check_sizes,
-    equal,
     write,
 )
+from tinymaml.prepare.pictures import IMAGE_BYTES, LONGEST, PIXELS, quiet
 
 
 # cbfinn/maml, proc_images.py, which then saves them as JPEG again; Ravi & Larochelle's
 # loader, image.scale of torch; close to the INTER_AREA of mini-imagenet-tools.
 FILTERS = "lanczos", "bilinear", "box"  # the first is the default
-CSV_BYTES = 1 << 24  # ten times the largest
-IMAGE_BYTES, PIXELS = 1 << 26, 1 << 26  # of one image; ImageNet's have a few megabytes
-LONGEST = 65_535  # pixels of a side, JPEG's limit; resizing takes memory by the side
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 
 
@@ -64,7 +60,7 @@ def read_table(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     splits: dict[str, str] = {}
     for split in SPLITS:
         path = folder / f"{split}.csv"
-        for name, label in read_csv(path):
+        for _, name, label, *_ in tables.read(path, head=("filename", "label")):
             if splits.setdefault(label, split) != split:
                 raise failure(path, f"{label!r} is in {splits[label]}.csv too")
             table.setdefault(label, []).append(name)
@@ -72,31 +68,6 @@ def read_table(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     if len(set(names)) < len(names):
         raise failure(folder, "the csv files have an image twice")
     return table, splits
-
-
-def read_csv(path: Path) -> list[list[str]]:
-    """Return the rows filename, label of one csv file."""
-    with naming(path, "not a readable csv file"):
-        if not path.is_file():
-            raise failure(path, "no such file; --csv FOLDER has the csv files")
-        with path.open("rb") as file:
-            data = file.read(CSV_BYTES + 1)
-        if len(data) > CSV_BYTES:
-            raise ValueError(f"more than {CSV_BYTES} bytes")
-        head, *rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    while rows and not rows[-1]:  # blank lines
-        rows.pop()
-    if head != ["filename", "label"]:
-        raise failure(path, "its first line is not filename,label")
-    if not rows:
-        raise failure(path, "no images in line 2")
-    wrong = [
-        f"line {i}"
-        for i, row in enumerate(rows, 2)
-        if len(row) != 2 or not all(re.fullmatch(LABEL, word) for word in row)
-    ]
-    refuse(path, wrong and [f"not a file name and a label in {wrong[0]}", *wrong[1:]])
-    return rows
 
 
 # ----- Images -----
@@ -135,12 +106,30 @@ def decode_class(
 def from_files(source: Path, folder: Path, resize: str) -> Source:
     """Return the images that the csv files in `folder` name."""
     table, splits = read_table(folder)
-    images = equal(folder, {label: len(names) for label, names in table.items()})
     places, by_order = find(source, table, splits)
     remarks = ["csv names mapped by ImageNet's order: not verified"] * by_order
+    return _source(places, splits, resize, remarks)
+
+
+def from_folders(source: Path, resize: str) -> Source:
+    """Return the images of SPLIT/CLASS/IMAGE."""
+    found = folders.find(source)
+    if missing := [split for split in SPLITS if split not in found.parts.values()]:
+        raise failure(source, f"no classes in {missing[0]}/")
+    places = {
+        name: [Place(file, 0, file.stat().st_size, str(file)) for file in files]
+        for name, files in found.files.items()
+    }
+    return _source(places, found.parts, resize, found.remarks)
+
+
+def _source(
+    places: Places, splits: dict[str, str], resize: str, remarks: list[str]
+) -> Source:
     read = partial(decode_class, places, Image.Resampling[resize.upper()])
-    members = {split: [x for x in table if splits[x] == split] for split in SPLITS}
-    return Source(members, images, read, remarks)
+    members = {split: [x for x in places if splits[x] == split] for split in SPLITS}
+    sizes = {label: len(files) for label, files in places.items()}
+    return Source(members, sizes, read, remarks)
 
 
 def prepare(
@@ -159,9 +148,7 @@ def prepare(
     any_size: accept other numbers of classes and images than mini-ImageNet's
     Raises UsageError for options that are not for this source, WorldError for wrong data.
     """
-    with ExitStack() as stack, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of EXIF data, which some of ImageNet's lack
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ExitStack() as stack, quiet():
         with naming(source):
             if source.is_file() and source.suffix != ".tar":
                 advice = "give the folder of the pickles, or unpack other archives"
@@ -173,13 +160,18 @@ def prepare(
                 raise UsageError("--sha256 is for pickles")
             if pickles:
                 found = from_pickles(pickles, hashes, stack)
+            elif table is None and _has_splits(source):
+                found = from_folders(source, resize or FILTERS[0])
             else:
                 folder = source if source.is_dir() else source.parent
                 found = from_files(source, table or folder, resize or FILTERS[0])
         if not any_size:
             check_sizes(source, found)
         arrays, digest = write(out, found)
-    shape = len(arrays["names"]), found.images, *IMAGE
-    rows = [f"{'images':<10}{shape} uint8"]
-    rows += [f"{name:<10}{array.shape} {array.dtype}" for name, array in arrays.items()]
+    rows = [f"{name:<10}{array.shape} {array.dtype}" for name, array in arrays.items()]
     return [*rows, f"sha256 of the images: {digest}", *found.remarks]
+
+
+def _has_splits(source: Path) -> bool:
+    """Return whether a folder has that of a split, and no csv file."""
+    return (source / "train").is_dir() and not (source / "train.csv").exists()

@@ -1,9 +1,10 @@
-"""The two Omniglot zips as the arrays of one .npz, and their download.
+"""The two Omniglot zips, packed or extracted, as the arrays of one .npz; their download.
 
 images        : (1623, 20, 28, 28) uint8, ink 255 on paper 0
 names         : (1623,) "Alphabet/characterNN", sorted; row i of images is names[i]
 <split>_<part>: rows of names, ascending; lake has train and test (the two archives),
-                vinyals and finn have train, val and test (see make_splits)
+                vinyals and finn have train, val and test (see make_splits); with one of
+                Lake's small background sets there is lake only
 
 Drawings: Lake, Salakhutdinov, Tenenbaum 2015, https://github.com/brendenlake/omniglot
 """
@@ -17,9 +18,10 @@ import stat
 import time
 import warnings
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -40,6 +42,14 @@ class Counts(NamedTuple):
 
 
 OFFICIAL = Counts()
+# The background sets by the names of --background. Those of 5 alphabets: the catalogue of
+# tensorflow_datasets has 2720 and 3120 drawings; not checked against the files.
+BACKGROUNDS = {
+    "full": ("images_background", OFFICIAL),
+    "small1": ("images_background_small1", OFFICIAL._replace(background=136)),
+    "small2": ("images_background_small2", OFFICIAL._replace(background=156)),
+}
+EVALUATION = "images_evaluation"
 URL = "https://github.com/brendenlake/omniglot/raw/master/python"
 MD5 = {  # from torchmeta's source; not checked against the files
     "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
@@ -48,10 +58,11 @@ MD5 = {  # from torchmeta's source; not checked against the files
 # What read_drawings returns for the real drawings
 KNOWN_DRAWINGS = "08d5e37f3272ec2d604c75b995f9e602c3248315859c7977b703583f68b853bd"
 TIMEOUT, TRIES, PAUSE = 30.0, 3, 1.0  # seconds, -, seconds (longer before each try)
-ARCHIVE_BYTES = 1 << 24  # twice the larger archive packed without compression
+ARCHIVE_BYTES = 1 << 25  # four times the larger archive packed without compression
 TOTAL_BYTES = 1 << 26  # thirteen times the drawings of the larger archive
 DRAWING_BYTES = 1 << 16  # the largest drawing has 522 bytes
 MEMBERS = 25_000  # the larger archive has 19 280 drawings in 995 folders
+DEPTH = 4  # folders of an extracted archive: its own, perhaps again, ALPHABET, CHARACTER
 SIDE, SMALL = 105, 28  # pixels: of a drawing; after resizing, as in cbfinn/maml
 
 # Whole alphabets, and four characters of another; the rest is for training.
@@ -63,7 +74,7 @@ VINYALS_TEST = {
 }
 
 Arrays = dict[str, np.ndarray]
-Drawing = tuple[zipfile.ZipFile, zipfile.ZipInfo]
+Drawing = tuple["zipfile.ZipFile | Folder", zipfile.ZipInfo]
 Catalogue = dict[str, list[Drawing]]  # by character
 COMPRESSIONS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 NETWORK_ERRORS = (  # not those of the disk; ValueError: urllib cannot parse the URL
@@ -142,11 +153,50 @@ def download_all(url: str, folder: Path) -> None:
 # ----- Archives -----
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open one archive after a check of its size."""
+class Folder:
+    """An extracted archive, with those methods of a ZipFile that are used here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.filename = str(path)
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def infolist(self) -> list[zipfile.ZipInfo]:
+        """Return the files, as members of an archive; links are not followed."""
+        with naming(self.path):
+            return [*self._walked(self.path, DEPTH)]
+
+    def open(self, member: zipfile.ZipInfo) -> BinaryIO:
+        """Open a file."""
+        return (self.path.parent / member.filename).open("rb")
+
+    def _walked(self, folder: Path, depth: int) -> Iterator[zipfile.ZipInfo]:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False) and depth and not is_junk(entry.name):
+                yield from self._walked(folder / entry.name, depth - 1)
+                continue
+            found = entry.stat(follow_symlinks=False)
+            name = (folder / entry.name).relative_to(self.path.parent).as_posix()
+            member = zipfile.ZipInfo(name)
+            member.orig_filename = name
+            member.external_attr, member.file_size = found.st_mode << 16, found.st_size
+            yield member
+
+
+def open_archive(folder: Path, name: str) -> zipfile.ZipFile | Folder:
+    """Open the zip of that name after a check of its size, else the folder."""
+    path = folder / f"{name}.zip"
+    if not path.exists() and (folder / name).is_dir():
+        return Folder(folder / name)
     with naming(path, "not a readable zip"):
         if not path.is_file():
-            raise failure(path, f"no such file; needed are {' and '.join(MD5)}")
+            needed = f"needed are {' and '.join(MD5)}, or the folders in them"
+            raise failure(path, f"no such file; {needed}")
         if path.stat().st_size > ARCHIVE_BYTES:
             raise ValueError(f"more than {ARCHIVE_BYTES} bytes")
         return zipfile.ZipFile(path)
@@ -164,20 +214,42 @@ def fault_of(member: zipfile.ZipInfo) -> str:
     return ", ".join(fault for fault, found in faults.items() if found)
 
 
-def find_drawings(archive: zipfile.ZipFile, half: str) -> dict[str, dict[int, Drawing]]:
-    """Return {character: {number: drawing}}; refuse all other members but folders."""
+def is_junk(name: str) -> bool:
+    """Return whether a desktop added this member to an archive: it holds no drawing."""
+    words = name.rstrip("/").split("/")
+    return "__MACOSX" in words or words[-1].startswith(("._", ".DS_Store"))
+
+
+def members_of(archive: zipfile.ZipFile | Folder) -> list[zipfile.ZipInfo]:
+    """Return the members but those that a desktop added; refuse too many or too large."""
+    every = archive.infolist()
+    members = [member for member in every if not is_junk(member.orig_filename)]
+    size = sum(member.file_size for member in members)
+    if len(members) > MEMBERS or len(every) > 3 * MEMBERS or size > TOTAL_BYTES:
+        limits = f"limits {MEMBERS} and {TOTAL_BYTES}"
+        raise failure(archive.filename, f"{len(every)} members, {size} bytes; {limits}")
+    return members
+
+
+def find_drawings(
+    archive: zipfile.ZipFile | Folder, top: str
+) -> dict[str, dict[int, Drawing]]:
+    """Return {character: {number: drawing}}; refuse all other members but folders.
+
+    top: the archive's folder, which may be missing or doubled
+    """
     found: dict[str, dict[int, Drawing]] = {}
     seen = set()
     character = r"([A-Za-z_()-]+/character[0-9]{2})"
-    drawing = re.compile(rf"images_{half}/{character}/[0-9]{{4}}_([0-9]{{2}})\.png")
-    folder = re.compile(rf"images_{half}/([A-Za-z_()-]+/|{character}/)?")
-    for member in archive.infolist():
+    drawing = re.compile(rf"(?:{top}/){{0,2}}{character}/[0-9]{{4}}_([0-9]{{2}})\.png")
+    folder = re.compile(rf"(?:{top}/){{0,2}}([A-Za-z_()-]+/|{character}/)?")
+    for member in members_of(archive):
         # zipfile cuts `filename` at a NUL; `orig_filename` is the name in the archive.
         name = member.orig_filename
         match = drawing.fullmatch(name)
         fault = fault_of(member)
         if not match and not folder.fullmatch(name):
-            fault = f"expected images_{half}/<Alphabet>/characterNN/NNNN_NN.png"
+            fault = f"expected {top}/<Alphabet>/characterNN/NNNN_NN.png"
         key = match.groups() if match else name
         if fault or key in seen:
             raise failure(archive.filename, f"{name!r:.99}", fault or "duplicate")
@@ -188,15 +260,10 @@ def find_drawings(archive: zipfile.ZipFile, half: str) -> dict[str, dict[int, Dr
 
 
 def catalogue(
-    archive: zipfile.ZipFile, half: str, characters: int, drawings: int
+    archive: zipfile.ZipFile | Folder, top: str, characters: int, drawings: int
 ) -> Catalogue:
     """Return the drawings of each character, checked as far as no pixel is needed."""
-    members = archive.infolist()
-    size = sum(member.file_size for member in members)
-    if len(members) > MEMBERS or size > TOTAL_BYTES:
-        limits = f"limits {MEMBERS} and {TOTAL_BYTES}"
-        raise failure(archive.filename, f"{len(members)} members, {size} bytes; {limits}")
-    found = find_drawings(archive, half)
+    found = find_drawings(archive, top)
     for name, numbered in found.items():
         if sorted(numbered) != list(range(1, drawings + 1)):
             fault = f"{len(numbered)} drawings, expected numbers 1 to {drawings}"
@@ -209,7 +276,7 @@ def catalogue(
 # ----- Drawings -----
 
 
-def decode(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Image:
+def decode(archive: zipfile.ZipFile | Folder, member: zipfile.ZipInfo) -> Image.Image:
     """Return one drawing as a mode-"L" image of 105 x 105 pixels, paper 255."""
     with naming(f"{archive.filename}: {member.filename!r}", "not a readable PNG"):
         with archive.open(member) as file:
@@ -264,33 +331,57 @@ def make_splits(names: list[str], lake: list[int], counts: Counts) -> Arrays:
     finn = np.empty(len(names), int)
     shuffled = np.random.default_rng(1).permutation(len(names))
     finn[shuffled] = np.repeat(range(3), counts.finn)
-    parts_of: dict[str, Any] = {
-        "lake": lake,
-        "vinyals": vinyals,
-        "finn": finn,
-    }
+    return rows_of({"lake": lake, "vinyals": vinyals, "finn": finn})
+
+
+def rows_of(splits: Mapping[str, Sequence[int] | np.ndarray]) -> Arrays:
+    """Return the rows of each split's parts: 0 train, 1 val, 2 test."""
     return {
         f"{split}_{part}": np.flatnonzero(np.equal(parts, number))
-        for split, parts in parts_of.items()
+        for split, parts in splits.items()
         for number, part in enumerate(("train", "val", "test"))
         if (split, part) != ("lake", "val")
     }
 
 
-def prepare(folder: Path, counts: Counts = OFFICIAL) -> tuple[Arrays, str]:
-    """Return the arrays to save and the hash of the drawings in `folder`'s zips."""
+def find_background(folder: Path, asked: str | None) -> str:
+    """Return the background set that is asked for, else the one that is there."""
+    there = [
+        kind
+        for kind, (name, _) in BACKGROUNDS.items()
+        if (folder / f"{name}.zip").exists() or (folder / name).is_dir()
+    ]
+    if asked or "full" in there or not there:
+        return asked or "full"
+    if len(there) > 1:
+        raise failure(folder, f"{' and '.join(there)}: choose one by --background")
+    return there[0]
+
+
+def prepare(
+    folder: Path, counts: Counts | None = None, *, background: str | None = None
+) -> tuple[Arrays, str]:
+    """Return the arrays to save and the hash of the drawings in `folder`'s archives.
+
+    background: a name in BACKGROUNDS; None: the set that is there, the full one first
+    """
     note(f"reading {folder}")
-    first, second = (folder / name for name in MD5)
-    with open_zip(first) as a, open_zip(second) as b:
-        background = catalogue(a, "background", counts.background, counts.drawings)
-        evaluation = catalogue(b, "evaluation", counts.evaluation, counts.drawings)
-        if both := sorted(background.keys() & evaluation.keys()):
+    background = find_background(folder, background)
+    top, official = BACKGROUNDS[background]
+    counts = counts or official
+    with open_archive(folder, top) as a, open_archive(folder, EVALUATION) as b:
+        train = catalogue(a, top, counts.background, counts.drawings)
+        test = catalogue(b, EVALUATION, counts.evaluation, counts.drawings)
+        if both := sorted(train.keys() & test.keys()):
             raise failure(folder, f"{both[0]!r} is in both archives")
-        found = dict(sorted({**background, **evaluation}.items()))
-        lake = [0 if name in background else 2 for name in found]
-        splits = make_splits(list(found), lake, counts)
+        found = dict(sorted({**train, **test}.items()))
+        lake = [0 if name in train else 2 for name in found]
+        if background == "full":
+            splits = make_splits([*found], lake, counts)
+        else:
+            splits = rows_of({"lake": lake})
         images, digest = read_drawings(found, counts.drawings)
-    return {"images": images, "names": np.array(list(found)), **splits}, digest
+    return {"images": images, "names": np.array([*found]), **splits}, digest
 
 
 def write(arrays: dict[str, Any], path: Path) -> None:
