@@ -4690,7 +4690,7 @@ MUTATIONS = [
     Mutation(
         "another file's result kept as the run's",
         "cli/evaluate.py",
-        "    return bool(there) and not Path(own).samefile(data)\n",
+        "    return not Path(own).samefile(data)\n",
         "    return False\n",
         "experiments/test_own_images.py::test_another_file_of_data_has_no_place_in_the_run",
     ),
