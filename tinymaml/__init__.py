@@ -4,4 +4,4 @@ Start at `tinymaml.maml`. Nothing is imported here: the command line chooses the
 threads before NumPy loads.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

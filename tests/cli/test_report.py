@@ -406,7 +406,7 @@ def test_an_evaluation_of_something_else_is_none(change, world, tmp_path):
 def test_scores_that_are_not_finite_are_counted(world, tmp_path):
     """Rejects the mean of the others, and null that becomes 0."""
     path, configs, iterations = _one("maml")
-    found = json.loads((path / runs.EVALUATION).read_text())
+    found = runs.unsealed(path / runs.EVALUATION)
     found["mean"][2] = found["half_width_95"][2] = None
     for lost, text in (([0, 0, 2, 0], "not finite in 2 of 6"), (None, "not finite")):
         found["not_finite"] = lost

@@ -32,6 +32,11 @@ PIXELS = miniatures.small_images(4 * 3).reshape(4, 3, 84, 84, 3)
 ROWS = {"train": np.array([0, 2]), "val": np.array([3]), "test": np.array([1])}
 
 
+def ones(splits, number=1):
+    """The sizes of classes that all have so many images."""
+    return {name: number for names in splits.values() for name in names}
+
+
 def npy(array):
     """Return the bytes of a .npy file."""
     file = io.BytesIO()
@@ -91,7 +96,9 @@ def test_what_is_prepared_can_be_loaded(tmp_path):
     """Rejects a file that the loader does not take: the real sizes, in small."""
     names = [f"n{i:08}" for i in range(100)]
     splits = {"train": names[:64], "val": names[64:80], "test": names[80:]}
-    source = whole.Source(splits, 1, lambda name: np.full((1, 84, 84, 3), 7, "u1"), [])
+    source = whole.Source(
+        splits, ones(splits), lambda name: np.full((1, 84, 84, 3), 7, "u1"), []
+    )
     whole.write(tmp_path / "out.npz", source)
     images, classes = load(tmp_path / "out.npz")
     assert images.shape == (100, 1, 84, 84, 3)
@@ -142,7 +149,9 @@ def test_the_real_split_is_known(tmp_path, monkeypatch):
         pytest.skip("no real csv files: set TINYMAML_DATA to a folder with miniimagenet/")
     table, splits = read_table(folder)
     members = {part: [x for x in table if splits[x] == part] for part in whole.SPLITS}
-    source = whole.Source(members, 1, lambda _: np.zeros((1, 84, 84, 3), "u1"), [])
+    source = whole.Source(
+        members, ones(members), lambda _: np.zeros((1, 84, 84, 3), "u1"), []
+    )
     whole.write(tmp_path / "out.npz", source)
     assert not miniimagenet.is_original(tmp_path / "out.npz")  # one image of each class
     monkeypatch.setattr(miniimagenet, "IMAGES", 1)
@@ -176,7 +185,7 @@ def test_large_file_does_not_sit_in_memory(tmp_path):
     names = [f"n{i:08}" for i in range(16)]
     splits = {"train": names[:14], "val": names[14:15], "test": names[15:]}
     zeros = np.zeros((600, 84, 84, 3), np.uint8)
-    whole.write(path, whole.Source(splits, 600, lambda name: zeros, []))
+    whole.write(path, whole.Source(splits, ones(splits, 600), lambda name: zeros, []))
     assert path.stat().st_size > 200e6
     done = subprocess.run(
         [sys.executable, "-c", RESIDENT, path], capture_output=True, text=True, check=True

@@ -78,7 +78,7 @@ def test_digits_in_a_folder(tmp_path):
     assert 0.3 < accuracy(run, "--data", other, "--tasks", "60") < 1
     assert not (run / "evaluation.json").exists()
     assert accuracy(run, "--tasks", "60") > 0.3
-    coloured = prepare(tmp_path / "digits")
+    coloured = prepare(tmp_path / "digits").rename(tmp_path / "coloured.npz")
     told = here("evaluate", run, "--data", coloured, "--quiet")
     assert told.code == 2
     assert "RGB, not 28 x 28, grey; prepare them with --size 28 --grey" in told.err

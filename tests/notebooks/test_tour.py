@@ -1,6 +1,7 @@
 """The notebook runs from top to bottom, and its figures say what its text says."""
 
 import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -17,13 +18,15 @@ CELLS = json.loads(Path(__file__).with_name("tour.ipynb").read_text(encoding="ut
 def told(tmp_path_factory):
     """What the cells left behind, and what they printed."""
     matplotlib.use("agg")
-    names, printed = {}, []
+    names, printed, before = {}, [], {*sys.modules}
     names["print"] = lambda *parts: printed.append(" ".join(map(str, parts)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("tour"))
         for cell in CELLS:
             if cell["cell_type"] == "code":
                 exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    for name in {"matplotlib.pyplot"} - before:  # whose figures are global
+        sys.modules.pop(name, None)
     return names, printed
 
 

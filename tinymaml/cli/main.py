@@ -115,8 +115,8 @@ def run(args: list[str] | None = None) -> None:
     try:
         code = main.main(arguments, "tinymaml", standalone_mode=False)
     except click.ClickException as error:
-        # click calls it final.
-        error.message = shortened(error.message)  # type: ignore[misc]
+        if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # a whole help
+            error.message = shortened(error.message)  # type: ignore[misc]  # click: final
         error.show()
         code = error.exit_code
     except (click.exceptions.Exit, Interrupted) as error:

@@ -1,7 +1,7 @@
 """When, for how long and on what a run was trained: sessions.json in its folder.
 
     {"seconds": 93.1, "sessions": [{"began": "2026-01-31T12:00:00+00:00", "seconds": 61.0,
-     "iteration": 500, "commit": "", "tinymaml": "0.2.0", "python": "3.13.1", ...}],
+     "iteration": 500, "commit": "", "tinymaml": "0.3.0", "python": "3.13.1", ...}],
      "sha256": "..."}
 
 A session is one `tinymaml train`. A resumed run has several, and `seconds` is their sum. A
