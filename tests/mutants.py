@@ -1581,7 +1581,7 @@ MUTATIONS = [
     Mutation(
         "a run without an evaluation left out in silence",
         "plots/__init__.py",
-        'print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)',
+        'print(f"{str(run.path)!r} {wanted}: {asked}", file=sys.stderr)',
         "del asked",
         "plots/test_plots.py",
     ),

@@ -178,6 +178,7 @@ def test_every_command_parses(command, tmp_path, monkeypatch):
     (tmp_path / "every_step.py").write_text(ALGORITHM)
     (tmp_path / "mine.py").write_text(TEMPLATE.read_text(encoding="utf-8"))
     (tmp_path / "photos").mkdir()
+    (tmp_path / "tinymaml").symlink_to(ROOT / "tinymaml")
     words = shlex.split(command, comments=True)[1:]
     if "--resume" in words:  # it reads the run
         words[words.index("--resume") :] = []

@@ -66,9 +66,11 @@ def told(error: BaseException, within: Callable | None = None) -> str:
 
 
 def place(function: Callable) -> str:
-    """Return the file and the line in which a function begins, "" where it has none."""
+    """Return the user's file and the line in which a function begins, "" for others."""
     code = getattr(getattr(function, "func", function), "__code__", None)
-    return f"{Path(code.co_filename).name!r} line {code.co_firstlineno}: " if code else ""
+    if code is None or str(Path(code.co_filename).resolve()) not in _files():
+        return ""
+    return f"{Path(code.co_filename).name!r} line {code.co_firstlineno}: "
 
 
 def _files() -> set[str]:

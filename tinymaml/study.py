@@ -4,6 +4,7 @@
     print(run.evaluate(tasks=100))
     curve = run.adapt(x, y)             # x (n, 1), y (n, 1) of a new task
     curve(x_new)
+    run = study.open_run("runs/sine-1")
 
 Nothing is printed, no signal is handled, and nothing is written unless a folder is given.
 It runs in any thread.

@@ -516,3 +516,57 @@ def test_no_directions_are_no_measurement():
     """Rejects "unmeasurable" for a program, where nothing was asked for."""
     with pytest.raises(ValueError, match="number is 0: pass the number of directions"):
         verify(**SQUARES, number=0)
+
+
+# ----- A chain written by hand -----
+
+CHAINS = {
+    "a plus": ("the second-order term of each step is -1 times the exact one", {"sign": 1}),
+    "alpha forgotten": ("of each step is 10 times the exact one", {"times": 10.0}),
+    "alpha twice": ("of each step is 2 times the exact one", {"times": 2.0}),
+    "forward": ("its chain has the steps in forward order", {"order": 1}),
+    "last": ("its chain has every Hessian at the last theta", {"place": -1}),
+    "first": ("its chain has every Hessian at theta_0", {"place": 0}),
+}
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_wrong_chain_is_named(name, steps):
+    """Rejects "no usual cause" for the bugs of nine lines that everybody writes."""
+    text, wrong = CHAINS[name]
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 5, 5))
+    aim, theta = rng.standard_normal((2, 5))
+
+    def slope(t):
+        return a.T @ np.tanh(a @ t) + t**3
+
+    def hessian(t):
+        return a.T @ (a / np.cosh(a @ t)[:, None] ** 2) + np.diag(3 * t**2)
+
+    def step(t):
+        return t - 0.1 * slope(t)
+
+    def path(t):
+        found = [t]
+        for _ in range(steps):
+            found.append(step(found[-1]))
+        return found
+
+    def meta(t):
+        return float(np.sum(np.log(np.cosh(b @ path(t)[-1] - aim))))
+
+    def gradient(t, sign=-1, times=1.0, order=-1, place=None):
+        *thetas, last = found = path(t)
+        v = b.T @ np.tanh(b @ last - aim)
+        for at in thetas[::order]:
+            v = v + sign * times * 0.1 * hessian(at if place is None else found[place]) @ v
+        return v
+
+    assert verify(meta, gradient, 0.5 * theta, inner_step=step, steps=steps).passed
+    report = verify(
+        meta, lambda t: gradient(t, **wrong), 0.5 * theta, inner_step=step, steps=steps
+    )
+    assert report.suspects[0].cause == "second-order term"
+    assert text in report.suspects[0].text

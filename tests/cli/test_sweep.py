@@ -119,12 +119,10 @@ def test_a_run_s_own_file_repeats_it(folder):
     """Rejects options that get lost, and those that the algorithm has no use for."""
     given = ("--algorithm", "anil", "--alpha", "0.07", "--seed", "5", "--rates", "tensor")
     assert here("train", "sine", *SMALL, *given, "--out", "one").code == 0
-    again = here("train", "sine", "--config", "one/config.json", "--out", "two", "--quiet")
+    again = here("train", "--config", "one/config.json", "--out", "two", "--quiet")
     assert again.code == 0, again
     assert options(folder / "two") == options(folder / "one")
-    other = here(
-        "train", "sine", "--config", "one/config.json", "--seed", "6", "--out", "six"
-    )
+    other = here("train", "--config", "one/config.json", "--seed", "6", "--out", "six")
     assert other.code == 0
     assert options(folder / "six") == options(folder / "one") | {"seed": 6}
 

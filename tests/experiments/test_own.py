@@ -119,11 +119,11 @@ def test_a_run_without_its_file_says_so(write, tmp_path):
 BROKEN = {
     "syntax": (
         (("def draw(split, rng):", "def draw(split, rng)"),),
-        "mine.py' cannot be loaded: line 43: SyntaxError",
+        "mine.py' cannot be loaded: line 45: SyntaxError",
     ),
     "missing name": (
         (("alpha=config.method", "alpha=confg.method"),),
-        "'mine.py' line 51: NameError",
+        "'mine.py' line 53: NameError",
     ),
     "a name in a loss": (
         (("np.exp(-np.exp(rate) * t)", "np.exp(-rates * t)"),),
@@ -153,11 +153,23 @@ BROKEN = {
             ("losses.squared_error(", "np.mean(losses.squared_error("),
             ("e.y_query\n", "e.y_query)\n"),
         ),
-        "'mine.py' line 55: the scores of 2 tasks have shape ()",
+        "'mine.py' line 57: the scores of 2 tasks have shape ()",
     ),
     "wrong size": (
         (('(1,), "excess": (1,)', '(1,), "excess": (2,)'),),
-        "'mine.py' line 39: ValueError",
+        "the support loss fails: 'mine.py' line 56: ValueError",
+    ),
+    "no return": (
+        (("    return Problem(", "    _ = Problem("),),
+        "'mine.py' line 39: setup returned NoneType, not a tinymaml.fewshot.Problem",
+    ),
+    "a sampler of one task": (
+        (("sample=each(draw)", "sample=draw"),),
+        "for one task at a time: sample=each(draw)",
+    ),
+    "data that are not finite": (
+        (("rng.uniform(0, 9, (2,", "np.nan * rng.uniform(0, 9, (2,"),),
+        "x_support of train tasks is not finite",
     ),
     "tasks that depend on each other": (
         (

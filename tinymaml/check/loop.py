@@ -15,6 +15,7 @@ from tinymaml.maml import Array
 
 # Other numbers of steps, and step sizes, that are tried.
 MORE, FACTORS = 2, (0.5, 2.0, 0.1, 10.0, -1.0, 0.25, 4.0, 0.2, 5.0, 0.01, 100.0, 1 / 3, 3.0)
+SAME_SIZE = 1e-3  # a factor that is as good as 1 explains nothing
 # Grids on which a step size, a momentum, a weight decay and the length of clipped steps are
 # bracketed, and how often a bracket shrinks at most.
 SIZES = (-2, -1.5, -0.5, 0.05, 0.3, 0.7, 0.95, 1.05, 1.4, 2.5, 6.0, 15.0)
@@ -22,6 +23,8 @@ MOMENTA = (0.01, 0.1, 0.5, 0.9, 0.99, 1.5)
 DECAYS = (-0.1, -1e-3, -1e-6, 1e-6, 1e-3, 0.03, 0.3)
 LENGTHS = np.array([0.999, 0.7, 0.3, 0.1, 0.01, 1e-4])
 ROUNDS = 40
+# Factors of the second-order terms between which one is sought.
+WEIGHTS = (-300.0, -30.0, -3.0, -1.3, -0.3, 0.3, 0.8, 1.3, 3.0, 8.0, 30.0, 300.0, 3000.0)
 # Up to so many steps every subset of them is tried without its second-order term.
 SUBSETS = 4
 # A gradient by differences costs four losses for each entry.
@@ -182,6 +185,8 @@ def deviations(
     if not loop.steps:
         return
     for factor in itertools.chain(FACTORS, _roots(mismatches, loop.scaled, SIZES)):
+        if abs(factor - 1) < SAME_SIZE:
+            continue
         text = f"has inner steps of {factor:.4g} times the size"
         yield "step size", text, loop.scaled(factor)
     if loop.alpha is not None and at.size <= LARGEST:
@@ -289,11 +294,16 @@ class Terms(NamedTuple):
     last: Callable[[Array], float]
 
     def pushed(
-        self, kept: tuple[bool, ...], mask: Array | float = 1.0, cut: bool = False
+        self,
+        kept: tuple[bool, ...],
+        mask: Array | float = 1.0,
+        cut: bool = False,
+        weight: float = 1.0,
     ) -> list[Array]:
         """Return the ways at theta_K, through the Jacobians of the steps that are kept.
 
         mask: (P,) 0 where a step's gradient has no graph; cut: nor has the step itself
+        weight: factor of the second-order term of each step
         """
         found = []
         for way in self.ways:
@@ -306,7 +316,7 @@ class Terms(NamedTuple):
                         self.loop.step(theta - shift),
                     )
                     after = (ahead - behind) * (length / (2 * near))
-                    way = mask * after if cut else way + mask * (after - way)
+                    way = mask * after if cut else way + weight * mask * (after - way)
             found.append(way)
         return found
 
@@ -382,6 +392,7 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
         text = f"its second-order term is {factor:.4g} times the exact one, to {rest:.1e}"
         yield Suspect("second-order term", text, rest)
         return
+    yield from _of_chain(terms, claimed, same)
     yield from _of_support(terms, claimed, exact, same)
     spans = evidence.program.tree.spans
     for name in spans:
@@ -394,6 +405,42 @@ def of_gradient(evidence: Evidence, loop: Loop) -> Iterator[Suspect]:
     yield from _of_parts(terms, spans, claimed, same)
     if loop.query_loss:
         yield from _of_loops(evidence, loop, same)
+
+
+def _of_chain(
+    terms: Terms, claimed: Array, same: Callable[[Array], str]
+) -> Iterator[Suspect]:
+    """Yield a chain that weights its terms otherwise, or has Hessians of other places."""
+    *path, last = terms.path
+    whole = (True,) * len(path)
+    first = terms._replace(ways=terms.ways[:1])
+
+    def function(weight: float) -> float:
+        return float(first.slopes(first.pushed(whole, weight=weight))[0] - claimed[0])
+
+    places = {
+        "the steps in forward order": path[::-1],
+        "every Hessian at the last theta": [last] * len(path),
+        "every Hessian at theta_0": path[:1] * len(path),
+        "the Hessians of theta_{k+1}": [*path[1:], last],
+    }
+    for what, others in places.items():
+        moved = terms._replace(path=[*others, last])
+        if figure := same(moved.slopes(moved.pushed(whole))):
+            yield Suspect("second-order term", f"its chain has {what}{figure}", 0.0)
+            return
+    with np.errstate(all="ignore"):
+        points = [(weight, function(weight)) for weight in WEIGHTS]
+        found = [
+            _root(function, *low, *high)
+            for low, high in itertools.pairwise(points)
+            if np.isfinite([low[1], high[1]]).all() and low[1] * high[1] < 0
+        ]
+    for weight in itertools.chain(FACTORS, found):
+        if figure := same(terms.slopes(terms.pushed(whole, weight=weight))):
+            text = f"the second-order term of each step is {weight:.4g} times the exact one"
+            yield Suspect("second-order term", f"{text}{figure}", 0.0)
+            return
 
 
 def _of_parts(

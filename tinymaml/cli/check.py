@@ -72,7 +72,11 @@ class Checks(Experiments):
         """Return the command of an experiment, or of a program in a file."""
         file, _, attribute = name.rpartition(":")
         if not file.endswith(".py"):
-            return super().get_command(context, name)
+            try:
+                return super().get_command(context, name)
+            except WorldError as error:
+                program = f"; a program for `verify` is {name}:NAME"
+                raise WorldError(f"{error}{program * name.endswith('.py')}") from error
 
         def check(as_json: bool, quiet: bool) -> None:
             with progress("check", quiet) as show:
@@ -89,7 +93,10 @@ def program_report(file: str, name: str) -> Any:
     name: of the dict, or of a function without arguments that returns it
     Raises UsageError when there is none, WorldError when the file or the program fails.
     """
-    found = getattr(loading.module(file), name, None)
+    module = loading.module(file)
+    if not hasattr(module, name):
+        raise UsageError(f"{file!r} defines no {name}")
+    found = getattr(module, name)
     try:
         found = found() if callable(found) else found
         if not isinstance(found, Mapping):

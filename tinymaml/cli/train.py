@@ -50,14 +50,19 @@ OTHERS["quiet"] = Value(bool)
 
 
 class TrainGroup(options.Experiments):
-    """The experiments; `train --resume RUN` needs no experiment's name."""
+    """The experiments; a run, to resume or to repeat, needs no experiment's name."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Insert the experiment's name where only a run to resume is given."""
+        """Insert the experiment's name where only a run or its config.json is given."""
         bare = args and args[0].startswith("--")
         if bare and (run := options.argument(args, "--resume")) is not None:
             RESUME.type.convert(run, RESUME, context)
             args = [runs.read_config(runs.members(Path(run))[0]).name, *args]
+        elif (
+            bare
+            and Path(file := options.argument(args, "--config") or "").name == runs.CONFIG
+        ):
+            args = [runs.read_config(Path(file).parent).name, *args]
         return super().parse_args(context, args)
 
 

@@ -38,6 +38,8 @@ def temperature(p, t):
 
 def setup(config):
     """Return the problem: the model, the tasks, their losses and their scores."""
+    # Arrays begin at 0 unless {} names a draw: {"room": models.uniform(1)}. For a net,
+    # models.mlp((1, 40, 40, 1), models.ACTIVATIONS["relu"], draw=None) draws its weights.
     model = models.Model((models.Block("cup", ARRAYS, {}, temperature),))
 
     def draw(split, rng):  # one task, with a random stream of its own

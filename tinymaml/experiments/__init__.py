@@ -4,6 +4,7 @@ To add one, write its module and name it here. A user's own experiment is a file
 defines CONFIG and `setup`: its name is FILE.py.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -143,7 +144,22 @@ def problem(config: Config) -> Problem:
     Data are read, and a simulator is loaded, for the first task that is drawn: see
     `check_split` for errors of these.
     """
-    return _finished(of(config).setup(config))
+    experiment = of(config)
+    found = experiment.setup(config)
+    if is_own(config):
+        _check_kind(found, experiment)
+    return _finished(found)
+
+
+def _check_kind(found: Any, experiment: Experiment) -> None:
+    """Raise WorldError when a user's setup did not return a problem with a sampler."""
+    here = loading.place(experiment.setup)
+    if not isinstance(found, Problem):
+        kind = type(found).__name__
+        raise WorldError(f"{here}setup returned {kind}, not a tinymaml.fewshot.Problem")
+    if len(inspect.signature(found.sample).parameters) != 3:
+        takes = "sample takes split, streams and tasks"
+        raise WorldError(f"{here}{takes}; for one task at a time: sample=each(draw)")
 
 
 def check_split(config: Config, split: str) -> None:

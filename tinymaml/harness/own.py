@@ -77,6 +77,9 @@ def _check_problem(config: Config) -> None:
             if np.shape(some)[:1] != (TASKS,):
                 found = f"{field} of {TASKS} tasks has shape {np.shape(some)}"
                 raise WorldError(f"{here}{found}, not ({TASKS}, ...)")
+            numbers = np.asarray(some)
+            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+                raise WorldError(f"{here}{field} of {split} tasks is not finite")
             if bits([some[-1]]) != bits([one[0]]):
                 what = f"{field} of a task depends on the tasks beside it"
                 raise WorldError(f"{here}{what}; draw each from its own stream")
@@ -85,8 +88,13 @@ def _check_problem(config: Config) -> None:
             config.method.adapt(start, family.task(both), family, 0),
         )
         for kind in ("support", "query"):
-            loss = getattr(task, kind)(moved[0])
-            if np.ndim(value := loss(moved[0])):
+            try:
+                loss = getattr(task, kind)(moved[0])
+                value = loss(moved[0])
+            except Exception as error:
+                told = loading.told(error, family.task)
+                raise WorldError(f"the {kind} loss fails: {told}") from error
+            if np.ndim(value):
                 own = loading.place(getattr(task, f"{kind}_loss", loss))
                 found = f"the {kind} loss has shape {np.shape(value)}"
                 raise WorldError(f"{own}{found}, not (): it is a sum over the tasks")

@@ -54,7 +54,8 @@ def draw(
     lacking = [run for run, one in zip(every, tested, strict=True) if one is None]
     for run in lacking:
         asked = f"tinymaml evaluate {run.path}"
-        print(f"{str(run.path)!r} was not evaluated: {asked}", file=sys.stderr)
+        wanted = "was not evaluated as at the end of its training"
+        print(f"{str(run.path)!r} {wanted}: {asked}", file=sys.stderr)
     files = []
     note("curve.png")
     learned = curves.learning(found)

@@ -37,14 +37,13 @@ class Overview(NamedTuple):
 
 
 def read(folder: Path) -> list[Overview]:
-    """Return the runs in a folder and in its folders of seeds, by name and number.
+    """Return the runs in a folder and in folders there (of seeds, sweeps), by number.
 
     The folder can also be a run itself. Raises WorldError when there is no such folder.
     """
     if not folder.is_dir():
         raise WorldError(f"no folder {str(folder)!r}; name the folder of the runs")
-    seeds = f"{runs.SEED}*"
-    found = (folder, *folder.glob("*"), *folder.glob(f"*/{seeds}"))
+    found = (folder, *folder.glob("*"), *folder.glob("*/*"))
     paths = (path for path in found if any((path / name).exists() for name in FILES))
     return [overview(path) for path in sorted(paths, key=_order)]
 
