@@ -456,7 +456,7 @@ NUMBER = 3
         ("WRONG", 1, "2 times the exact gradient"),
         ("MISSING", 1, "meta_gradient"),
         ("NUMBER", 2, "dict"),
-        ("nothing", 2, "dict"),
+        ("nothing", 2, "defines no nothing"),
     ],
 )
 def test_the_command_line_checks_a_program(name, code, words, tmp_path):
