@@ -4204,9 +4204,9 @@ MUTATIONS = [
     ),
     Mutation(
         "versions that change in config.json",
-        "cli/train.py",
-        "            now = installed(config.libraries)\n",
-        '            now = installed(["numpy", *config.libraries])\n',
+        "harness/runs.py",
+        "    now = machine.installed(config.libraries)\n",
+        '    now = machine.installed(["numpy", *config.libraries])\n',
         "harness/test_sessions.py",
     ),
     Mutation(

@@ -39,7 +39,7 @@ def _loaded(full: str) -> ModuleType:
     try:
         spec.loader.exec_module(found)
     except (Exception, SystemExit) as error:
-        raise WorldError(f"{full!r} cannot be loaded: {told(error)}") from error
+        raise WorldError(f"{full!r} cannot be loaded: {described(error)}") from error
     return found
 
 
@@ -51,7 +51,7 @@ def fingerprint(file: str) -> str:
         raise WorldError(f"the file {file!r} cannot be read") from error
 
 
-def told(error: BaseException, within: Callable | None = None) -> str:
+def described(error: BaseException, within: Callable | None = None) -> str:
     """Return an error's type and message, after the last line of a user's file in it.
 
     within: the function of the user's that is to blame when the error shows no such line

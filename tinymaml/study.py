@@ -28,7 +28,6 @@ from tinymaml.harness.results import Result
 from tinymaml.harness.ways import resized
 from tinymaml.maml import Array
 from tinymaml.report import tables
-from tinymaml.speed.machine import installed
 from tinymaml.speed.workers import Engine, engine
 
 
@@ -227,8 +226,7 @@ def _train_in(folder: Path, config: Config, each: Each, pool: Engine) -> Run:
     tried = _tried(config)
     with plan.held(make, str(folder)) as (planned, (check,)):
         wanted = planned.runs[0][1].with_changes({"replay": tried.replay})
-        begun = runs.library_versions(folder, wanted)
-        runs.write_config(folder, wanted, installed(wanted.libraries) | begun)
+        runs.begin(folder, wanted)
         session = sessions.Session(folder, wanted.libraries)
 
         def progress(iteration: int, record: dict[str, Any]) -> None:

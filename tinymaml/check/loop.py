@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tinymaml.maml import Array
 
 # Other numbers of steps, and step sizes, that are tried.
 MORE, FACTORS = 2, (0.5, 2.0, 0.1, 10.0, -1.0, 0.25, 4.0, 0.2, 5.0, 0.01, 100.0, 1 / 3, 3.0)
+Made = TypeVar("Made")  # a loop, or a number, made of a number
 SAME_SIZE = 1e-3  # a factor that is as good as 1 explains nothing
 # Grids on which a step size, a momentum, a weight decay and the length of clipped steps are
 # bracketed, and how often a bracket shrinks at most.
@@ -238,17 +239,17 @@ def _without(some: Sequence[str], spans: dict[str, slice], at: Array) -> Array:
 
 
 def _roots(
-    mismatches: Sequence[Callable[[Loop], float]],
-    make: Callable[[float], Loop],
+    mismatches: Sequence[Callable[[Made], float]],
+    make: Callable[[float], Made],
     grid: Sequence[float],
 ) -> Iterator[float]:
-    """Yield where a mismatch changes its sign between points of a grid.
+    """Yield where a mismatch of what is made changes its sign between points of a grid.
 
     One may only touch 0 at the number that is sought; then another changes its sign there.
     """
     for mismatch in mismatches:
 
-        def function(x: float, by: Callable[[Loop], float] = mismatch) -> float:
+        def function(x: float, by: Callable[[Made], float] = mismatch) -> float:
             return by(make(x))
 
         with np.errstate(all="ignore"):
@@ -415,7 +416,7 @@ def _of_chain(
     whole = (True,) * len(path)
     first = terms._replace(ways=terms.ways[:1])
 
-    def function(weight: float) -> float:
+    def off(weight: float) -> float:
         return float(first.slopes(first.pushed(whole, weight=weight))[0] - claimed[0])
 
     places = {
@@ -429,14 +430,7 @@ def _of_chain(
         if figure := same(moved.slopes(moved.pushed(whole))):
             yield Suspect("second-order term", f"its chain has {what}{figure}", 0.0)
             return
-    with np.errstate(all="ignore"):
-        points = [(weight, function(weight)) for weight in WEIGHTS]
-        found = [
-            _root(function, *low, *high)
-            for low, high in itertools.pairwise(points)
-            if np.isfinite([low[1], high[1]]).all() and low[1] * high[1] < 0
-        ]
-    for weight in itertools.chain(FACTORS, found):
+    for weight in itertools.chain(FACTORS, _roots([off], float, WEIGHTS)):
         if figure := same(terms.slopes(terms.pushed(whole, weight=weight))):
             text = f"the second-order term of each step is {weight:.4g} times the exact one"
             yield Suspect("second-order term", f"{text}{figure}", 0.0)

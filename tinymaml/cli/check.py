@@ -107,7 +107,7 @@ def program_report(file: str, name: str) -> Any:
     except UsageError:
         raise
     except Exception as error:  # of the user's program
-        raise WorldError(f"{file}:{name}: {loading.told(error)}") from error
+        raise WorldError(f"{file}:{name}: {loading.described(error)}") from error
 
 
 @click.group(

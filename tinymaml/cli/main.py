@@ -145,7 +145,7 @@ def one_line(error: BaseException) -> str:
         name = repr(error.filename) if error.filename else "standard output" * full
         text = ": ".join(filter(None, [name, error.strerror]))
     elif not isinstance(error, UsageError | WorldError | OSError | MemoryError):
-        text = f"{loading.told(error)}; `tinymaml --debug` shows where"
+        text = f"{loading.described(error)}; `tinymaml --debug` shows where"
     return shortened(" ".join(text.split()))
 
 

@@ -22,7 +22,6 @@ from tinymaml.harness.results import Result
 from tinymaml.options import Option, shown
 from tinymaml.report import comparison, tables
 from tinymaml.report.layout import laid_out
-from tinymaml.speed.machine import installed
 from tinymaml.speed.workers import Engine, engine
 
 
@@ -171,9 +170,7 @@ def train_runs(
         configs = [(path, one.with_changes(changes)) for path, one in planned.runs]
         for path, config in configs:  # every config.json before the first training
             note_changes(path, config, typed)
-            now = installed(config.libraries)
-            begun = runs.library_versions(path, config)  # which a run keeps
-            runs.write_config(path, config, now | begun)
+            runs.begin(path, config)
         every = [
             train_and_report(path, config, pool, check, shared, folder)
             for (path, config), check in zip(configs, checks, strict=True)

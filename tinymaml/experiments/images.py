@@ -130,6 +130,25 @@ def build(
     return from_data(config, (*size, channels), lambda: (images, classes), rotate)
 
 
+def on_middle(
+    config: Images,
+    images: Array | Sequence[Array],
+    classes: dict[str, Array],
+    side: int,
+) -> Problem:
+    """Return the problem for a check of the gradients, on the middle of the images.
+
+    images, classes: as `build` takes them; side: width and height of the middle in pixels
+    There are no more queries than shots: at the full size a relu or maximum is always
+    about to change sides, so that differences measure nothing.
+    """
+    edge = (images[0].shape[1] - side) // 2
+    middle = slice(edge, edge + side)
+    few = {"queries": min(config.queries, config.shots), "test_queries": 0}
+    small = [one[:, middle, middle] for one in images]
+    return build(config.with_changes(few), small, classes, rotate=False)
+
+
 def from_data(
     config: Images,
     image: tuple[int, int, int],

@@ -61,20 +61,12 @@ def stand_in(config: MiniImageNet) -> Problem:
     """Return the problem for a check of the gradients, on images of 16 x 16 pixels.
 
     They are the middle of the photographs in the file, or drawn patchworks without a file.
-    There are no more queries than shots: at the full size a relu or maximum is always
-    about to change sides, so that differences measure nothing.
     """
     if config.data:
         pictures, classes = miniimagenet.load(config.data)
-        middle = slice((miniimagenet.SIDE - SIDE) // 2, (miniimagenet.SIDE + SIDE) // 2)
-        if isinstance(pictures, list):  # of classes of unequal sizes
-            least = min(map(len, pictures))
-            pictures = np.stack([one[:least] for one in pictures])
-        pictures = pictures[:, :, middle, middle]
     else:
         pictures, classes = draw_patchworks(config.shots)
-    few = {"queries": min(config.queries, config.shots), "test_queries": 0}
-    return images.build(config.with_changes(few), pictures, classes, rotate=False)
+    return images.on_middle(config, pictures, classes, SIDE)
 
 
 def draw_patchworks(shots: int) -> tuple[Array, dict[str, Array]]:

@@ -19,7 +19,7 @@ POOLED = 16  # pixels of a side, which four 2 x 2 pools need
 DENSE = 10_000  # inputs of a dense net: above, its first layer has millions of weights
 MIDDLE = 16  # pixels of a side in a check of the gradients, as in mini-ImageNet's
 
-# The data file tells them, so that no title or table has to.
+# They are those of the data file, so that no title or table has them.
 SIZE = NET._replace(titled=False, checked=False)
 
 
@@ -114,8 +114,4 @@ def stand_in(config: OwnImages) -> Problem:
     if not config.side or config.side <= SIDE:
         return setup(config)
     found, classes = own_images.load(config.data, config.side, config.channels)
-    edge = (config.side - MIDDLE) // 2
-    middle = slice(edge, edge + MIDDLE)
-    few = {"queries": min(config.queries, config.shots), "test_queries": 0}
-    small = [one[:, middle, middle] for one in found]
-    return images.build(config.with_changes(few), small, classes, rotate=False)
+    return images.on_middle(config, found, classes, MIDDLE)

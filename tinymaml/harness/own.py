@@ -61,7 +61,7 @@ def _called(what: str, trial: Callable[[], None], within: Callable | None = None
     except (UsageError, WorldError):
         raise
     except Exception as error:
-        raise WorldError(f"the {what} fails: {loading.told(error, within)}") from error
+        raise WorldError(f"the {what} fails: {loading.described(error, within)}") from error
 
 
 def _check_problem(config: Config) -> None:
@@ -83,22 +83,20 @@ def _check_problem(config: Config) -> None:
             if bits([some[-1]]) != bits([one[0]]):
                 what = f"{field} of a task depends on the tasks beside it"
                 raise WorldError(f"{here}{what}; draw each from its own stream")
-        task, moved = (
-            family.task(both),
-            config.method.adapt(start, family.task(both), family, 0),
-        )
+        task = family.task(both)
+        theta_0 = config.method.adapt(start, task, family, 0)[0]
         for kind in ("support", "query"):
             try:
-                loss = getattr(task, kind)(moved[0])
-                value = loss(moved[0])
+                loss = getattr(task, kind)(theta_0)
+                value = loss(theta_0)
             except Exception as error:
-                told = loading.told(error, family.task)
-                raise WorldError(f"the {kind} loss fails: {told}") from error
+                what = loading.described(error, family.task)
+                raise WorldError(f"the {kind} loss fails: {what}") from error
             if np.ndim(value):
                 own = loading.place(getattr(task, f"{kind}_loss", loss))
                 found = f"the {kind} loss has shape {np.shape(value)}"
                 raise WorldError(f"{own}{found}, not (): it is a sum over the tasks")
-        scores = family.score(moved[0], both)
+        scores = family.score(theta_0, both)
         if np.shape(scores) != (TASKS,):
             found = f"the scores of {TASKS} tasks have shape {np.shape(scores)}"
             raise WorldError(f"{loading.place(family.score)}{found}, not ({TASKS},)")

@@ -200,6 +200,12 @@ def write_config(path: Path, config: Config, versions: dict[str, str]) -> None:
     write(path / CONFIG, sealed(found))
 
 
+def begin(path: Path, config: Config) -> None:
+    """Write config.json for a training; a run keeps the versions with which it began."""
+    now = machine.installed(config.libraries)
+    write_config(path, config, now | library_versions(path, config))
+
+
 def read_config(path: Path) -> Config:
     """Return the configuration of a run. Raises WorldError where none can be read."""
     try:
@@ -321,8 +327,9 @@ def changes(path: Path, config: Config) -> list[str]:
     """
     lines, now = [], machine.installed(config.libraries)
     names = {"experiment": config.name, "algorithm": f"--algorithm {config.algorithm}"}
+    before = _read(path)
     for what, digest in _hashes(config).items():
-        if _read(path).get(f"{what}_sha256", "") != digest:
+        if before.get(f"{what}_sha256", "") != digest:
             changed = f"{names[what]} has changed since the run was begun"
             lines.append(f"the file of {changed}")
     for name, version in changed_versions(path, now).items():
