@@ -3167,14 +3167,14 @@ MUTATIONS = [
     ),
     Mutation(
         "the other steps named",
-        "check/loop.py",
+        "check/terms.py",
         "if not keeps]",
         "if keeps]",
         "check/test_verify.py",
     ),
     Mutation(
         "a cause that agrees with anything",
-        "check/loop.py",
+        "check/terms.py",
         "if not rest < CLOSE or not factor:",
         "if not factor:",
         "check/test_verify.py",
@@ -3230,7 +3230,7 @@ MUTATIONS = [
     ),
     Mutation(
         "updates without a graph taken for terms",
-        "check/loop.py",
+        "check/terms.py",
         "mask * after if cut else",
         "mask * after if not cut else",
         "check/test_verify.py",
@@ -3244,7 +3244,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a right gradient of another loss taken for another step size",
-        "check/loop.py",
+        "check/terms.py",
         "if loop.query_loss and (figure := same(terms.slopes(pushed))):",
         "if False and (figure := same(terms.slopes(pushed))):",
         "check/test_verify.py",

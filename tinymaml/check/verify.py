@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinymaml import summary
-from tinymaml.check import calls, loop, suspects
+from tinymaml.check import calls, loop, suspects, terms
 from tinymaml.check import program as programs
 from tinymaml.check.classify import (
     EXACT,
@@ -190,7 +190,7 @@ def _causes(
     """Yield causes, those that explain the whole gradient first."""
     causes = [*suspects.of_scale(evidence), *suspects.of_order(evidence, compared)]
     if not causes and meant:
-        causes += loop.of_gradient(evidence, meant)
+        causes += terms.of_gradient(evidence, meant)
     if verdict.kind == "first-order" and not any(x.cause == "first-order" for x in causes):
         text = (
             "it is grad Q(theta_K), without second-order terms (no `create_graph`?): agrees"
