@@ -117,46 +117,22 @@ def test_characters_of_fonts(tmp_path):
 def test_a_run_goes_on_with_the_same_bytes(tmp_path, path):
     """Rejects a run whose size of images is asked for again, or is lost."""
     how = ["--ways", "2", "--filters", "2", "--tasks", "2", "--no-test", "--quiet"]
-    for run, first in (("a", "4"), ("b", "2")):
-        told = here(
-            "train",
-            "images",
-            "--data",
-            path,
-            "--out",
-            tmp_path / run,
-            *how,
-            "--iterations",
-            first,
-        )
-        assert told.code == 0, told.err
-    told = here("train", "--resume", tmp_path / "b", "--iterations", "4", "--quiet")
-    assert told.code == 0, told.err
-    with (
-        np.load(tmp_path / "a" / "checkpoint.npz") as a,
-        np.load(tmp_path / "b" / "checkpoint.npz") as b,
-    ):
-        np.testing.assert_array_equal(a["theta"], b["theta"])
-    two = tmp_path / "c"
-    told = here(
-        "train",
-        "images",
-        "--data",
-        path,
-        "--out",
-        two,
-        *how,
-        "--iterations",
-        "4",
-        "--workers",
-        "2",
+    begin = ("train", "images", "--data", path, *how)
+    commands = (
+        (*begin, "--out", tmp_path / "a", "--iterations", "4"),
+        (*begin, "--out", tmp_path / "b", "--iterations", "2"),
+        ("train", "--resume", tmp_path / "b", "--iterations", "4", "--quiet"),
+        (*begin, "--out", tmp_path / "c", "--iterations", "4", "--workers", "2"),
     )
-    assert told.code == 0, told.err
-    with (
-        np.load(two / "checkpoint.npz") as c,
-        np.load(tmp_path / "a" / "checkpoint.npz") as a,
-    ):
-        np.testing.assert_allclose(a["theta"], c["theta"], rtol=0, atol=0)
+    for command in commands:
+        told = here(*command)
+        assert told.code == 0, told.err
+    thetas = []
+    for run in ("a", "b", "c"):
+        with np.load(tmp_path / run / "checkpoint.npz") as file:
+            thetas.append(file["theta"])
+    np.testing.assert_array_equal(thetas[0], thetas[1])
+    np.testing.assert_array_equal(thetas[0], thetas[2])
 
 
 def test_a_run_is_read_without_its_data(tmp_path, path):
