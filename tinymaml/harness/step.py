@@ -14,7 +14,7 @@ from tinymaml.fewshot import Episode, Problem, drawn
 from tinymaml.maml import Array
 from tinymaml.optim import State, check_dtype, clip, outer_step
 from tinymaml.speed.replay import recorded
-from tinymaml.speed.workers import Engine, gather, spans
+from tinymaml.speed.workers import Engine, gather, gather_shares, spans
 
 
 def iterate(config: Config, state: State, engine: Engine) -> tuple[State, dict]:
@@ -48,7 +48,7 @@ def average_gradient(config: Config, state: State, engine: Engine) -> tuple:
     the same bits.
     """
     fixed = config, state.theta, state.iteration
-    sums = gather(engine, chunk_gradient, fixed, spans(config.tasks, config.chunk))
+    sums = gather_shares(engine, chunk_gradient, fixed, spans(config.tasks, config.chunk))
     means = [sum(parts) / config.tasks for parts in zip(*sums, strict=True)]
     check_dtype(state.theta, gradient=means[1])
     return tuple(means)

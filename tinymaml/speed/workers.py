@@ -49,6 +49,14 @@ class Here:
         return map(function, *iterables)  # futures would slow down a small network
 
 
+class Processes(ProcessPoolExecutor):
+    """A pool that says how many processes it has."""
+
+    def __init__(self, number: int, *args, **kwargs) -> None:
+        super().__init__(number, *args, **kwargs)
+        self.number = number
+
+
 class Dask:
     """Sends calls to the workers of a Dask scheduler.
 
@@ -60,6 +68,14 @@ class Dask:
     def __init__(self, client: Any, address: str) -> None:
         self.client, self.executor = client, client.get_executor(pure=False)
         self.address = address
+        self._number, self._asked = 0, -float("inf")
+
+    @property
+    def number(self) -> int:
+        """Threads of all workers, 1 or more, as the scheduler said a short time ago."""
+        if time.monotonic() - self._asked > PATIENCE:
+            self._number, self._asked = sum(self._workers().values()), time.monotonic()
+        return max(self._number, 1)
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         message = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
@@ -126,6 +142,24 @@ def gather(engine: Engine, function: Callable, fixed: tuple, chunks: Iterable) -
     return [*engine.map(partial(function, *fixed), chunks)]
 
 
+def gather_shares(
+    engine: Engine, function: Callable, fixed: tuple, chunks: Sequence
+) -> list:
+    """Return what `gather` does, by one call for each worker where their number is known.
+
+    So `fixed`, which may hold a large theta, is sent once to each worker and not with every
+    chunk. The results come at the end, all together.
+    """
+    size = -(-len(chunks) // getattr(engine, "number", len(chunks)))
+    shares = [chunks[i.start : i.stop] for i in spans(len(chunks), size)]
+    parts = gather(engine, _each, (partial(function, *fixed),), shares)
+    return [result for part in parts for result in part]
+
+
+def _each(function: Callable, chunks: Sequence) -> list:
+    return [function(chunk) for chunk in chunks]
+
+
 @contextmanager
 def engine(workers: int | str) -> Iterator[Engine]:
     """Yield the executor that `workers` names.
@@ -156,7 +190,7 @@ def _processes(number: int) -> Iterator[Executor]:
     others = multiprocessing.active_children()
     # Spawned, not forked: a forked child inherits BLAS's locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number, context, initializer=_begin_worker)
+    pool = Processes(number, context, initializer=_begin_worker)
     try:
         with machine.blas_for_children(), _signals_held():
             started = pool.map(abs, range(number))
@@ -240,7 +274,9 @@ def _mpi_ranks() -> Executor:
         from mpi4py.futures import MPIPoolExecutor
     except ImportError as error:
         raise WorldError("MPI needs: pip install 'tinymaml[mpi]'") from error
-    return MPIPoolExecutor()
+    pool = MPIPoolExecutor()
+    pool.number = max(pool.num_workers, 1)
+    return pool
 
 
 @contextmanager
