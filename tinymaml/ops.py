@@ -37,6 +37,10 @@ from tinymaml.tracing import isbox
 Array = np.ndarray
 
 PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
+PIXELS = 2**19  # bytes of images that are pooled at a time, likewise
+ROWS = 2**18  # bytes of a task's rows that are normalised at a time, likewise
+ZEROS = 2**14  # that relu compares with at a time
+FEW_CHANNELS = 4  # with which patches are copied column by column
 
 # tf.contrib.layers.batch_norm's default, which the official code uses (utils.py:41).
 EPSILON = 1e-3
@@ -265,13 +269,15 @@ def _conv(images: Array, weights: Array, kernel: int) -> Array:
     dtype = np.result_type(images, weights)
     out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
     for x, w, y in _few(images, weights, out, kernel):
-        y[...] = _product(unfold.fun(x, kernel, 1), w).reshape(y.shape)
+        y[...] = _product(_patches(x, kernel), w).reshape(y.shape)
     return out
 
 
 @primitive
 def _conv_images(g: Array, weights: Array, kernel: int) -> Array:
     """The adjoint of _conv in its images: (..., n, h, w, f) -> (..., n, h, w, c)."""
+    if kernel % 2:
+        return _conv.fun(g, _turned(weights, kernel), kernel)  # faster than to fold
     dtype = np.result_type(g, weights)
     out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), dtype)
     for x, w, y in _few(out, weights, g, kernel):
@@ -286,8 +292,31 @@ def _conv_weights(images: Array, g: Array, kernel: int) -> Array:
     rows = kernel**2 * images.shape[-1]
     out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), np.result_type(images, g))
     for x, w, y in _few(images, out, g, kernel):
-        w += _product(unfold.fun(x, kernel, 1).T, y.reshape(-1, y.shape[-1]))
+        w += _product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))
     return out
+
+
+def _turned(weights: Array, kernel: int) -> Array:
+    """Kernels turned by half a turn: (..., kernel^2 * c, f) -> (..., kernel^2 * f, c)."""
+    *lead, rows, f = weights.shape
+    kernels = weights.reshape(*lead, kernel**2, rows // kernel**2, f)
+    return kernels[..., ::-1, :, :].swapaxes(-1, -2).reshape(*lead, kernel**2 * f, -1)
+
+
+def _patches(images: Array, kernel: int) -> Array:
+    """Return unfold(images, kernel, 1) of (n, h, w, c)."""
+    n, h, w, c = images.shape
+    if c > FEW_CHANNELS:
+        return unfold.fun(images, kernel, 1)
+    # A column at a time: a row of a patch is too short to be copied quickly.
+    before = (kernel - 1) // 2
+    padded = np.zeros((c, n, h + kernel - 1, w + kernel - 1), images.dtype)
+    padded[:, :, before : h + before, before : w + before] = np.moveaxis(images, -1, 0)
+    columns = np.empty((kernel, kernel, c, n, h, w), images.dtype)
+    for i in range(kernel):
+        for j in range(kernel):
+            columns[i, j] = padded[:, :, i : i + h, j : j + w]
+    return columns.reshape(-1, n * h * w).T
 
 
 def _few(images: Array, weights: Array, outputs: Array, kernel: int) -> Iterator[tuple]:
@@ -326,24 +355,37 @@ for _map in (_conv, _conv_images, _conv_weights):
 @primitive
 def _pool_choice(images: Array) -> Array:
     """Indices (..., h//2, w//2, c) into flat `images`: each 2x2 window's first maximum."""
-    h, w, c = images.shape[-3:]
-    whole = images[..., : h // 2 * 2, : w // 2 * 2, :]
-    a, b, d, e = (whole[..., i::2, j::2, :] for i in (0, 1) for j in (0, 1))
-    below = _exceeds(np.maximum(d, e), np.maximum(a, b))
-    window = np.where(
-        below, 2 + _exceeds(e, d).view(np.uint8), _exceeds(b, a).view(np.uint8)
-    )
-    choice = np.array([0, c, w * c, w * c + c]).take(window)
+    *lead, h, w, c = images.shape
+    images = images.reshape(-1, h, w, c)
+    choice = np.empty((len(images), h // 2, w // 2, c), np.intp)
     rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
-    choice += (rows * w + columns) * c + np.arange(c)
-    starts = h * w * c * np.arange(prod(images.shape[:-3]))
-    choice += starts.reshape(*images.shape[:-3], 1, 1, 1)
-    return choice
+    corner = (rows * w + columns) * c + np.arange(c)
+    few = max(1, PIXELS // (h * w * c * images.itemsize))
+    for i in range(0, len(images), few):
+        whole, chosen = images[i : i + few, : h // 2 * 2, : w // 2 * 2], choice[i : i + few]
+        below, right = _first_maximum(
+            *(whole[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
+        )
+        np.multiply(below, w * c, out=chosen)
+        chosen += right * np.int32(c)
+        chosen += corner
+        chosen += h * w * c * np.arange(i, i + len(whole))[:, None, None, None]
+    return choice.reshape(*lead, h // 2, w // 2, c)
 
 
-def _exceeds(b: Array, a: Array) -> Array:
-    # A nan exceeds all numbers, so that it is not lost.
-    return (b > a) | (b != b)
+def _first_maximum(a: Array, b: Array, d: Array, e: Array) -> tuple[Array, Array]:
+    """Return whether the first maximum of windows ((a, b), (d, e)) is below, and right."""
+    top, bottom = np.maximum(a, b), np.maximum(d, e)
+    below, right, right_below = bottom > top, b > a, e > d
+    if np.isnan(top).any() or np.isnan(bottom).any():
+        # A nan exceeds all numbers, so that it is not lost.
+        below, right, right_below = (
+            below | np.isnan(bottom),
+            right | np.isnan(b),
+            right_below | np.isnan(e),
+        )
+    right ^= below & (right ^ right_below)
+    return below, right
 
 
 @primitive
@@ -414,7 +456,7 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 
     Raises ValueError when eps is negative.
     """
-    return 1 / np.sqrt(_row_mean(centered * centered) + eps)
+    return 1 / np.sqrt(_mean_product(centered, centered) + eps)
 
 
 @primitive
@@ -429,16 +471,30 @@ def _normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
 
     dy/dx is symmetric, so this is both the forward and the reverse derivative.
     """
-    out = g * y
-    np.multiply(y, _row_mean(out), out=out)  # in place: memory traffic is the cost
-    np.subtract(g, out, out=out)
-    out -= _row_mean(g)
-    out *= r
+    out, mean_g, mean_gy = np.empty_like(g), _row_mean(g), _mean_product(g, y)
+    for rows in _row_blocks(g):  # in the caches, and in place: memory traffic is the cost
+        part = out[..., rows, :]
+        np.multiply(y[..., rows, :], mean_gy, out=part)
+        np.subtract(g[..., rows, :], part, out=part)
+        part -= mean_g
+        part *= r
     return out
 
 
 def _row_mean(x: Array) -> Array:
     return sum_rows(x) * (1.0 / x.shape[-2])
+
+
+def _mean_product(a: Array, b: Array) -> Array:
+    """Mean of a b over the rows, without an array as large as they are."""
+    sums = [sum_rows.fun(a[..., i, :] * b[..., i, :]) for i in _row_blocks(a)]
+    return sum(sums[1:], sums[0]) * (1.0 / a.shape[-2])
+
+
+def _row_blocks(x: Array) -> list[slice]:
+    """Slices of the rows of each task, of ROWS bytes."""
+    few = max(1, ROWS // (x.shape[-1] * x.itemsize))
+    return [slice(i, i + few) for i in range(0, x.shape[-2], few)]
 
 
 defvjp(center, lambda _, x: lambda g: center(g))
@@ -503,7 +559,15 @@ def _positive(x: Array) -> Array:
 @primitive
 def _relu(x: Array, mask: Array) -> Array:
     """x * mask, but 0 for x = -inf too, and nan for nan."""
-    return np.maximum(x, 0)
+    return np.maximum(x, _zeros(x.shape, x.dtype))
+
+
+@lru_cache
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Zeros of some last axes. With an array, maximum takes a third of its time with 0."""
+    while prod(shape) > ZEROS:
+        shape = shape[1:]
+    return np.broadcast_to(np.zeros(shape, dtype), shape)  # read-only
 
 
 @primitive
