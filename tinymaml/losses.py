@@ -6,7 +6,7 @@ import autograd.numpy as anp
 import numpy as np
 
 from tinymaml.contracts import check
-from tinymaml.ops import Array, log_softmax, one_hot, select
+from tinymaml.ops import Array, log_softmax, one_hot, select, square
 from tinymaml.summary import text
 
 
@@ -51,7 +51,7 @@ def mse(predictions: Array, targets: Array) -> Array:
     n, d = predictions.shape[-2:]
     # Flat, since autograd makes one sum for every axis of length 1.
     error = anp.reshape(predictions, -1) - anp.reshape(targets, -1)
-    return anp.sum(error**2) * (1.0 / (n * d))
+    return anp.sum(square(error)) * (1.0 / (n * d))
 
 
 def cross_entropy(logits: Array, labels: Array, divisor: int | None = None) -> Array:

@@ -376,16 +376,15 @@ def _pool_choice(images: Array) -> Array:
 def _first_maximum(a: Array, b: Array, d: Array, e: Array) -> tuple[Array, Array]:
     """Return whether the first maximum of windows ((a, b), (d, e)) is below, and right."""
     top, bottom = np.maximum(a, b), np.maximum(d, e)
-    below, right, right_below = bottom > top, b > a, e > d
-    if np.isnan(top).any() or np.isnan(bottom).any():
-        # A nan exceeds all numbers, so that it is not lost.
-        below, right, right_below = (
-            below | np.isnan(bottom),
-            right | np.isnan(b),
-            right_below | np.isnan(e),
-        )
-    right ^= below & (right ^ right_below)
+    nans = bool(np.isnan(top).any() or np.isnan(bottom).any())
+    below = _exceeds(bottom, top, nans)
+    right = np.where(below, _exceeds(e, d, nans), _exceeds(b, a, nans))
     return below, right
+
+
+def _exceeds(b: Array, a: Array, nans: bool) -> Array:
+    # A nan exceeds all numbers, so that it is not lost.
+    return (b > a) | (b != b) if nans else b > a
 
 
 @primitive
@@ -580,6 +579,21 @@ defvjp(_relu, lambda _, x, mask: lambda g: _gate(g, mask), argnums=(0,))
 defjvp(_relu, lambda g, _, x, mask: _gate(g, mask), argnums=(0,))
 defvjp(_gate, lambda _, x, mask: lambda g: _gate(g, mask), argnums=(0,))
 defjvp(_gate, "same", argnums=(0,))
+
+
+@takes("")
+def square(x: Array) -> Array:
+    """x^2. The rules of anp's power have powers of x to 1 and 0, which cost as much."""
+    return _square(x)
+
+
+@primitive
+def _square(x: Array) -> Array:
+    return np.square(x)
+
+
+defvjp(_square, lambda _, x: lambda g: 2.0 * g * x)
+defjvp(_square, lambda g, _, x: 2.0 * g * x)
 
 
 @contracts.primitive("k")

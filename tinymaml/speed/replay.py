@@ -21,6 +21,7 @@ from autograd.tracer import Box, Node, isbox
 
 from tinymaml.errors import WorldError
 from tinymaml.maml import Array
+from tinymaml.speed.buffers import CannotFixError, fixed
 
 
 Function = Callable[..., tuple[Array, ...]]
@@ -84,7 +85,10 @@ def record(
     tape, outputs, names = taped(function, *inputs)
     given = [f"x{i}" for i in range(len(inputs))]
     if moving is None:
-        return _compiled(tape, given, outputs, names)
+        try:
+            return fixed(tape, inputs, outputs, names)
+        except CannotFixError:
+            return _compiled(tape, given, outputs, names)
     return _in_two(tape, given, moving, kept, outputs, names)
 
 
@@ -115,7 +119,7 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
     proved: set[tuple] = set()
 
     def call(*inputs: Array) -> tuple[Array, ...]:
-        kind = tuple((x.shape, x.dtype.str) for x in inputs)
+        kind = tuple((x.shape, x.dtype.str, *map(bool, x.strides)) for x in inputs)
         if kind not in replays:
             replays[kind] = record(function, *inputs, moving=moving, kept=kept)
             return function(*inputs)

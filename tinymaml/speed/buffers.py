@@ -1,0 +1,234 @@
+"""A small tape as NumPy's calls into fixed buffers.
+
+The arrays of a small net take longer to be made, cut and freed than to be computed. Here
+every value has its place for good: views are made once, dead values are overwritten, and
+the caches stay warm.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinymaml import params
+from tinymaml.maml import Array
+from tinymaml.speed import lowering
+from tinymaml.speed.lowering import BY_ENTRY, JOIN, LOWERED, REFUSED, SPACES, VIEWS, Step
+
+
+LARGEST = 2**22  # bytes of all buffers; a larger tape computes longer than it is called
+LINE = 64  # bytes of a line of the caches
+
+
+class CannotFixError(Exception):
+    """The values are too large, or not all of them are arrays."""
+
+
+class Like(NamedTuple):
+    """The form of a value. A scalar of NumPy has a place as an array has."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    scalar: bool = False
+
+
+def fixed(
+    tape: Sequence, inputs: Sequence[Array], outputs: Sequence[Any], names: Sequence
+) -> Callable[..., tuple[Array, ...]]:
+    """Return a tape (of `replay.Call`) as a function that computes in fixed buffers.
+
+    inputs: later ones have the shapes, dtypes and zero strides of these
+    outputs, names: what the tape's function returned, and the names; a constant has none
+    Raises CannotFixError.
+    """
+    likes = _likes(tape, inputs)
+    places = _Places(tape, likes, names)
+    given = [places.give(f"x{i}", array) for i, array in enumerate(inputs)]
+    steps = [step for i in range(len(tape)) for step in places.steps(i)]
+    ends = [
+        (
+            output if name is None else places.values[name],
+            name in likes and likes[name].scalar,
+        )
+        for name, output in zip(names, outputs, strict=True)
+    ]
+    lock = threading.Lock()
+
+    def replay(*arrays: Array) -> tuple[Array, ...]:
+        with lock:  # the buffers are one computation's
+            for (once, part), array in zip(given, arrays, strict=True):
+                once[...] = array[part]
+            for function, args in steps:
+                function(*args)
+            return tuple(value[()] if scalar else copy(value) for value, scalar in ends)
+
+    return replay
+
+
+def _likes(tape: Sequence, inputs: Sequence[Array]) -> dict[str, Like]:
+    """Make all calls once; return the form of each value that is an array."""
+    values: dict[str, Any] = {f"x{i}": array for i, array in enumerate(inputs)}
+    likes = {name: Like(array.shape, array.dtype) for name, array in values.items()}
+    made = 0
+    for call in tape:
+        args = [
+            values[call.parents[n]] if n in call.parents else a
+            for n, a in enumerate(call.args)
+        ]
+        value = values[call.name] = call.function(*args, **call.kwargs)
+        if isinstance(value, np.ndarray | np.generic):
+            made += value.nbytes
+            likes[call.name] = Like(value.shape, value.dtype, isinstance(value, np.generic))
+        elif call.function not in VIEWS:
+            raise CannotFixError
+        if call.function in REFUSED:
+            raise CannotFixError
+        if made > 16 * LARGEST:  # before all of them are alive at once
+            raise CannotFixError
+    return likes
+
+
+class _Places:
+    """Gives every value of a tape its place, call by call.
+
+    Values in one buffer have one root, the name of the first of them. A buffer is free
+    after the last call that uses its root.
+    """
+
+    def __init__(self, tape: Sequence, likes: dict[str, Like], outputs: Sequence) -> None:
+        self.tape, self.likes = tape, likes
+        self.values: dict[str, Any] = {}  # views of buffers
+        self.buffers: dict[str, Array] = {}  # of roots
+        self.free: dict[int, list[Array]] = {}
+        self.bytes = 0
+        self.roots: dict[str, str] = {}
+        for call in tape:
+            if call.function in VIEWS and (of := VIEWS[call.function][0]) in call.parents:
+                self.roots[call.name] = self.root(call.parents[of])
+        self.last = self._last(outputs)
+        self.joined = self._joined()
+        self.last = self._last(outputs)
+
+    def root(self, name: str) -> str:
+        return self.roots.get(name, name)
+
+    def _last(self, outputs: Sequence) -> dict[str, int]:
+        last = {
+            self.root(parent): i
+            for i, call in enumerate(self.tape)
+            for parent in call.parents.values()
+        }
+        return last | {self.root(name): len(self.tape) for name in outputs if name}
+
+    def _joined(self) -> dict[str, tuple[str, str]]:
+        """Return {value: (join, array's name)} of what is computed into a joined vector."""
+        found = {}
+        makers = {call.name: call for call in self.tape}
+        for i, call in enumerate(self.tape):
+            if call.function is not JOIN:
+                continue
+            for n, parent in call.parents.items():
+                maker = makers.get(parent)
+                alone = self.root(parent) == parent and self.last[parent] == i
+                if maker and alone and maker.function in LOWERED and parent not in found:
+                    found[parent] = call.name, call.args[1][n - 2]
+                    self.roots[parent] = call.name
+        return found
+
+    # ----- Places -----
+
+    def give(self, name: str, array: Array) -> tuple[Array, tuple]:
+        """Place an input. Return its buffer, and which part of an array fills it."""
+        sizes = [n for n, step in zip(array.shape, array.strides, strict=True) if step]
+        once = np.empty(sizes, array.dtype)
+        spread = tuple(slice(None) if step else None for step in array.strides)
+        self.values[name] = np.broadcast_to(once[(*spread, ...)], array.shape)
+        return once, tuple(slice(None) if step else 0 for step in array.strides)
+
+    def place(self, i: int, name: str) -> Array:
+        """Return the place of a value: in a joined vector, over a dead one, or its own."""
+        call, like = self.tape[i], self.likes[name]
+        if name in self.joined:
+            whole, part = self.joined[name]
+            return self.part(whole, part)
+        if call.function in BY_ENTRY or isinstance(call.function, np.ufunc):
+            for parent in call.parents.values():
+                root = self.root(parent)
+                same = self.buffers.get(root) is self.values[parent]
+                if same and self.last[root] == i and self.likes[parent][:2] == like[:2]:
+                    self.buffers[name] = self.buffers.pop(root)
+                    return self.buffers[name]
+        return self.new(name, like)
+
+    def new(self, root: str, like: Like) -> Array:
+        size = like.dtype.itemsize * int(np.prod(like.shape))
+        if self.free.get(size):
+            memory = self.free[size].pop()  # the last that was used is still in the caches
+        else:
+            self.bytes += size
+            if self.bytes > LARGEST:
+                raise CannotFixError
+            memory = np.empty(size + LINE, np.uint8)
+            memory = memory[-memory.ctypes.data % LINE :][:size]
+        self.buffers[root] = memory.view(like.dtype).reshape(like.shape)
+        return self.buffers[root]
+
+    def part(self, whole: str, name: str) -> Array:
+        """Return the place of a named array in a joined vector."""
+        if whole not in self.buffers:
+            self.new(whole, self.likes[whole])
+        call = next(call for call in self.tape if call.name == whole)
+        return params._split.fun(self.buffers[whole], call.args[0])[name]
+
+    # ----- Steps -----
+
+    def steps(self, i: int) -> list[Step]:
+        """Return the steps of the call at i, and free what it used last."""
+        call = self.tape[i]
+        args = [
+            self.values[call.parents[n]] if n in call.parents else arg
+            for n, arg in enumerate(call.args)
+        ]
+        found = self._steps(i, call, args)
+        for parent in {*call.parents.values()}:
+            root = self.root(parent)
+            if self.last[root] == i and root in self.buffers:
+                buffer = self.buffers.pop(root)
+                self.free.setdefault(buffer.nbytes, []).append(
+                    buffer.reshape(-1).view(np.uint8)
+                )
+        return found
+
+    def _steps(self, i: int, call: Any, args: list) -> list[Step]:
+        function = call.function
+        if function in VIEWS:
+            source, view = VIEWS[function]
+            value = self.values[call.name] = view(*args, **call.kwargs)
+            both = isinstance(value, np.ndarray) and isinstance(args[source], np.ndarray)
+            if both and not np.shares_memory(value, args[source]):
+                raise CannotFixError  # it is a copy
+            return []
+        if function is JOIN:
+            return self._join(call, args)
+        out = self.values[call.name] = self.place(i, call.name)
+        if isinstance(function, np.ufunc) and not call.kwargs:
+            return [(function, (*args, out))]
+        if function in LOWERED and isinstance(args[0], SPACES.get(function, object)):
+            return LOWERED[function](*args, **call.kwargs, out=out)
+        return lowering.as_called(function, args, call.kwargs, out)
+
+    def _join(self, call: Any, args: list) -> list[Step]:
+        shapes, names, *arrays = args
+        given = dict(zip(names, arrays, strict=True))
+        steps: list[Step] = []
+        for name in shapes:
+            place = self.part(call.name, name)
+            array = given.get(name, 0)
+            if not (isinstance(array, np.ndarray) and np.shares_memory(place, array)):
+                steps.append((np.copyto, (place, array)))
+        self.values[call.name] = self.buffers[call.name]
+        return steps

@@ -1,0 +1,116 @@
+"""What the primitives of small nets call in NumPy, with a place for the result.
+
+A step is a function and its arguments. VIEWS make no step: their result is a view of one
+argument. All others write into `out`, with the bits of the primitive itself; the proof is
+the comparison in `replay.recorded`. A primitive that is not here is called as it is, and
+its result copied.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from autograd import numpy as anp
+from autograd.core import VSpace, sparse_add
+from autograd.numpy.numpy_vspaces import ArrayVSpace
+
+from tinymaml import ops, params
+from tinymaml.maml import Array
+
+
+Step = tuple[Callable, tuple]
+
+
+def product(a: Array, b: Array, out: Array) -> list[Step]:
+    """a b, as `ops._product`."""
+    if a.shape[-1] == b.shape[-2] == 1:
+        return [(np.multiply, (a, b, out))]
+    if not is_shared(b):
+        return [(np.matmul, (a, b, out))]
+    if not (a.flags.c_contiguous and out.flags.c_contiguous):
+        return as_called(ops._product, [a, b], {}, out)
+    rows, flat = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
+    return [(np.matmul, (rows, b[(0,) * (b.ndim - 2)], flat))]
+
+
+def is_shared(b: Any) -> bool:
+    """Return whether all tasks have the same array, as before their first step."""
+    return isinstance(b, np.ndarray) and b.ndim > 2 and not any(b.strides[:-2])
+
+
+def turned(a: Array) -> Array:
+    """Return a with its last two axes exchanged."""
+    return a.swapaxes(-1, -2)
+
+
+def affine(x: Array, w: Array, b: Array, out: Array) -> list[Step]:
+    """x w + b."""
+    return [*product(x, w, out), (np.add, (out, b, out))]
+
+
+def positive(x: Array, out: Array) -> list[Step]:
+    """1 where x > 0, else 0."""
+    where = np.empty(x.shape, bool)
+    return [(np.greater, (x, np.zeros((), x.dtype), where)), (np.copyto, (out, where))]
+
+
+def relu(x: Array, _: Array, out: Array) -> list[Step]:
+    """x where x > 0, else 0."""
+    return [(partial(np.maximum, out=out), (x, ops._zeros(x.shape, x.dtype)))]
+
+
+def sum_rows(x: Array, out: Array) -> list[Step]:
+    """The sum over the rows."""
+    return [(np.matmul, (ops._ones(x.shape[-2], x.dtype), x, out))]
+
+
+def total(x: Array, axis: Any = None, keepdims: bool = False, *, out: Array) -> list[Step]:
+    """The sum over axes."""
+    return [(np.add.reduce, (x, axis, None, out, keepdims))]
+
+
+def as_called(function: Callable, args: list, kwargs: dict, out: Array) -> list[Step]:
+    """A call as it was recorded, and a copy of its result."""
+
+    def call() -> None:
+        out[...] = function(*args, **kwargs)
+
+    return [(call, ())]
+
+
+# (arguments..., out) -> steps
+LOWERED: dict[Callable, Callable[..., list[Step]]] = {
+    ops.matmul.fun: product,
+    ops.matmul_nt.fun: lambda a, b, out: product(a, turned(b), out),
+    ops.matmul_tn.fun: lambda a, b, out: product(turned(a), b, out),
+    ops.affine.fun: affine,
+    ops.add_row.fun: lambda x, row, out: [(np.add, (x, row, out))],
+    ops.sum_rows.fun: sum_rows,
+    ops._positive.fun: positive,
+    ops._relu.fun: relu,
+    ops._gate.fun: lambda x, mask, out: [(np.multiply, (x, mask, out))],
+    anp.sum.fun: total,
+    # Of arrays; the first argument is their vector space. What was the sum so far is dead.
+    VSpace.add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
+    VSpace.mut_add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
+}
+# Each entry of their result depends on the same entries of their arguments only.
+BY_ENTRY = {ops._gate.fun, ops._relu.fun, VSpace.add.fun, VSpace.mut_add.fun}
+
+
+def repeated(row: Array, m: int) -> Array:
+    """One row as m rows."""
+    return np.broadcast_to(row, (*row.shape[:-2], m, row.shape[-1]))
+
+
+# function -> (position of the argument that it is a view of, how)
+VIEWS: dict[Callable, tuple[int, Callable]] = {
+    anp.reshape.fun: (0, np.reshape),
+    params._split.fun: (0, params._split.fun),
+    params._read.fun: (0, params._read.fun),
+    ops.repeat_row.fun: (0, repeated),
+}
+JOIN = params._join.fun
+REFUSED = {sparse_add.fun}  # it writes into an argument, which may be a view
+SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}
