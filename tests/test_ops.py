@@ -927,3 +927,30 @@ def test_sizes_are_whole_and_positive():
         ops.repeat_row(np.ones((1, 3)), 0)
     with pytest.raises(ValueError, match="eps must be 0 or more, not -1"):
         ops.inverse_std(ONES, -1.0)
+
+
+# ----- Blocks -----
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize("nans", [False, True])
+def test_images_are_pooled_alike_in_blocks(monkeypatch, lead, nans):
+    """Rejects indices of the first block for a later one, and a nan that only some see."""
+    images = np.random.default_rng(0).standard_normal((*lead, 5, 5, 4, 3)).round()
+    if nans:
+        images[..., 3, 1, 1, 1] = np.nan
+    whole = ops.max_pool(images)
+    monkeypatch.setattr(ops, "PIXELS", 2 * images[(0,) * len(lead)][0].nbytes)
+    assert np.array_equal(ops.max_pool(images), whole, equal_nan=True)
+    assert np.isnan(whole).sum() == nans * np.prod(lead, dtype=int)
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_rows_are_normalised_alike_in_blocks(monkeypatch, lead):
+    """Rejects a mean over some blocks only, and a block that is left as it was."""
+    x, g = np.random.default_rng(0).standard_normal((2, *lead, 7, 3))
+    function = grad(lambda at: anp.sum(g * ops.normalize(at)))
+    whole = ops.normalize(x), function(x)
+    monkeypatch.setattr(ops, "ROWS", 2 * 3 * x.itemsize)
+    for one, other in zip(whole, (ops.normalize(x), function(x)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)

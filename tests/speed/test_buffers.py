@@ -58,9 +58,10 @@ def program(steps):
         return values[-1], values[len(values) // 2], anp.sum(values[-1])
 
     def gradients(a, b):
-        hvp, gradient = maml.hvp_and_gradient(
-            lambda at: anp.sum(function(at, b)[0] ** 2), a
-        )
+        def loss(at):
+            return anp.sum(function(at, b)[0] ** 2) + anp.sum(at**3)
+
+        hvp, gradient = maml.hvp_and_gradient(loss, a)
         return gradient, hvp(b)
 
     return function, gradients
