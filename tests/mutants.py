@@ -5472,8 +5472,8 @@ MUTATIONS = [
     Mutation(
         "every chunk is sent by itself",
         "speed/workers.py",
-        '    size = -(-len(chunks) // getattr(engine, "number", len(chunks)))',
-        "    size = 1",
+        "spans(len(chunks), -(-len(chunks) // number))",
+        "spans(len(chunks), 1)",
         "speed/test_workers.py",
     ),
 ]

@@ -67,6 +67,7 @@ def levers(
     job: Job, workers: int, chunks: int, engine: Engine, net: Network
 ) -> dict[str, float]:
     """Return the seconds of a meta-step of some chunks a worker, by what would help."""
+    all_back = job._replace(answer=chunks * job.answer, add=chunks * job.add)
     half_back = job._replace(answer=job.answer // 2)
     half = half_back._replace(request=job.request // 2)
     fan = math.ceil(math.sqrt(workers))
@@ -82,12 +83,11 @@ def levers(
         engine.byte + 1 / net.bandwidth
     )
     return {
-        "a call for every chunk, as it is": step(
-            job, chunks * workers, workers, engine, net
+        "a call for every chunk": step(job, chunks * workers, workers, engine, net),
+        "a call for every worker, as it is: theta once, each chunk's sum": step(
+            all_back, workers, workers, engine, net, chunks
         ),
-        "a call for every worker: theta once, one sum": step(
-            job, workers, workers, engine, net, chunks
-        ),
+        "... one sum of all its chunks": step(job, workers, workers, engine, net, chunks),
         "... and its gradient in float16": step(
             half_back, workers, workers, engine, net, chunks
         ),

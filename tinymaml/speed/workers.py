@@ -150,8 +150,12 @@ def gather_shares(
     So `fixed`, which may hold a large theta, is sent once to each worker and not with every
     chunk. The results come at the end, all together.
     """
-    size = -(-len(chunks) // getattr(engine, "number", len(chunks)))
-    shares = [chunks[i.start : i.stop] for i in spans(len(chunks), size)]
+    number = getattr(engine, "number", None)
+    if number is None:
+        return gather(engine, function, fixed, chunks)
+    shares = [
+        chunks[i.start : i.stop] for i in spans(len(chunks), -(-len(chunks) // number))
+    ]
     parts = gather(engine, _each, (partial(function, *fixed),), shares)
     return [result for part in parts for result in part]
 
