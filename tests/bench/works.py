@@ -13,7 +13,6 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 from tinymaml import fewshot, losses, maml, models
 from tinymaml.fewshot import Episode
 from tinymaml.models import Model
-from tinymaml.speed.workers import spans
+from tinymaml.speed.workers import gather_shares, spans
 
 
 Array = np.ndarray
@@ -191,4 +190,4 @@ def meta_step(
     chunk: Callable[[Work, Array, Episode], Array] = eager_chunk,
 ) -> Array:
     """Return the meta-gradient (P,) of a meta-batch, averaged over its tasks."""
-    return sum(engine.map(chunk, repeat(work), repeat(theta), parts)) / work.tasks
+    return sum(gather_shares(engine, chunk, (work, theta), parts)) / work.tasks

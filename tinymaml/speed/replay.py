@@ -166,9 +166,11 @@ def last_uses(tape: list[Call]) -> dict[str, int]:
 def _compiled(
     tape: list[Call], given: list[str], outputs: Sequence[Any], names: Names
 ) -> Function:
-    """Return the tape as one Python function that frees each value after its last use.
+    """Return the tape as one piece of Python that frees each value after its last use.
 
     given: names of its arguments; an output without a name is a constant
+    Values are names in a dictionary. Hundreds of local variables would be a frame that
+    fills a block of Python's stack, so that every call in it maps and unmaps a new block.
     """
     constants: dict[str, Any] = {}
 
@@ -178,24 +180,30 @@ def _compiled(
         return name
 
     last = last_uses(tape)
-    lines = [f"def replay({', '.join(given)}):"]
+    lines = []
     for i, call in enumerate(tape):
         args = [
             call.parents[n] if n in call.parents else constant(arg)
             for n, arg in enumerate(call.args)
         ]
         args += [f"{key}={constant(value)}" for key, value in call.kwargs.items()]
-        lines.append(f"    {call.name} = {constant(call.function)}({', '.join(args)})")
+        lines.append(f"{call.name} = {constant(call.function)}({', '.join(args)})")
         done = [p for p in set(call.parents.values()) if last[p] == i and p not in names]
-        lines += [f"    del {name}" for name in sorted(done) if name.startswith("v")]
+        lines += [f"del {name}" for name in sorted(done) if name.startswith("v")]
     # A constant output is copied: the caller may write to it.
     ends = [
         name or f"{constant(copy)}({constant(output)})"
         for name, output in zip(names, outputs, strict=True)
     ]
-    lines.append(f"    return ({''.join(f'{end}, ' for end in ends)})")
-    exec("\n".join(lines), constants)
-    return constants["replay"]
+    lines.append(f"returned = ({''.join(f'{end}, ' for end in ends)})")
+    code = compile("\n".join(lines), "<replay>", "exec")
+
+    def replay(*inputs: Array) -> tuple[Array, ...]:
+        values: dict[str, Any] = dict(zip(given, inputs, strict=True))
+        exec(code, constants, values)
+        return values["returned"]
+
+    return replay
 
 
 # ----- Inputs that stay -----
