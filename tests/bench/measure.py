@@ -71,6 +71,22 @@ def summary(figures: np.ndarray) -> Timing:
     return Timing(*np.quantile(figures, (0.25, 0.5, 0.75)).tolist())
 
 
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of all its workers (Linux: living too)."""
+    return sum(os.times()[:4]) + sum(
+        _cpu_of(process.pid) for process in multiprocessing.active_children()
+    )
+
+
+def _cpu_of(pid: int | None) -> float:
+    """Return the CPU seconds of another process, 0 where /proc does not say."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 # ----- Memory -----
 
 
