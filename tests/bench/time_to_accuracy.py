@@ -73,9 +73,8 @@ GROUPS: dict[str, Row] = {
     "sine": Row(
         "sine",
         (0.2,),
-        COSINE
-        | {"inner_steps": 2, "test_steps": 2, "iterations": 30_000, "validate_every": 250}
-        | {"checkpoint_every": 250},
+        {"inner_steps": 2, "test_steps": 2, "iterations": 70_000}
+        | {"validate_every": 250, "checkpoint_every": 250},
     ),
     "glyphs": Row(
         "glyphs", (0.97,), COSINE | {"iterations": 1500, "validate_every": 50, "epoch": 50}
@@ -92,10 +91,8 @@ GROUPS: dict[str, Row] = {
 HEAD = {"algorithm": "anil", "rates": "tensor"}
 ROWS = {
     "sine/maml": {},
-    "sine/fomaml": {"algorithm": "fomaml"},
     "sine/meta-sgd": {"algorithm": "meta-sgd"},
     "sine/anil": {"algorithm": "anil", "rates": "parameter"},
-    "sine/boil": {"algorithm": "boil"},
     "sine/cavia": {"algorithm": "cavia", "context": 2},
     "sine/t-net": {"algorithm": "t-net"},
     "sine/meta-curvature": {"algorithm": "meta-curvature"},
