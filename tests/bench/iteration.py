@@ -108,7 +108,7 @@ def parts(config: Config, rounds: int) -> dict[str, float]:
 
     def progress(number: int, record: dict) -> None:
         nonlocal since
-        if 1 < number % between:  # no validation, and no checkpoint since the last one
+        if number % between > 1:  # no validation, and no checkpoint since the last one
             whole.append(time.perf_counter() - since)
         since = time.perf_counter()
 

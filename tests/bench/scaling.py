@@ -261,20 +261,28 @@ def page(found: dict[str, Any]) -> str:
             f"K = {k}: peak MB | above the imports | of MAML's" for k in DEPTHS
         )
         text += [
-            f"## Memory of a 20-way meta-step\n\n{measure.machine_line(weighed['machine'])}\n",
+            "## Memory of a 20-way meta-step\n",
+            f"{measure.machine_line(weighed['machine'])}\n",
             f"glyphs, {WEIGHED.tasks} tasks, {WEIGHED.ways}-way {WEIGHED.shots}-shot,"
             f" width {WEIGHED.filters}, each in a fresh process.\n",
             measure.markdown(f"algorithm | {head}", form_rows(weighed["found"])) + "\n",
         ]
     if whole := found.get("iteration"):
         names = next(iter(whole["found"].values()))["parts"]
-        head = f"experiment | meta-step, ms | iteration, ms | ratio | quartiles | {' | '.join(names)}"
+        columns = (
+            "experiment",
+            "meta-step, ms",
+            "iteration, ms",
+            "ratio",
+            "quartiles",
+            *names,
+        )
         text += [
             f"## A training iteration\n\n{measure.machine_line(whole['machine'])}\n",
             "The ratio is that of an iteration to the bare meta-step between iterations;"
             " the shares are of the time inside iterations, validation and checkpoints"
             " spread over all.\n",
-            measure.markdown(head, part_rows(whole["found"])) + "\n",
+            measure.markdown(" | ".join(columns), part_rows(whole["found"])) + "\n",
         ]
     return "\n".join(text)
 

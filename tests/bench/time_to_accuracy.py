@@ -27,10 +27,10 @@ import argparse
 import importlib.util
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,32 +197,46 @@ def trained(
 
     A moment is noted at every validation and checkpoint, so a run that goes on from a
     checkpoint takes its time from there. Time after the last checkpoint of an interrupted
-    session is lost with what was trained in it.
+    session is lost with what was trained in it. An iteration in which the process was
+    stopped (Ctrl-Z) and went on takes no wall time up to then.
     """
     file = folder.with_name(f"{folder.name}.times.jsonl")
     moments = moments_in(file, saved_iteration(folder))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(m) + "\n" for m in moments), encoding="utf-8")
     before = moments[-1] if moments else Moment(0, 0.0, 0.0)
-    wall, cpu = time.monotonic() - before.wall, measure.cpu_seconds() - before.cpu
+    last = time.monotonic()  # the end of the iteration before
+    wall, cpu = last - before.wall, measure.cpu_seconds() - before.cpu
+
+    def went_on(*_: Any) -> None:
+        nonlocal wall, last
+        now = time.monotonic()
+        wall, last = wall + now - last, now
 
     def done() -> bool:
         return bool(targets) and None not in met(config.score, moments, targets)
 
     def note(record: dict[str, Any]) -> None:
+        nonlocal last
+        last = time.monotonic()
         if done():  # an iteration late: the checkpoint of the target is written
             raise Met
         iteration = record["iteration"]
         if "validation" in record or iteration % config.checkpoint_every == 0:
-            now = time.monotonic() - wall, measure.cpu_seconds() - cpu
+            now = last - wall, measure.cpu_seconds() - cpu
             moments.append(Moment(iteration, *now, record.get("validation")))
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(moments[-1]) + "\n")
             each(moments[-1])
 
-    if not done():
-        with suppress(Met):
+    handler = signal.signal(signal.SIGCONT, went_on)
+    try:
+        if not done():
             study.train(config, note, folder, workers)
+    except Met:
+        pass
+    finally:
+        signal.signal(signal.SIGCONT, handler)
     return moments
 
 
