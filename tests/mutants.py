@@ -3562,8 +3562,8 @@ MUTATIONS = [
     Mutation(
         "a loss that is nan goes on",
         "harness/loop.py",
-        'numbers = found["loss"], *learned',
-        "numbers = *learned",
+        'found["loss"], *(found[name] for name in config.learning)',
+        "[found[name] for name in config.learning]",
         "harness/test_loop.py",
     ),
     Mutation(

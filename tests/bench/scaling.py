@@ -4,9 +4,10 @@
 
 - growth: time and memory of a meta-step in tasks, inner steps K, ways, filters, image side
   and worker processes. The slope of log time against log size is the exponent: 1 is
-  proportional. The work of a convolution is quadratic in filters and in the side, so there
-  are exponents against the multiplications, and against the numbers that products read and
-  write, too. A slope over the last doubling has the least weight of what does not grow;
+  proportional. The work of a convolution is quadratic in filters and in the side, so these
+  have exponents by arithmetic too: time against the multiplications, memory against the
+  numbers that the products read and write. The last doubling has the least weight of what
+  does not grow. Chunks have fewer tasks where these have more ways, as caches want it;
 - forms: the peak memory of the ways to differentiate K steps of 20-way tasks;
 - iteration: a training iteration against its bare meta-step, and the share of each part.
 
@@ -25,7 +26,6 @@ machine.prepare_blas()
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -57,9 +57,12 @@ SIZES = {
     "filters": (16, 32, 64, 128),
     "side": (14, 28, 56, 112),
 }
-WORKERS = tuple(2**n for n in range((os.cpu_count() or 1).bit_length()))
-# Training's meta-step at the paper's width: two chunks for each of the most workers.
-SPLIT = Glyphs(filters=64, tasks=2 * Glyphs.chunk * WORKERS[-1])
+# Rows of the table: what grows, and against what.
+SIZE, ARITHMETIC = "size", "arithmetic"
+AXES = {name: (SIZE, ARITHMETIC)[: 1 + (name in ("filters", "side"))] for name in SIZES}
+WORKERS = (1, 2, 4)
+# Training's meta-step at the paper's width.
+SPLIT = Glyphs(filters=64)
 # A chunk of the paper's 20-way tasks, as training computes it.
 FORMS = ("maml", "maml-low-memory", "fomaml", "anil")
 WEIGHED = Glyphs(filters=64, ways=20, tasks=Glyphs.chunk)
@@ -73,7 +76,8 @@ def sized(name: str, size: int) -> Work:
     """Return the base with one thing of another size."""
     if name == "side":
         return dataclasses.replace(BASE, image=(size, size, 1))
-    return dataclasses.replace(BASE, **{name: size})
+    work = dataclasses.replace(BASE, **{name: size})
+    return dataclasses.replace(work, chunk=works.usual_chunk(work))
 
 
 def step_of(work: Work) -> Callable[[], Any]:
@@ -120,7 +124,7 @@ def growth(name: str, rounds: int) -> dict[str, Any]:
         "ms": np.median(each, axis=1).tolist(),
         "mb": [peak["peak"] - peak["idle"] for peak in peaks],
         **{key: [count[key] for count in counts] for key in counts[0]},
-        "quartiles": measure.summary(slope([*grown], each)),
+        "rounds": each.tolist(),
     }
 
 
@@ -135,12 +139,12 @@ def split(rounds: int) -> dict[str, Any]:
         }
         times = measure.interleaved(calls, rounds)
     each = np.array([*times.values()])
-    peaks = [measure.peak_in_child(train_alone, SPLIT, n) for n in WORKERS]
     return {
         "sizes": [*WORKERS],
         "ms": np.median(each, axis=1).tolist(),
-        "mb": [peak["peak"] - peak["idle"] for peak in peaks],
-        "quartiles": measure.summary(slope(WORKERS, each)),
+        # All of it: every process has its own imports.
+        "mb": [measure.peak_in_child(train_alone, SPLIT, n)["peak"] for n in WORKERS],
+        "rounds": each.tolist(),
     }
 
 
@@ -175,42 +179,30 @@ def forms() -> dict[str, dict[int, dict[str, float]]]:
 
 
 GROWN = (
-    "grown | sizes | ms | time ~ size^ | quartiles | last doubling"
-    " | time ~ multiplications^ | MB | memory ~ size^ | last doubling | memory ~ numbers^"
+    "grown | sizes | ms | time ~ | exponent | quartiles | last doubling"
+    " | MB | memory ~ | exponent | last doubling"
 )
 ABOUT = "Made by `python tests/bench/scaling.py --write`; not to be edited.\n"
 
 
-def last(found: dict[str, Any], cost: str) -> float:
-    """Return the exponent over the last doubling."""
-    return float(slope(found["sizes"][-2:], found[cost][-2:])[0])
+def grown_row(name: str, found: dict[str, Any], axis: str) -> list[Any]:
+    """Return the cells of one thing that grows, against its size or the arithmetic."""
+    exact = axis == ARITHMETIC
+    cells: list[Any] = [name, listed(found["sizes"])]
+    for cost, count in ("ms", "multiplications"), ("mb", "numbers"):
+        against = count if exact else name
+        x, y = found[count if exact else "sizes"], found[cost]
+        cells += [listed(y), against, f"{slope(x, y)[0]:.2f}"]
+        if cost == "ms":
+            low, _, high = measure.summary(slope(x, found["rounds"]))
+            cells.append(f"{low:.2f} to {high:.2f}")
+        cells.append(f"{slope(x[-2:], y[-2:])[0]:.2f}")
+    return cells
 
 
-def grown_row(name: str, found: dict[str, Any]) -> list[Any]:
-    """Return the cells of one thing that grows."""
-
-    def listed(figures: list[Any]) -> str:
-        return ", ".join(measure.shown(x) for x in figures)
-
-    def against(cost: str, count: str) -> str:
-        if count not in found:
-            return ""
-        return f"{slope(found[count], found[cost])[0]:.2f}"
-
-    low, _, high = found["quartiles"]
-    return [
-        name,
-        listed(found["sizes"]),
-        listed(found["ms"]),
-        against("ms", "sizes"),
-        f"{low:.2f} to {high:.2f}",
-        f"{last(found, 'ms'):.2f}",
-        against("ms", "multiplications"),
-        listed(found["mb"]),
-        against("mb", "sizes"),
-        f"{last(found, 'mb'):.2f}",
-        against("mb", "numbers"),
-    ]
+def listed(figures: list[Any]) -> str:
+    """Write figures in one cell."""
+    return ", ".join(measure.shown(x) for x in figures)
 
 
 def form_rows(found: dict[str, Any]) -> list[list[Any]]:
@@ -249,11 +241,17 @@ def page(found: dict[str, Any]) -> str:
     """Return all figures as Markdown."""
     text = ["# How the cost grows\n", ABOUT]
     if grown := found.get("growth"):
-        rows = [grown_row(name, one) for name, one in grown["found"].items()]
+        rows = [
+            grown_row(name, one, axis)
+            for name, one in grown["found"].items()
+            for axis in AXES.get(name, (SIZE,))
+        ]
         text += [
             f"## Growth\n\n{measure.machine_line(grown['machine'])}\n",
-            f"{BASE.title}, chunks of {BASE.chunk}; workers: glyphs, {SPLIT.tasks} tasks,"
-            f" width {SPLIT.filters}, drawing included, all processes' memory.\n",
+            f"{BASE.title}, chunks of {works.CHUNK_IMAGES} images; memory above the"
+            f" imports. Workers: glyphs, {SPLIT.tasks} tasks, width {SPLIT.filters},"
+            " drawing included; one is this process, and memory is that of all processes"
+            " with their imports.\n",
             measure.markdown(GROWN, rows) + "\n",
         ]
     if weighed := found.get("forms"):

@@ -65,5 +65,22 @@ def test_a_slope_is_the_exponent():
     sizes = np.array([1, 2, 4, 8])
     costs = np.stack([3 * sizes**1.5, 7 * sizes**-1.0], axis=1)
     np.testing.assert_allclose(scaling.slope(sizes, costs), [1.5, -1])
-    found = {"sizes": [1, 2, 4], "ms": [5.0, 4.0, 8.0]}
-    assert scaling.last(found, "ms") == pytest.approx(1)
+
+
+def test_a_row_has_the_exponents_against_its_axis():
+    """Rejects exponents against the size in a row by arithmetic, those of the memory
+    against the multiplications, and the last doubling of another axis."""
+    found = {
+        "sizes": [1, 2, 4],
+        "multiplications": [1, 4, 16],
+        "numbers": [1, 2, 8],
+        "ms": [1.0, 4.0, 8.0],
+        "rounds": [[1.0, 1.0], [4.0, 4.0], [8.0, 8.0]],
+        "mb": [1.0, 2.0, 8.0],
+    }
+    time, memory = ["1, 4, 8", "side", "1.50", "1.50 to 1.50", "1.00"], ["1, 2, 8", "side"]
+    row = scaling.grown_row("side", found, scaling.SIZE)
+    assert row == ["side", "1, 2, 4", *time, *memory, "1.50", "2.00"]
+    time[1:] = "multiplications", "0.75", "0.75 to 0.75", "0.50"
+    row = scaling.grown_row("side", found, scaling.ARITHMETIC)
+    assert row == ["side", "1, 2, 4", *time, "1, 2, 8", "numbers", "1.00", "1.00"]

@@ -92,13 +92,15 @@ GROUPS: dict[str, Row] = {
     "omniglot20": Row(
         "omniglot",
         (0.90, 0.93, 0.95, 0.958),
-        COSINE | {"ways": 20, "tasks": 16, "iterations": 6500, "validation_tasks": 100},
+        COSINE
+        | {"ways": 20, "tasks": 16, "iterations": 6500, "chunk": 2}
+        | {"validation_tasks": 100},
     ),
     "omniglot20x5": Row(
         "omniglot",
         (0.95, 0.97, 0.98, 0.989),
         COSINE
-        | {"ways": 20, "shots": 5, "tasks": 8, "iterations": 4000}
+        | {"ways": 20, "shots": 5, "tasks": 8, "iterations": 4000, "chunk": 1}
         | {"validation_tasks": 50},
     ),
 }
