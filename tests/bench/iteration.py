@@ -104,30 +104,30 @@ def parts(config: Config, rounds: int) -> dict[str, float]:
     """
     between = max(rounds * measure.repeats_for(bare_step(config)), FEWEST)
     often = {"validate_every": between, "checkpoint_every": between}
-    whole, since = [], time.perf_counter()
+    usual: list[dict[str, float]] = []
+    rare: dict[str, float] = dict.fromkeys((VALIDATION, CHECKPOINT), 0.0)
+    since = time.perf_counter()
 
     def progress(number: int, record: dict) -> None:
         nonlocal since
-        if number % between > 1:  # no validation, and no checkpoint since the last one
-            whole.append(time.perf_counter() - since)
+        row = {name: 1e3 * sum(times) for name, times in taken.items()}
+        whole = 1e3 * (time.perf_counter() - since)
+        row[REST] = whole - sum(row.values())
+        if number > 1:  # the first follows the checkpoint of the initial state
+            rare.update({name: rare[name] + row.get(name, 0.0) for name in rare})
+        if number % between > 1:  # no validation, and no checkpoint just before it
+            usual.append(row)
+        taken.clear()
         since = time.perf_counter()
 
-    count = RARE * between
     with watched() as taken:
-        trained(config.with_changes(often), count, progress)
-    taken[CHECKPOINT].pop(0)  # of the state before the first iteration
-    calls = {name: len(times) / count for name, times in taken.items()}
+        trained(config.with_changes(often), RARE * between + 1, progress)
+    names = (*EVERY, META_STEP, REST)
     found = {
-        name: 1e3 * float(np.median(taken[name])) * calls[name]
-        for name in (*EVERY, META_STEP)
+        name: float(np.median([row[name] for row in usual[RECORDING:]])) for name in names
     }
-    found[REST] = 1e3 * float(np.median(whole)) - sum(found.values())
-    for name, every in (
-        (VALIDATION, config.validate_every),
-        (CHECKPOINT, config.checkpoint_every),
-    ):
-        found[name] = 1e3 * sum(taken[name]) / RARE / every if every else 0.0
-    return found
+    every = {VALIDATION: config.validate_every, CHECKPOINT: config.checkpoint_every}
+    return found | {name: rare[name] / RARE / every[name] for name in rare if every[name]}
 
 
 @contextmanager

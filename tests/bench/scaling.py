@@ -2,16 +2,18 @@
 
     python tests/bench/scaling.py [--only PART ...] [--rounds N] [--write]
 
-- growth: time and memory of a meta-step in tasks, inner steps K, ways, filters, image side
-  and worker processes. The slope of log time against log size is the exponent: 1 is
-  proportional. The work of a convolution is quadratic in filters and in the side, so these
-  have exponents by arithmetic too: time against the multiplications, memory against the
-  numbers that the products read and write. The last doubling has the least weight of what
-  does not grow. Chunks have fewer tasks where these have more ways, as caches want it;
+- growth, workers: time and memory of a meta-step in tasks, inner steps K, ways, filters,
+  image side; and in worker processes. The slope of log time against log size is the
+  exponent: 1 is proportional. The work of a convolution is quadratic in filters and in the
+  side, so these have exponents by arithmetic too: time against the multiplications, memory
+  against the numbers that the products read and write. The last doubling has the least
+  weight of what does not grow. Chunks have fewer tasks where these have more pixels, as
+  caches want it;
 - forms: the peak memory of the ways to differentiate K steps of 20-way tasks;
 - iteration: a training iteration against its bare meta-step, and the share of each part.
 
-Every round does all sizes; times are medians over rounds. Memory is the peak of a fresh
+Every round does all sizes; times are medians over rounds, of CPU time where there is one
+process. Memory is the peak of a fresh
 process, above its peak after the imports. With --write the figures go to scaling.json, and
 scaling.md is made from them; parts that are left out stay as they were.
 """
@@ -26,6 +28,8 @@ machine.prepare_blas()
 import argparse
 import dataclasses
 import json
+import math
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -75,9 +79,17 @@ DEPTHS = (1, 5)
 def sized(name: str, size: int) -> Work:
     """Return the base with one thing of another size."""
     if name == "side":
-        return dataclasses.replace(BASE, image=(size, size, 1))
-    work = dataclasses.replace(BASE, **{name: size})
-    return dataclasses.replace(work, chunk=works.usual_chunk(work))
+        work = dataclasses.replace(BASE, image=(size, size, 1))
+    else:
+        work = dataclasses.replace(BASE, **{name: size})
+    return dataclasses.replace(
+        work, chunk=max(1, BASE.chunk * pixels(BASE) // pixels(work))
+    )
+
+
+def pixels(work: Work) -> int:
+    """Return the pixels of a task's images."""
+    return math.prod(work.image) * work.ways * (work.shots + work.queries)
 
 
 def step_of(work: Work) -> Callable[[], Any]:
@@ -115,7 +127,8 @@ def slope(sizes: Any, costs: Any) -> np.ndarray:
 def growth(name: str, rounds: int) -> dict[str, Any]:
     """Measure the meta-step in one size; fit its time and its memory."""
     grown = {n: sized(name, n) for n in SIZES[name]}
-    times = measure.interleaved({n: step_of(work) for n, work in grown.items()}, rounds)
+    calls = {n: step_of(work) for n, work in grown.items()}
+    times = measure.interleaved(calls, rounds, time.process_time)
     peaks = [measure.peak_in_child(repeat, work) for work in grown.values()]
     counts = [arithmetic(work) for work in grown.values()]
     each = np.array([*times.values()])
@@ -240,18 +253,19 @@ def part_rows(found: dict[str, Any]) -> list[list[Any]]:
 def page(found: dict[str, Any]) -> str:
     """Return all figures as Markdown."""
     text = ["# How the cost grows\n", ABOUT]
-    if grown := found.get("growth"):
+    if parts := [found[part] for part in ("growth", "workers") if part in found]:
         rows = [
             grown_row(name, one, axis)
-            for name, one in grown["found"].items()
+            for part in parts
+            for name, one in part["found"].items()
             for axis in AXES.get(name, (SIZE,))
         ]
         text += [
-            f"## Growth\n\n{measure.machine_line(grown['machine'])}\n",
-            f"{BASE.title}, chunks of {works.CHUNK_IMAGES} images; memory above the"
+            f"## Growth\n\n{measure.machine_line(parts[0]['machine'])}\n",
+            f"{BASE.title}, chunks of as many pixels; CPU time, and memory above the"
             f" imports. Workers: glyphs, {SPLIT.tasks} tasks, width {SPLIT.filters},"
-            " drawing included; one is this process, and memory is that of all processes"
-            " with their imports.\n",
+            " drawing included, wall time; one is this process, and memory is that of all"
+            " processes with their imports.\n",
             measure.markdown(GROWN, rows) + "\n",
         ]
     if weighed := found.get("forms"):
@@ -293,7 +307,9 @@ def measured(part: str, rounds: int) -> dict[str, Any]:
     about = measure.machine(PACKAGES)
     found: dict[Any, Any]
     if part == "growth":
-        found = {name: growth(name, rounds) for name in SIZES} | {"workers": split(rounds)}
+        found = {name: growth(name, rounds) for name in SIZES}
+    elif part == "workers":
+        found = {part: split(rounds)}
     elif part == "forms":
         found = forms()
     else:
@@ -307,7 +323,7 @@ def measured(part: str, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print the tables, and write them where that is asked for."""
-    names = ("growth", "forms", "iteration")
+    names = ("growth", "workers", "forms", "iteration")
     line = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     line.add_argument("--only", nargs="+", choices=names, default=names, metavar="PART")
     line.add_argument("--rounds", type=int, default=5)
