@@ -184,7 +184,7 @@ def test_the_page_has_what_was_measured_and_calls_the_rest_an_estimate(tmp_path)
     text = file.read_text()
     assert "| sine/maml | 0.5000 | 4 | 2 s | 2 s | 2 |  | 0 s (3.0x) |" in text
     missed = "| sine/maml | 0.2000 | not in 6 | 3.3 min | 3.0 min | 2 |"
-    assert f"{missed} 0.4500 +- 0.0500 after 1 steps |  |" in text
+    assert f"{missed} 0.4500 +- 0.0500 after 1 step |  |" in text
     assert "| sine/anil | 0.5000 | 4 | 2 s | 2 s | 2 |  |  |" in text
     assert "PyTorch loop, estimated" in text
     assert "| sine/maml | 2: 0.6000, 4: 0.4000, 6: not finite |" in text

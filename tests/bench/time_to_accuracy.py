@@ -244,7 +244,7 @@ def trained(
             raise Met
         iteration = record["iteration"]
         if "validation" in record or iteration % config.checkpoint_every == 0:
-            now = last - wall, measure.cpu_seconds() - cpu
+            now = round(last - wall, 3), round(measure.cpu_seconds() - cpu, 3)
             moments.append(Moment(iteration, *now, record.get("validation")))
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(moments[-1]) + "\n")
@@ -338,8 +338,7 @@ def measured(
         "test": tested(config, folder, options.workers),
         "peer": peer(config, options.workers) if options.peer else None,
     }
-    after = f"after {found['test']['steps']} steps on {config.test_tasks} test tasks"
-    say(f"{config.score.shown(*found['test']['score'])} {after}")
+    say(f"{shown(config.score, found['test'])}, {config.test_tasks} test tasks")
     return found
 
 
@@ -358,13 +357,16 @@ HEADS = (
 )
 ABOUT = """# Time to accuracy
 
-Made by `python tests/bench/time_to_accuracy.py`; not to be edited. Each row trains from
-scratch, in one process unless it says otherwise, until its score on validation tasks is at
-least the last target. Wall and CPU time include the drawing of tasks, validation and
-checkpoints; interruptions do not count. The test score, with its 95 % interval, is that of
-the best theta on validation tasks, taken once. The estimate is the number of iterations
-times the measured meta-step of {peer}, with the ratio of its meta-step to ours, measured in
-one run: no PyTorch loop was trained.
+Made by `python tests/bench/time_to_accuracy.py ROW --peer`; not to be edited. Each row
+trains from scratch, in one process unless it says otherwise, until a validation has at
+least the last target, or to its last iteration. Wall and CPU time include the drawing of
+tasks, all validations and checkpoints; interruptions do not count. Validation tasks chose
+the theta and the moment to stop; the test tasks are others, and were used once. The score
+on them has its 95 % interval.
+
+The last column is an estimate: no PyTorch loop was trained. It is the number of iterations
+times the meta-step of PyTorch ({peer}), measured beside ours after the
+training; the ratio of the two is in brackets. It leaves out all else that a loop does.
 """
 
 
@@ -395,9 +397,8 @@ def page(lines: Sequence[dict[str, Any]]) -> str:
 def target_rows(line: dict[str, Any]) -> Iterator[list[str]]:
     """Yield the cells of each target of a row; the last has the test score."""
     score = study.experiments.find(line["command"].split()[2]).kind.score
-    name = line["row"] + (f", {line['workers']} processes" if line["workers"] > 1 else "")
-    test = line["test"]
-    last = f"{score.shown(*test['score'])} after {test['steps']} steps"
+    processes = f", {line['workers']} processes" if line["workers"] > 1 else ""
+    name, test = line["row"] + processes, line["test"]
     for number, (target, at) in enumerate(line["targets"].items(), 1):
         reached = Moment(*(at or line["end"]))
         said = f"{reached.iteration}" if at else f"not in {reached.iteration}"
@@ -408,9 +409,15 @@ def target_rows(line: dict[str, Any]) -> Iterator[list[str]]:
             duration(reached.wall),
             duration(reached.cpu),
             str(line["sessions"]),
-            last if number == len(line["targets"]) else "",
+            shown(score, test) if number == len(line["targets"]) else "",
             estimate(line["peer"], reached.iteration) if at else "",
         ]
+
+
+def shown(score: Score, test: dict[str, Any]) -> str:
+    """Write the score on test tasks."""
+    steps = test["steps"]
+    return f"{score.shown(*test['score'])} after {steps} step{'s' * (steps > 1)}"
 
 
 def estimate(found: dict[str, Any] | None, iterations: int) -> str:
