@@ -275,7 +275,8 @@ def tested(config: Config, folder: Path, workers: int) -> dict[str, Any]:
 def peer(config: Config, workers: int) -> dict[str, Any] | None:
     """Return the ms of a meta-step in PyTorch and here, None for algorithms without peer.
 
-    PyTorch has as many threads as we have processes. Exits 1 when a gradient differs.
+    PyTorch has one thread beside one process, and else as many as suit it best. Exits 1
+    when a gradient differs.
     """
     work = work_of(config)
     if work is None:
@@ -284,7 +285,8 @@ def peer(config: Config, workers: int) -> dict[str, Any] | None:
 
     ours = meta_step.REPLAYED + (meta_step.IN_WORKERS if workers > 1 else "")
     names = [meta_step.OURS, ours, PEER]
-    found = meta_step.bench(work, names, PEER_ROUNDS, memory=False, threads=workers)
+    threads = 1 if workers == 1 else None
+    found = meta_step.bench(work, names, PEER_ROUNDS, memory=False, threads=threads)
     ms = {name: found["contenders"][name]["median"] for name in (PEER, ours)}
     return {"name": PEER, "work": work.title, "ms": ms[PEER], "ours_ms": ms[ours]}
 
