@@ -3560,10 +3560,17 @@ MUTATIONS = [
         "harness/test_older.py",
     ),
     Mutation(
+        "a moment that is not finite goes on",
+        "harness/loop.py",
+        "vectors = after.theta, m, v",
+        "vectors = after.theta, m",
+        "harness/test_loop.py",
+    ),
+    Mutation(
         "a loss that is nan goes on",
         "harness/loop.py",
-        'numbers = found["loss"], *learned',
-        "numbers = *learned",
+        'figures = found["loss"], *(found[name] for name in config.learning)',
+        "figures = ()",
         "harness/test_loop.py",
     ),
     Mutation(
@@ -3665,6 +3672,13 @@ MUTATIONS = [
         "dict.fromkeys((w, b), uniform(shape[0]))",
         "{w: uniform(shape[0])}",
         "test_models.py",
+    ),
+    Mutation(
+        "sine: the query points' targets are the support points'",
+        "data/sine.py",
+        "x[:, shots:], y[:, shots:]",
+        "x[:, shots:], y[:, :shots]",
+        "data/test_sine.py",
     ),
     Mutation(
         "sine: support points of the grid that occur twice",

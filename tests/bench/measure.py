@@ -21,6 +21,7 @@ from tinymaml.speed.machine import kernel as kernel_of_blas
 
 
 Call = Callable[[], Any]
+Clock = Callable[[], float]
 
 # A call is repeated within a round until it takes this long: well above the grain of the
 # clock and the scheduler, and until the caches hold its own data, as in training.
@@ -39,12 +40,12 @@ class Timing(NamedTuple):
 # ----- Time -----
 
 
-def seconds(call: Call, repeats: int = 1) -> float:
+def seconds(call: Call, repeats: int = 1, clock: Clock = time.perf_counter) -> float:
     """Return the seconds of one call, averaged over some."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def repeats_for(call: Call) -> int:
@@ -53,7 +54,9 @@ def repeats_for(call: Call) -> int:
     return max(1, round(ROUND_SECONDS / seconds(call)))
 
 
-def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, np.ndarray]:
+def interleaved(
+    calls: dict[Any, Call], rounds: int, clock: Clock = time.perf_counter
+) -> dict[Any, np.ndarray]:
     """Return each call's milliseconds, one figure a round.
 
     Every round runs every call, so that a machine that slows down slows all of them.
@@ -62,13 +65,29 @@ def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, np.ndarray]:
     times = {name: [] for name in calls}
     for _ in range(rounds + WARM_ROUNDS):
         for name, call in calls.items():
-            times[name].append(1e3 * seconds(call, repeats[name]))
+            times[name].append(1e3 * seconds(call, repeats[name], clock))
     return {name: np.array(figures[WARM_ROUNDS:]) for name, figures in times.items()}
 
 
 def summary(figures: np.ndarray) -> Timing:
     """Return the quartiles."""
     return Timing(*np.quantile(figures, (0.25, 0.5, 0.75)).tolist())
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of all its workers (Linux: living too)."""
+    return sum(os.times()[:4]) + sum(
+        _cpu_of(process.pid) for process in multiprocessing.active_children()
+    )
+
+
+def _cpu_of(pid: int | None) -> float:
+    """Return the CPU seconds of another process, 0 where /proc does not say."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 # ----- Memory -----

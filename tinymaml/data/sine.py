@@ -64,7 +64,7 @@ def sample(
         wanted = f"{shots} shots and {queries} queries"
         raise ValueError(f"shots and queries must be 1 or more, not {wanted}")
     x = _between(INPUTS, _rows(streams(1), tasks, shots + queries)[..., None])
-    return _episode(draw_curves(streams, tasks, phases), x[:, :shots], x[:, shots:], dtype)
+    return _episode(draw_curves(streams, tasks, phases), x, shots, dtype)
 
 
 def sample_grid(
@@ -83,15 +83,16 @@ def sample_grid(
     if not 1 <= shots <= len(GRID):
         raise ValueError(f"{shots} shots asked for, the grid has {len(GRID)} points")
     order = np.argsort(_rows(streams(1), tasks, len(GRID)), axis=-1)
-    x = GRID[order[:, :shots], None]
-    query = np.broadcast_to(GRID[:, None], (len(tasks), len(GRID), 1))
-    return _episode(draw_curves(streams, tasks, phases), x, query, dtype)
+    query = np.broadcast_to(GRID, order.shape)
+    x = np.concatenate([GRID[order[:, :shots]], query], axis=1)[..., None]
+    return _episode(draw_curves(streams, tasks, phases), x, shots, dtype)
 
 
-def _episode(curves: Curve, support: Array, query: Array, dtype: str) -> Episode:
+def _episode(curves: Curve, x: Array, shots: int, dtype: str) -> Episode:
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"the points are floating point, not {dtype}")
-    parts = support, curves(support), query, curves(query)
+    y = curves(x)
+    parts = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
     # Copies: products with slices of an array are slower.
     return Episode(*(part.astype(dtype) for part in parts))
 

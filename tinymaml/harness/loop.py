@@ -4,6 +4,7 @@ Every iteration has random streams of its own, keyed by seed and iteration. A ru
 interrupted and resumed gives the same bytes.
 """
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -99,9 +100,11 @@ def iterations(
         after, found = ITERATIONS[config.setting](config, state, engine)
         m, v = after.moments
         check_dtype(state.theta, theta=after.theta, m=m, v=v)
-        learned = (found[name] for name in config.learning)
-        numbers = found["loss"], *learned, after.theta, m, v
-        if not all(np.isfinite(x).all() for x in numbers):
+        figures = found["loss"], *(found[name] for name in config.learning)
+        vectors = after.theta, m, v
+        if not (
+            all(map(math.isfinite, figures)) and all(np.isfinite(x).all() for x in vectors)
+        ):
             sizes = f"alpha={config.alpha}"
             if config.method.rates(state.theta, problem(config)) is not None:
                 sizes += " at first, step sizes are learned"

@@ -34,9 +34,11 @@ def update(config: Config, state: State, gradient: Array) -> State:
     The clip leaves learned step sizes and the like alone, as in the code of MAML++
     (few_shot_learning_system.py:332-335).
     """
-    size, number = params.count(problem(config).model.shapes), state.iteration + 1
-    clipped = clip(gradient[:size], config.clip)
-    gradient = np.concatenate([clipped, gradient[size:]])
+    if config.clip:
+        size = params.count(problem(config).model.shapes)
+        clipped = clip(gradient[:size], config.clip)
+        gradient = np.concatenate([clipped, gradient[size:]])
+    number = state.iteration + 1
     args = state.theta, gradient, state.moments, number, config, state.iteration
     return State(number, *outer_step(*args))
 
