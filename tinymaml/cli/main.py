@@ -22,6 +22,7 @@ from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
 from tinymaml.cli.new import new_command
 from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, Value, asked, note
+from tinymaml.cli.predict import predict_command
 from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.read import read_command
 from tinymaml.cli.report import report_command
@@ -65,6 +66,7 @@ for command in (train, chain_command, check_group, evaluate, export, list_comman
 main.add_command(prepare_group)
 main.add_command(new_command)
 main.add_command(adapt_command)
+main.add_command(predict_command)
 main.add_command(reuse_command)
 main.add_command(report_command)
 main.add_command(read_command)

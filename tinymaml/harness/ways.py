@@ -18,7 +18,7 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
     Raises UsageError when the experiment has no ways, or an array is not of that form.
     """
     if "ways" not in config.options:
-        raise UsageError(f"--ways: a run of {config.name} has no classes")
+        raise UsageError(f"a run of {config.name} has no classes: no option --ways")
     before, method = config.values()["ways"], config.method
     if ways == before:
         return config, w, ""
@@ -26,7 +26,9 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
     (old, model), (new, wider) = (_shapes(one) for one in (config, wanted))
     found = params.unpack(w, old)
     if old.keys() != new.keys():
-        raise UsageError(f"--ways {ways}: {method.name} learns other arrays for other ways")
+        raise UsageError(
+            f"{method.name} learns other arrays for {ways} ways than for {before}"
+        )
     sizes = params.count(model), params.count(wider)
     for name, shape in new.items():
         array = found[name]
@@ -61,7 +63,7 @@ def _resized(name: str, array: Array, shape: tuple[int, ...], before: int) -> Ar
     if not changed:
         return array
     if len(changed) > 1 or array.shape[changed[0]] != before:
-        raise UsageError(f"--ways: {name} {array.shape} is for {before} ways only")
+        raise UsageError(f"{name} {array.shape} is for {before} ways only")
     (axis,) = changed
     kept = np.take(array, range(min(shape[axis], before)), axis)
     mean = array.mean(axis, keepdims=True, dtype=float).astype(array.dtype)
