@@ -185,7 +185,7 @@ def _own_kind(config: Config) -> Kind:
         raise UsageError(f"a task of {config.name} has no {what}")
     if x.min() < 0 or x.max() > 1:
         raise UsageError(f"the images of {config.name} are not in [0, 1], as here")
-    return Kind(x.shape[2], x.shape[4], ink=False)
+    return Kind(x.shape[2], x.shape[4], getattr(config, "ink", False))
 
 
 # ----- Folders -----

@@ -4,6 +4,7 @@ To add one, write its module and name it here. A user's own experiment is a file
 defines CONFIG and `setup`: its name is FILE.py.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
@@ -39,7 +40,7 @@ MODULES = {
     "pointnav": pointnav,
     "locomotion": locomotion,
 }
-FIELDS = {*getattr(Config, "__dataclass_fields__", {})}
+FIELDS = {field.name for field in dataclasses.fields(Config)}
 OWN = ".py"  # the end of the name of a user's own experiment
 
 
@@ -105,7 +106,8 @@ def own(
         options = options_of(kind)
     except (TypeError, KeyError, NameError) as error:
         raise WorldError(f"{here}the options of {kind.__name__}: {error}") from error
-    for bare in sorted({*getattr(kind, "__dataclass_fields__", {})} - {*options} - FIELDS):
+    fields = {field.name for field in dataclasses.fields(kind)}  # no ClassVar is one
+    for bare in sorted(fields - {*options} - FIELDS):
         raise WorldError(f"{here}{bare} has no help: {bare} = option(DEFAULT, HELP)")
     text = kind.__doc__ or ""
     signature = text.startswith(f"{kind.__name__}(")  # of a dataclass without a docstring
