@@ -88,7 +88,7 @@ class Scores(NamedTuple):
     result: Result
 
     def __str__(self) -> str:
-        return tables.as_text([self.result], range(len(self.mean)))
+        return tables.as_text([self.result], range(len(self.mean)), published=False)
 
     def plot(self, axes: Any, **style: Any) -> None:
         """Draw the scores into matplotlib axes. style: of `axes.errorbar`"""
@@ -172,9 +172,25 @@ def train(
 
     each(record) is called after every iteration
     folder: where the files of `tinymaml train` go; a run that is there goes on
-    workers: number of processes, or as `--workers` takes it
+    workers: number of processes, or as `--workers` takes it; a script that starts processes
+        needs `if __name__ == "__main__":`
     Raises WorldError when the training diverges or an own experiment fails its trial,
     UsageError when the folder has a run with other options.
+
+    A record has the iteration, the loss and what else metrics.jsonl has: see
+    `harness.metrics`. It goes to a CSV file, TensorBoard or Weights & Biases like this:
+
+        with open("log.csv", "w") as file:
+            row = lambda x: print(x["iteration"], x["loss"], sep=",", file=file)
+            train(config, row)
+
+        from torch.utils.tensorboard import SummaryWriter
+        board = SummaryWriter("board")
+        train(config, lambda x: board.add_scalar("loss", x["loss"], x["iteration"]))
+
+        import wandb
+        log = wandb.init(project="maml", config=config.values())
+        train(config, lambda x: log.log(x, step=x["iteration"]))
     """
     with engine(workers) as pool:
         if folder is not None:

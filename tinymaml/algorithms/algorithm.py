@@ -145,7 +145,7 @@ class Algorithm(NamedTuple):
     source: str = ""
     figures: tuple[str, ...] = ()
     adapt: Adaptation = _path
-    objective: Callable[[Array, Task, Problem], Array] | None = None
+    objective: Callable[[Array, Any, Problem], Any] | None = None
     implicit: Implicit | None = None
     twin: Gradient | None = None
     first_order: Gradient | None = None
@@ -210,7 +210,7 @@ class Algorithm(NamedTuple):
         return alpha * params.mask(model.shapes, moved)
 
 
-def loss_after(adapt: Adaptation) -> Callable[[Array, Task, Problem], Array]:
+def loss_after(adapt: Adaptation) -> Callable[[Array, Any, Problem], Any]:
     """Return the objective of MAML: the query loss after `inner_steps` steps of `adapt`."""
 
     def objective(w: Array, task: Task, problem: Problem) -> Array:

@@ -40,7 +40,6 @@ MODULES = {
     "pointnav": pointnav,
     "locomotion": locomotion,
 }
-FIELDS = {field.name for field in dataclasses.fields(Config)}
 OWN = ".py"  # the end of the name of a user's own experiment
 
 
@@ -106,8 +105,7 @@ def own(
         options = options_of(kind)
     except (TypeError, KeyError, NameError) as error:
         raise WorldError(f"{here}the options of {kind.__name__}: {error}") from error
-    fields = {field.name for field in dataclasses.fields(kind)}  # no ClassVar is one
-    for bare in sorted(fields - {*options} - FIELDS):
+    for bare in sorted(_fields(kind) - {*options} - _fields(Config)):
         raise WorldError(f"{here}{bare} has no help: {bare} = option(DEFAULT, HELP)")
     text = kind.__doc__ or ""
     signature = text.startswith(f"{kind.__name__}(")  # of a dataclass without a docstring
@@ -123,6 +121,10 @@ def own(
     found = Experiment(named, setup, stand_in or setup, file)
     named.experiment = found
     return found
+
+
+def _fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}  # no class variables
 
 
 @lru_cache

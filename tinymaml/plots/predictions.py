@@ -64,8 +64,8 @@ def draw(
         row, column = divmod(place, COLUMNS)
         left, top = CELL * column, y + (LARGE + TEXT) * row
         _image(axes, image, left, top, LARGE)
-        for line, (text, style) in enumerate(_answers(found.each[i], names)):
-            at = top + LARGE + LINE * (0.2 + 0.5 * line)
+        for below, (text, style) in enumerate(_answers(found.each[i], names)):
+            at = top + LARGE + LINE * (0.2 + 0.5 * below)
             write(left, at, text, **{"fontsize": SIZE} | style)
     return figure
 
