@@ -251,6 +251,7 @@ def _train_in(folder: Path, config: Config, each: Each, pool: Engine) -> Run:
     tried = _tried(config)
     with plan.held(make, str(folder)) as (planned, (check,)):
         wanted = planned.runs[0][1].with_changes({"replay": tried.replay})
+        checkpoints.check_unchanged(folder, wanted)
         runs.begin(folder, wanted)
         session = sessions.Session(folder, wanted.libraries)
 
