@@ -1,6 +1,7 @@
 """A user's own experiment in a file: every command takes it like one of ours."""
 
 import json
+import pickle
 import re
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from places import ROOT
 from processes import here, one_error, tree
-from tinymaml import experiments, loading
-from tinymaml.errors import UsageError
+from tinymaml import algorithms, experiments, loading
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
+from tinymaml.experiments.sine import Sine
 from tinymaml.harness import runs, step
 from tinymaml.harness.metrics import read_metrics
 
@@ -22,7 +24,14 @@ TRAIN = (
     *("--checkpoint-every", "2", "--test-tasks", "4", "--test-steps", "2"),
 )
 FILES = (runs.CHECKPOINT, runs.METRICS)
-CACHED = (loading._loaded, experiments._in_file, problem, step.gradient_of, step.training)
+CACHED = (
+    loading._loaded,
+    algorithms._loaded,
+    experiments._in_file,
+    problem,
+    step.gradient_of,
+    step.training,
+)
 
 
 @pytest.fixture
@@ -82,6 +91,26 @@ def test_resumed_and_with_workers_it_has_the_same_bytes(write, tmp_path):
         assert (tmp_path / "w" / file).read_bytes() == whole
 
 
+@pytest.mark.parametrize("algorithm", ["maml", f"{FILE}:EVERY_STEP"])
+def test_a_worker_has_the_same_file_or_says_so(write, monkeypatch, tmp_path, algorithm):
+    """Rejects workers, as of Dask, that train with a file as it was before a change, and
+    "no file" for one that they would find in another folder."""
+    record = (ROOT / "tinymaml" / "examples" / "every_step.py").read_text(encoding="utf-8")
+    both = f"{record}\n{TEMPLATE}"
+    write(text=both)
+    kind = Sine if algorithm != "maml" else experiments.find(FILE).kind
+    config = kind(algorithm=algorithm)
+    sent = pickle.dumps(config)
+    assert pickle.loads(sent) == config
+    write(text=f"{both}\n# changed")
+    with pytest.raises(WorldError, match=r"has another .mine\.py. in memory"):
+        pickle.loads(sent)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(WorldError, match=r"finds no 'mine.py' in .*: give its full path"):
+        pickle.loads(sent)
+
+
 def test_it_learns(write):
     """Rejects an example that does not adapt, or whose training has no effect."""
     here(*TRAIN[:2], "--iterations", "150", "--no-test", "--out", "run")
@@ -111,6 +140,7 @@ def test_a_model_that_changed_under_a_run_is_named_as_such(write, tmp_path):
     write(
         ('"rate": (1,)}', '"rate": (1,), "more": (1,)}'),
         ("in ARRAYS)", "in [*ARRAYS][:3])"),
+        ("zip(ARRAYS", "zip([*ARRAYS][:3]"),
     )
     lines = [
         "'run/checkpoint.npz': theta is float32 (3,), not float32 (4,)",

@@ -116,7 +116,10 @@ def own(
         "__module__": kind.__module__,
     }
     if file:
-        members["__reduce__"] = lambda self: (_restored, (name, self.values()))
+        members["__reduce__"] = lambda self: (
+            *(_restored, (name, loading.in_memory(name))),
+            self.__getstate__(),
+        )
     named: Any = type(kind.__name__, (kind,), members)
     found = Experiment(named, setup, stand_in or setup, file)
     named.experiment = found
@@ -136,9 +139,13 @@ def _in_file(name: str, module: ModuleType) -> Experiment:
     return own(module.CONFIG, module.setup, getattr(module, "stand_in", None), name)
 
 
-def _restored(name: str, values: dict[str, Any]) -> Config:
-    """Return a configuration of a user's experiment, in a worker process."""
-    return find(name).kind.restored(values)
+def _restored(name: str, digest: str) -> Config:
+    """Return a user's configuration without its options, in a worker process.
+
+    Raises WorldError when the process has not the same file.
+    """
+    loading.check_same(name, digest)
+    return object.__new__(find(name).kind)
 
 
 @lru_cache(maxsize=4)
