@@ -101,6 +101,9 @@ def opened_run(run: str, last: bool, fallback: bool = False) -> study.Run:
     """Return a run; print on stderr what has changed since it was begun."""
     found = study.open_run(run, last, fallback)
     note(checkpoints.locate(run), found.config)
+    if not found.config.uses("alpha"):
+        tuned = "is not tuned here; `tinymaml evaluate` tunes it on validation tasks"
+        click.echo(f"note: the step size {found.config.alpha:g} {tuned}", err=True)
     return found
 
 

@@ -28,7 +28,7 @@ from tinymaml.study import Adapted, Run
 
 
 STDOUT = "-"
-DARK = 0.5  # mean of images, from 0 (black) to 1, that hardly are ink on paper
+DARK = 0.5  # mean of a drawing's inputs, from 0 (paper) to 1 (ink), that hardly is one
 BAD_SHOWN = 100  # lines about queries that cannot be read
 ENDS = {
     "as_json": ("--json", ".json"),
@@ -128,10 +128,12 @@ def predict_command(
     check_places(places, [*(x for some in known.values() for x in some), *dict(queries)])
     shown = {name: support_images(support, kind, some) for name, some in known.items()}
     images = [image for some in shown.values() for image in some]
-    if kind.ink and not invert and np.mean(images) < 255 * DARK:
-        lead = f"the support images are dark, and a run of {trained.config.name} was"
-        click.echo(f"note: {lead} trained on dark ink on light paper (--invert)", err=True)
-    kind = kind._replace(ink=kind.ink != invert)
+    ink, kind = kind.ink, kind._replace(ink=kind.ink != invert)
+    x = kind.inputs(images, trained.config.dtype)
+    if ink and x.mean() > DARK:
+        advice = "leave out" if invert else "add"
+        lead = f"{support}: the images seem to be light ink on dark paper, unlike those of"
+        click.echo(f"note: {lead} {trained.config.name}; {advice} --invert", err=True)
     nets = adapted(
         trained, support, kind.inputs(images, trained.config.dtype), known, steps
     )
@@ -148,7 +150,10 @@ def predict_command(
 
 
 def check_places(places: Mapping[str, str | None], inputs: Iterable[Path] = ()) -> None:
-    """Raise UsageError for an output with another ending, or that is one of the inputs."""
+    """Raise UsageError for an output with another ending, or that is one of the inputs.
+
+    Raises WorldError for one in a folder that does not exist.
+    """
     read = {file.resolve() for file in inputs}
     for name, (flag, end) in ENDS.items():
         place = places[name]
@@ -156,6 +161,8 @@ def check_places(places: Mapping[str, str | None], inputs: Iterable[Path] = ()) 
             continue
         if Path(place).suffix.lower() != end or Path(place).is_dir():
             raise UsageError(f"{flag} {place!r} is not the name of a {end} file")
+        if not Path(place).parent.is_dir():
+            raise failure(Path(place).parent, "no such folder")
         if Path(place).resolve() in read:
             raise UsageError(f"{flag} {place!r} is one of the images to read")
     if [*places.values()].count(STDOUT) > 1:
