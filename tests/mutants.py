@@ -4537,7 +4537,7 @@ MUTATIONS = [
         "report/predictions.py",
         "        halves = np.where(halves > 0, halves, np.nan)\n",
         "",
-        "cli/test_predict.py",
+        "report/test_predictions.py",
     ),
     Mutation(
         "class variables taken for options without help",
