@@ -4471,7 +4471,7 @@ MUTATIONS = [
     ),
     Mutation(
         "paper taken for ink",
-        "cli/predict.py",
+        "prepare/tasks.py",
         "255 - found if self.ink else found",
         "found",
         "cli/test_predict.py",
@@ -4499,14 +4499,14 @@ MUTATIONS = [
     ),
     Mutation(
         "an empty class left out of a support set",
-        "cli/predict.py",
+        "prepare/tasks.py",
         "and name not in used and",
         "and name in () and",
         "cli/test_predict.py",
     ),
     Mutation(
         "a query of an unknown class taken for one without",
-        "cli/predict.py",
+        "prepare/tasks.py",
         "        if name not in names:\n",
         "        if False:\n",
         "cli/test_predict.py",
@@ -4520,7 +4520,7 @@ MUTATIONS = [
     ),
     Mutation(
         "support images that cannot be read left out",
-        "cli/predict.py",
+        "prepare/tasks.py",
         "    refuse(folder, bad)\n",
         "",
         "cli/test_predict.py",

@@ -416,6 +416,33 @@ def setup(config):
 """
 
 
+FIXED = """
+import numpy as np
+from tinymaml import fewshot, losses, models
+from tinymaml.experiments.common import FewShot, configuration
+from tinymaml.fewshot import Problem, as_task, each
+
+@configuration
+class Fixed(FewShot):
+    "Three classes, always."
+    score = losses.ACCURACY
+
+CONFIG = Fixed
+
+def setup(config):
+    net = models.mlp((64, 4, 3), models.ACTIVATIONS["relu"], draw=None)
+    model = models.flat_images(net)
+    def draw(split, rng):
+        images = rng.integers(0, 256, (3, 2, 8, 8), np.uint8)
+        return fewshot.sample(rng, images, np.arange(3), 3, 1, 1)
+    return Problem(
+        model, config.alpha, config, each(draw),
+        task=lambda e: as_task(e, model.apply, losses.cross_entropy),
+        score=lambda theta, e: losses.accuracy(model.apply(theta, e.x_query), e.y_query),
+    )
+"""
+
+
 def test_an_own_experiment_on_images(folder):
     """Rejects a user's experiment that cannot be used, and a query that is normalised
     with itself only: all its activations would be 0."""
@@ -434,6 +461,24 @@ def test_an_own_experiment_on_images(folder):
     assert here(*ASK).err == (
         "note: the file of mine.py has changed since the run was begun\n"
     )
+
+
+def test_an_own_experiment_without_ways_has_as_many_classes_as_outputs(folder):
+    """Rejects an answer that is no class, and one class of three that cannot be given."""
+    (folder / "fixed.py").write_text(FIXED)
+    begin(folder / "run", study.options("fixed.py", iterations=0))
+    for number, name in enumerate("abcd"):
+        save(np.full((9, 9), 50 * number, np.uint8), folder / "known" / name / "1.png")
+        save(np.full((9, 9), 50 * number, np.uint8), folder / "new" / f"{name}.png")
+    told = here(*ASK)
+    assert told.code == 1
+    assert "a label of 3 classes is 0 to 2" in one_error(told)
+    shutil.rmtree(folder / "known" / "d")
+    assert here(*ASK).code == 0
+    shutil.rmtree(folder / "known" / "c")
+    told = here(*ASK)
+    assert told.code == 2
+    assert "has no option --ways: it has 3 classes, and 'known' 2" in one_error(told)
 
 
 @pytest.mark.parametrize(

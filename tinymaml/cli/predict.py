@@ -1,15 +1,13 @@
 """`tinymaml predict`: classify images, after adapting to a few images of each class."""
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import numpy as np
 
-from tinymaml import experiments, fewshot
+from tinymaml import experiments
 from tinymaml.algorithms.algorithm import FEW_SHOT
 from tinymaml.cli.adapt import STEPS_OPTION, opened_run
 from tinymaml.cli.options import FALLBACK, LAST, QUIET, Folder, asked
@@ -21,8 +19,9 @@ from tinymaml.harness import runs
 from tinymaml.harness.evaluation import held_out
 from tinymaml.maml import Array
 from tinymaml.plots import figures, predictions
-from tinymaml.prepare import folders, pictures
-from tinymaml.prepare.files import DATA_ERRORS, failure, reason, refuse
+from tinymaml.prepare import tasks
+from tinymaml.prepare.files import DATA_ERRORS, failure
+from tinymaml.prepare.tasks import Kind
 from tinymaml.report.predictions import Prediction, Predictions, as_csv, as_json, as_text
 from tinymaml.study import Adapted, Run
 
@@ -72,23 +71,6 @@ OPTIONS = (
 )
 
 
-class Kind(NamedTuple):
-    """The images that a net takes: their side in pixels, channels, and if black is 1."""
-
-    side: int
-    channels: int
-    ink: bool
-
-    def read(self, file: Path) -> Array:
-        """Return an image uint8 (side, side[, 3]). Raises one of DATA_ERRORS."""
-        return pictures.read(file, self.side, self.channels == 1)
-
-    def inputs(self, images: Sequence[Array], dtype: str) -> Array:
-        """Return the net's inputs (n, side, side, channels) in [0, 1]."""
-        found = np.stack(images)
-        return fewshot.pixels(255 - found if self.ink else found, dtype)
-
-
 @click.command("predict", params=[*OPTIONS, LAST, FALLBACK, QUIET])
 @click.argument("run", type=Folder())
 @click.argument("more", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="")
@@ -119,24 +101,22 @@ def predict_command(
     """
     check_places(places)
     trained = opened_run(run, last, fallback)
-    kind, steps = (
-        kind_of(trained.config),
-        trained.config.test_steps if steps is None else steps,
-    )
-    known = classes(support)
-    queries = [x for place in (*query, *more) for x in labelled(place, [*known])]
+    config, remarks = trained.config, list[str]()
+    kind, steps = kind_of(config), config.test_steps if steps is None else steps
+    known, wanted = tasks.classes(support, remarks), (*query, *more)
+    queries = [x for file in wanted for x in tasks.labelled(file, [*known], remarks)]
     check_places(places, [*(x for some in known.values() for x in some), *dict(queries)])
-    shown = {name: support_images(support, kind, some) for name, some in known.items()}
+    for line in remarks:
+        click.echo(f"note: {line}", err=True)
+    shown = {name: tasks.read_all(support, kind, some) for name, some in known.items()}
     images = [image for some in shown.values() for image in some]
     ink, kind = kind.ink, kind._replace(ink=kind.ink != invert)
-    x = kind.inputs(images, trained.config.dtype)
+    x = kind.inputs(images, config.dtype)
     if ink and x.mean() > DARK:
         advice = "leave out" if invert else "add"
         lead = f"{support}: the images seem to be light ink on dark paper, unlike those of"
-        click.echo(f"note: {lead} {trained.config.name}; {advice} --invert", err=True)
-    nets = adapted(
-        trained, support, kind.inputs(images, trained.config.dtype), known, steps
-    )
+        click.echo(f"note: {lead} {config.name}; {advice} --invert", err=True)
+    nets = adapted(trained, support, x, known, steps)
     with progress("predictions", quiet) as show:
         each = judged(queries, kind, nets, {image.tobytes() for image in images}, show)
     sizes = {name: len(some) for name, some in shown.items()}
@@ -195,84 +175,6 @@ def _own_kind(config: Config) -> Kind:
     return Kind(x.shape[2], x.shape[4], getattr(config, "ink", False))
 
 
-# ----- Folders -----
-
-
-def classes(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of each class of the support set, by its name.
-
-    Raises WorldError when there are not two classes, or one has no images.
-    """
-    found = _below(folder)
-    if () in found:
-        raise failure(folder, "images without the sub-folder of a class")
-    used = {path[0] for path in found}
-    for name in sorted(os.listdir(folder)):
-        if (folder / name).is_dir() and name not in used and not folders.is_junk(name):
-            raise failure(folder / name, "no images")
-    named = _named(folders.unwrapped(found))
-    if len(named) < 2:
-        only = ", ".join(map(repr, named)) or "no images in sub-folders"
-        raise failure(folder, f"{only}: a task needs two classes")
-    return named
-
-
-def labelled(place: Path, names: Sequence[str]) -> list[tuple[Path, int | None]]:
-    """Return the images at a place, each with the number of its class if that is known.
-
-    Raises WorldError for a folder without images, or of a class that is not in `names`.
-    """
-    if not place.is_dir():
-        return [(place, None)]
-    found = _below(place)
-    if not found:
-        raise failure(place, f"no images ({' '.join(pictures.ENDINGS)})")
-    if () in found:
-        return [(file, None) for file in found[()]]
-    named = _named(found)
-    if not {*named} <= {*names}:
-        named = _named(folders.unwrapped(found))
-    for name, files in named.items():
-        if name not in names:
-            some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
-            lack = f"{name!r} is no class of the support set ({some})"
-            raise failure(files[0].parent, lack)
-    return [(file, names.index(name)) for name, files in named.items() for file in files]
-
-
-def _below(folder: Path) -> dict[tuple[str, ...], list[Path]]:
-    """Return the images below a folder; print what is left out."""
-    remarks: list[str] = []
-    found = folders.below(folder, remarks)
-    for line in remarks:
-        click.echo(f"note: {folder}: {line}", err=True)
-    return found
-
-
-def _named(found: Mapping[tuple[str, ...], list[Path]]) -> dict[str, list[Path]]:
-    named = {"/".join(path): files for path, files in found.items()}
-    for name, files in named.items():
-        if not name.isprintable():
-            raise failure(f"{str(files[0].parent)!a:.99}", "the name cannot be printed")
-    return named
-
-
-def _fault(file: Path, error: Exception) -> str:
-    return f"{str(file)!r}: not a readable image: {' '.join(reason(error).split())}"
-
-
-def support_images(folder: Path, kind: Kind, files: Sequence[Path]) -> list[Array]:
-    """Return the images of a class. Raises WorldError naming those that cannot be read."""
-    images, bad = [], []
-    for file in files:
-        try:
-            images.append(kind.read(file))
-        except DATA_ERRORS as error:
-            bad.append(_fault(file, error))
-    refuse(folder, bad)
-    return images
-
-
 # ----- Answers -----
 
 
@@ -282,11 +184,17 @@ def adapted(
     """Return the nets before and after adaptation to support images x, class by class."""
     y = np.arange(len(known)).repeat([*map(len, known.values())])
     try:
-        return [trained.adapt(x, y, k) for k in (0, steps)]
+        nets = [trained.adapt(x, y, k) for k in (0, steps)]
     except UsageError:
         raise
     except ValueError as error:  # the steps diverge, or the net has fewer outputs
         raise WorldError(f"{str(folder)!r}: {error}") from error
+    if (outputs := nets[0](x[:1]).shape[-1]) != len(known):
+        both = f"{outputs} classes, and {str(folder)!r} {len(known)}"
+        raise UsageError(
+            f"a run of {trained.config.name} has no option --ways: it has {both}"
+        )
+    return nets
 
 
 def judged(
@@ -306,7 +214,7 @@ def judged(
         try:
             image = kind.read(file)
         except DATA_ERRORS as error:
-            bad.append(_fault(file, error))
+            bad.append(tasks.fault(file, error))
             continue
         twice += image.tobytes() in known
         outputs = [net(kind.inputs([image], net.config.dtype))[0] for net in nets]
