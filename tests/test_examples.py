@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from places import ROOT
 from processes import here, one_error
@@ -76,6 +77,31 @@ def test_a_table_trains(folder):
     assert means[-1] < 0.5 * means[0]
     write_table(folder, columns=3)
     assert here("check", "table.py", "--inputs", "2", "--hidden", "4").code == 0
+
+
+def test_photos_train_and_classify_others(folder):
+    """Rejects an example that needs prepared data, that learns nothing from colours, or
+    whose run `predict` does not take."""
+    rng = np.random.default_rng(0)
+    for name in "abcdefghij":
+        colour = rng.integers(0, 200, 3)
+        for number in range(4):
+            place = "photos" if name < "i" else "known" if number < 2 else "new"
+            file = folder / place / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            photo = (colour + rng.integers(0, 55, (20, 30, 3))).astype(np.uint8)
+            Image.fromarray(photo).save(file)
+    told = here(
+        *("train", "photos.py", "--side", "16", "--filters", "4", "--ways", "3"),
+        *("--held-out", "3", "--iterations", "40", "--tasks", "8", "--test-tasks", "20"),
+        *("--test-steps", "3", "--out", "run", "--quiet"),
+    )
+    assert told.code == 0, told
+    means = [float(x) for x in re.findall(r"^ +\d+ +(\d+\.\d+) \+-", told.out, re.M)]
+    assert means[-1] > max(60, means[0])
+    told = here("predict", "run", "--support", "known", "--query", "new")
+    assert told.code == 0, told
+    assert "2-way tasks, trained for 3 ways" in told.out
 
 
 @pytest.mark.parametrize(

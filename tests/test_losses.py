@@ -208,6 +208,14 @@ def test_a_label_outside_the_classes_is_refused(f, labels):
         f(np.zeros((2, 2)), np.array(labels))
 
 
+@pytest.mark.parametrize("f", [losses.mse, losses.squared_error])
+def test_a_shape_that_both_must_have_is_named_once(f):
+    """Rejects a message that asks for the same shape twice and does not say so."""
+    line = r"shapes \(..., n, d\), equal ones, none of them empty, not \(3, 1\) and \(3,\)$"
+    with pytest.raises(ValueError, match=line):
+        f(np.zeros((3, 1)), np.zeros(3))
+
+
 @pytest.mark.parametrize("f", [losses.cross_entropy, losses.accuracy])
 def test_labels_have_the_shape_and_type_of_labels(f):
     """Rejects float labels, one-hot labels and labels of another number of examples."""

@@ -1,13 +1,19 @@
 """Training from Python: the same bytes as the command line, and nothing besides."""
 
+import runpy
+import sys
 import threading
+from inspect import cleandoc
 from itertools import islice
+from textwrap import dedent
+from types import ModuleType
 from typing import ClassVar
 
 import matplotlib.figure
 import numpy as np
 import pytest
 
+from places import ROOT
 from processes import here, tree
 from tinymaml import losses, models, study
 from tinymaml.errors import UsageError, WorldError
@@ -15,6 +21,7 @@ from tinymaml.experiments.common import FewShot, configuration
 from tinymaml.fewshot import Episode, Problem, as_task, each
 from tinymaml.harness import evaluation, runs
 from tinymaml.maml import value_and_gradient
+from tinymaml.report import tables
 
 
 SMALL = {"hidden": (5,), "tasks": 3, "chunk": 2, "iterations": 4, "checkpoint_every": 2}
@@ -69,6 +76,48 @@ def test_a_folder_with_another_run_is_refused(folder):
     with pytest.raises(UsageError, match="the run was begun with 0"):
         study.train(study.options("sine", **SMALL, alpha=0.5), folder="run")
     assert tree(folder) == before
+
+
+def test_records_go_where_the_documentation_sends_them(folder, monkeypatch):
+    """Rejects a documented callback that fails: TensorBoard and W&B are stand-ins with
+    the functions of the real ones."""
+    told = []
+
+    class SummaryWriter:
+        def __init__(self, log_dir):
+            told.append(log_dir)
+
+        def add_scalar(self, tag, scalar_value, global_step):
+            told.append((tag, scalar_value, global_step))
+
+    class WandbRun:
+        def log(self, data, step):
+            told.append((data, step))
+
+    wandb, board = ModuleType("wandb"), ModuleType("torch.utils.tensorboard")
+    wandb.init = lambda project, config: told.append(config) or WandbRun()
+    board.SummaryWriter = SummaryWriter
+    for name in ("torch", "torch.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    for module in (wandb, board):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    config = study.options("sine", **SMALL)
+    _, *blocks = cleandoc(study.train.__doc__).split("\n\n    ")
+    assert [len(block.splitlines()) for block in blocks] == [3, 3, 3]
+    for block in blocks:
+        exec(dedent(f"    {block}"), {"train": study.train, "config": config})
+    losses = [(x["iteration"], x["loss"]) for x in study.train(config).records]
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    assert [(int(k), float(x)) for k, x in rows] == losses
+    assert told[:5] == ["board", *(("loss", x, k) for k, x in losses)]
+    assert told[5] == config.values()
+    assert [(k, x["loss"]) for x, k in told[6:]] == losses
+
+
+def test_a_typed_script_runs(capsys):
+    """Rejects a script of a user, which passes mypy --strict, that fails."""
+    runpy.run_path(str(ROOT / "tests" / "recipes" / "script.py"), run_name="__main__")
+    assert "gradient steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", [None, "run"])
@@ -166,6 +215,9 @@ def test_scores_are_those_of_evaluate(folder):
     assert scores.mean.shape == scores.half.shape == (3,)
     fewer = run.evaluate(tasks=7, steps=1, shots=2)
     assert fewer.result.config.shots == 2
+    compared = study.train(study.options("sine", **SMALL, shots=5)).evaluate(2, 1)
+    assert "published" in tables.as_text([compared.result], (0, 1))
+    assert "published" not in str(compared)  # a net and a training unlike this one
 
 
 def test_an_adapted_net_is_that_of_the_inner_loop(folder):

@@ -100,6 +100,8 @@ def check(name: str, shapes: str, *arrays: Any) -> None:
 
 
 def _message(name: str, axes: list[str], arrays: tuple) -> str:
-    wanted = " and ".join(f"({', '.join(['...', *letters])})" for letters in axes)
+    shapes = [f"({', '.join(['...', *letters])})" for letters in axes]
+    alike = len(axes) > len({*axes}) == 1
+    wanted = f"{shapes[0]}, equal ones" if alike else " and ".join(shapes)
     given = " and ".join(str(np.shape(array)) for array in arrays[: len(axes)])
     return f"{name} takes shapes {wanted}, none of them empty, not {given}"

@@ -219,9 +219,9 @@ def sample(
         query.append(drawings[shots:])
     labels = np.arange(ways)
     return Episode(
-        x_support=_pixels(support, dtype),
+        x_support=pixels(np.concatenate(support), dtype),
         y_support=labels.repeat(shots),
-        x_query=_pixels(query, dtype),
+        x_query=pixels(np.concatenate(query), dtype),
         y_query=labels.repeat(queries),
     )
 
@@ -252,7 +252,8 @@ def check_sizes(drawings: int, classes: int, ways: int, shots: int, queries: int
         raise ValueError(f"{wanted}, a class has {drawings} drawings")
 
 
-def _pixels(drawings: Sequence[Array], dtype: str) -> Array:
-    x = np.concatenate(drawings).astype(dtype)
+def pixels(images: Array, dtype: str) -> Array:
+    """Return a net's inputs (n, h, w, c) in [0, 1] of images uint8 (n, h, w[, c])."""
+    x = images.astype(dtype)
     x *= 1 / 255
     return x if x.ndim == 4 else x[..., None]

@@ -13,6 +13,7 @@ from tinymaml.errors import UsageError, WorldError
 
 
 PREFIX = "tinymaml_own_"  # of the modules' names
+DIGEST = "__tinymaml_sha256__"  # the name in a module of the hash of its file
 
 
 def module(file: str, option: str = "") -> ModuleType:
@@ -33,6 +34,7 @@ def _loaded(full: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise WorldError(f"{full!r} cannot be loaded: its name does not end in .py")
     found = importlib.util.module_from_spec(spec)
+    setattr(found, DIGEST, fingerprint(full))
     sys.modules[name] = found  # where its classes are looked up
     if (folder := str(Path(full).parent)) not in sys.path:
         sys.path.append(folder)  # for what the file imports
@@ -41,6 +43,27 @@ def _loaded(full: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise WorldError(f"{full!r} cannot be loaded: {described(error)}") from error
     return found
+
+
+def in_memory(file: str) -> str:
+    """Return the sha256 of a file when it was loaded. Raises as `module` does."""
+    return str(getattr(module(file), DIGEST))
+
+
+def check_same(file: str, digest: str) -> None:
+    """Raise WorldError unless a worker process has a file, as it was when it was loaded.
+
+    digest: of `in_memory` in the process that began the training
+    """
+    try:
+        found = in_memory(file)
+    except UsageError as error:
+        place = f"a worker process finds no {file!r} in {str(Path.cwd())!r}"
+        advice = "give its full path, or start the workers in its folder"
+        raise WorldError(f"{place}: {advice}") from error
+    if found != digest:
+        other = f"a worker process has another {file!r} in memory"
+        raise WorldError(f"{other}: restart the workers after a change")
 
 
 def fingerprint(file: str) -> str:

@@ -37,7 +37,7 @@ from tinymaml.tracing import isbox, parameters, scalar  # and cures of autograd'
 
 
 Array = np.ndarray
-Loss = Callable[[Array], Array]
+Loss = Callable[[Array], Any]  # a number: autograd's or NumPy's
 Hvp = Callable[[Array], Array]
 
 
@@ -46,7 +46,7 @@ class Task(NamedTuple):
 
     A maker receives the theta (..., P) at which its loss is about to be differentiated,
     because a reinforcement-learning task must act with it to collect its data; a
-    supervised task ignores it.
+    supervised task ignores it. Anything else with the two is a task as well.
     """
 
     support: Callable[[Array], Loss]
@@ -56,7 +56,7 @@ class Task(NamedTuple):
 # ----- The inner loop -----
 
 
-def path(theta: Array, task: Task, alpha: float | Array, steps: int) -> list[Array]:
+def path(theta: Array, task: Task | Any, alpha: float | Array, steps: int) -> list[Array]:
     """Return [theta_0, ..., theta_K]: the parameters after 0, 1, ..., K = `steps` steps.
 
     It may be differentiated by theta and by alpha. Raises ValueError when alpha does not
@@ -70,7 +70,7 @@ def path(theta: Array, task: Task, alpha: float | Array, steps: int) -> list[Arr
     return thetas
 
 
-def adapt(theta: Array, task: Task, alpha: float | Array, steps: int) -> Array:
+def adapt(theta: Array, task: Task | Any, alpha: float | Array, steps: int) -> Array:
     """Return theta_K (..., P), the parameters after `steps` gradient steps."""
     return path(theta, task, alpha, steps)[-1]
 
@@ -79,7 +79,7 @@ def adapt(theta: Array, task: Task, alpha: float | Array, steps: int) -> Array:
 
 
 def meta_gradient(
-    theta: Array, task: Task, alpha: float | Array, steps: int
+    theta: Array, task: Task | Any, alpha: float | Array, steps: int
 ) -> tuple[Array, Array]:
     """Return the query loss after adaptation and its exact gradient by theta.
 
@@ -98,7 +98,7 @@ def meta_gradient(
 
 
 def meta_gradient_low_memory(
-    theta: Array, task: Task, alpha: float | Array, steps: int
+    theta: Array, task: Task | Any, alpha: float | Array, steps: int
 ) -> tuple[Array, Array]:
     """Return what `meta_gradient` returns, with one step's graph in memory at a time.
 
@@ -120,7 +120,7 @@ def meta_gradient_low_memory(
 
 
 def first_order(
-    theta: Array, task: Task, alpha: float | Array, steps: int
+    theta: Array, task: Task | Any, alpha: float | Array, steps: int
 ) -> tuple[Array, Array]:
     """Return the query loss after adaptation and v_K, its gradient by theta_K (..., P).
 

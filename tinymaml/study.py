@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinymaml import experiments, summary
+from tinymaml.errors import WorldError
 from tinymaml.experiments import Experiment, own, problem
 from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, apply_alone
@@ -50,11 +51,13 @@ class Adapted(NamedTuple):
     """A net that was adapted to one task; call it with new inputs.
 
     theta: (P,)
+    head: how a classifier takes another number of classes than in training, "" otherwise
     """
 
     theta: Array
     support: Array
     config: Config
+    head: str = ""
 
     def __call__(self, x: Array) -> Array:
         """Return the outputs (n, d) for inputs (n, ...), each for itself.
@@ -66,7 +69,7 @@ class Adapted(NamedTuple):
         if x.shape[1:] != self.support.shape[1:]:
             raise ValueError(f"inputs are (n, *{self.support.shape[1:]}), not {x.shape}")
         family = problem(self.config)
-        if not family.score_alone:
+        if not (family.score_alone or family.model.norm):
             return family.model.apply(self.theta, x)
         nothing = np.empty(0)
         return apply_alone(
@@ -85,7 +88,7 @@ class Scores(NamedTuple):
     result: Result
 
     def __str__(self) -> str:
-        return tables.as_text([self.result], range(len(self.mean)))
+        return tables.as_text([self.result], range(len(self.mean)), published=False)
 
     def plot(self, axes: Any, **style: Any) -> None:
         """Draw the scores into matplotlib axes. style: of `axes.errorbar`"""
@@ -131,7 +134,7 @@ class Run(NamedTuple):
 
         steps: gradient steps, by default those of the options at test time
         Labels are 0, 1, ...; for another number of classes than in training see
-        `harness.ways.resized`.
+        `harness.ways.resized`. Classes may have unequal numbers of examples.
         Raises ValueError or TypeError when the arrays do not fit the net.
         """
         config, steps = self.config, self.config.test_steps if steps is None else steps
@@ -139,15 +142,17 @@ class Run(NamedTuple):
         y = y if y.dtype.kind in "iu" else y.astype(config.dtype)
         if len(x) != len(y) or not len(x):
             raise ValueError(f"x and y have one row for each example: {x.shape}, {y.shape}")
-        w = self.theta
+        w, head = self.theta, ""
         if "ways" in config.options:
-            config, w, _ = resized(config, w, max(int(y.max()) + 1, 2))
+            config, w, head = resized(config, w, max(int(y.max()) + 1, 2))
+            if "shots" in config.options:  # what a sum over shots is divided by
+                config = config.with_changes({"shots": max(round(len(x) / config.ways), 1)})
         start = config.method.start(w, problem(config))
         task = Episode(x[None], y[None], x[None], y[None])
         theta = evaluation.adapted(config, start, task, 1, steps)[-1][0]
         if not np.isfinite(theta).all():
             raise ValueError(f"the adaptation diverged; alpha {config.alpha} is too large")
-        return Adapted(theta, x, config)
+        return Adapted(theta, x, config, head)
 
     def plot(self, axes: Any, **style: Any) -> None:
         """Draw the loss of each iteration into matplotlib axes. style: of `axes.plot`"""
@@ -167,9 +172,25 @@ def train(
 
     each(record) is called after every iteration
     folder: where the files of `tinymaml train` go; a run that is there goes on
-    workers: number of processes, or as `--workers` takes it
+    workers: number of processes, or as `--workers` takes it; a script that starts processes
+        needs `if __name__ == "__main__":`
     Raises WorldError when the training diverges or an own experiment fails its trial,
     UsageError when the folder has a run with other options.
+
+    A record has the iteration, the loss and what else metrics.jsonl has: see
+    `harness.metrics`. It goes to a CSV file, TensorBoard or Weights & Biases like this:
+
+        with open("log.csv", "w") as file:
+            row = lambda x: print(x["iteration"], x["loss"], sep=",", file=file)
+            train(config, row)
+
+        from torch.utils.tensorboard import SummaryWriter
+        board = SummaryWriter("board")
+        train(config, lambda x: board.add_scalar("loss", x["loss"], x["iteration"]))
+
+        import wandb
+        log = wandb.init(project="maml", config=config.values())
+        train(config, lambda x: log.log(x, step=x["iteration"]))
     """
     with engine(workers) as pool:
         if folder is not None:
@@ -199,15 +220,19 @@ def iterate(config: Config, pool: Engine | None = None) -> Iterator[Run]:
         yield Run(config, state.theta, state.iteration, records)
 
 
-def open_run(folder: str | Path, last: bool = False) -> Run:
+def open_run(folder: str | Path, last: bool = False, fallback: bool = False) -> Run:
     """Return the run in a folder, or kept:NAME: its best theta on validation tasks.
 
     last: its last theta instead
-    Raises WorldError where there is none.
+    fallback: an older theta where the newest is damaged
+    Raises WorldError where there is none, or there are several.
     """
-    path = checkpoints.locate(str(folder))
+    path, *others = runs.members(checkpoints.locate(str(folder)))
+    if others:
+        several = f"{len(others) + 1} runs in {str(folder)!r}"
+        raise WorldError(f"{several}: give one of them, as {str(path)!r}")
     config = runs.read_config(path)
-    kept = checkpoints.load(path, config, last)
+    kept = checkpoints.load(path, config, last, fallback)
     return Run(config, kept.theta, kept.iteration, read_metrics(path))
 
 
@@ -226,6 +251,7 @@ def _train_in(folder: Path, config: Config, each: Each, pool: Engine) -> Run:
     tried = _tried(config)
     with plan.held(make, str(folder)) as (planned, (check,)):
         wanted = planned.runs[0][1].with_changes({"replay": tried.replay})
+        checkpoints.check_unchanged(folder, wanted)
         runs.begin(folder, wanted)
         session = sessions.Session(folder, wanted.libraries)
 

@@ -59,6 +59,19 @@ def test_steps_are_those_of_the_run(run, tmp_path):
     assert here("adapt", "run", "points.csv", "--json").out == asked.out
 
 
+def test_a_step_size_that_is_tuned_elsewhere_is_noted(tmp_path, monkeypatch):
+    """Rejects a pretrained net that is adapted with an arbitrary step size in silence."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, POINTS)
+    for algorithm, words in (
+        ("pretrained", "the step size 0.01 is not tuned here"),
+        ("maml", ""),
+    ):
+        study.train(study.options("sine", **SMALL, algorithm=algorithm), folder=algorithm)
+        assert words in here("adapt", algorithm, "points.csv").err
+    assert here("adapt", "maml", "points.csv").err == ""
+
+
 WRONG = {
     "three": ("1,2,3\n", "line 1 of 'points.csv' has not 1 inputs and 1 targets, or none"),
     "text": ("x,y\n1,2\none,2\n", "line 3 of 'points.csv' has not only finite numbers"),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from PIL import Image
 
 from cases import others
 from processes import here
@@ -48,6 +49,16 @@ def glyphs(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder with an image in each of two sub-folders."""
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        Image.new("L", (9, 9), 255).save(folder / name / "1.png")
+    return folder
+
+
 # ----- The options of commands -----
 
 JUDGE = results.judge, "tinymaml.harness.results.judge"
@@ -74,6 +85,7 @@ def bar(command):
     return terminal.progress, f"tinymaml.cli.{command}.progress"
 
 
+PREDICT = f"predict RUN --support IMAGES --query {__file__}"
 TRAINED = "glyphs --iterations 0 --filters 2 --test-tasks 4 --test-steps 2 --out new"
 # A command line, the function that must be called, its argument, and what that must be.
 ROWS = [
@@ -98,6 +110,8 @@ ROWS = [
     *((f"{x} RUN --data d.npz", *READ, "data", "d.npz") for x in ("evaluate", "reuse")),
     *((f"export RUN new --{x}", *LOAD, x, True) for x in ("last", "fallback")),
     *((f"adapt RUN {__file__} --last", *OPEN, "last", True),),
+    *((f"{PREDICT} --{x}", *OPEN, x, True) for x in ("last", "fallback")),
+    *((f"{PREDICT} --quiet", *bar("predict"), "quiet", True),),
     *(("plot RUN --data d.npz", *DRAW, "data", "d.npz"),),
     *(("plot RUN --fallback", *DRAW, "fallback", True),),
     *(("plot RUN --task 9", *DRAW, "task", 9),),
@@ -127,6 +141,7 @@ TEXTS = {
     *(("list", x) for x in ("published", "as_json")),
     *(("train sine", x) for x in ("config_file", "sweep")),
     *(("adapt", x) for x in ("steps", "as_csv", "as_json")),
+    *(("predict", x) for x in ("steps", "invert", "as_csv", "as_json", "out")),
     ("reuse", "as_json"),
     *((name, "as_json") for name in ("check", "check sine", "check pointnav")),
 }
@@ -136,12 +151,13 @@ TEXTS = {
     ("line", "function", "place", "argument", "value"), ROWS, ids=[x for x, *_ in ROWS]
 )
 def test_an_option_arrives(
-    monkeypatch, tmp_path, glyphs, line, function, place, argument, value
+    monkeypatch, tmp_path, glyphs, images, line, function, place, argument, value
 ):
     """Rejects an option that the help shows and that nothing reads."""
     monkeypatch.chdir(tmp_path)
     reached(monkeypatch, function, place)
-    words = [str(glyphs) if word == "RUN" else word for word in line.split()]
+    places = {"RUN": glyphs, "IMAGES": images}
+    words = [str(places.get(word, word)) for word in line.split()]
     with pytest.raises(Reached) as found:
         here(*words)
     arrived = found.value.args[0][argument]

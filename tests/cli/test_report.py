@@ -177,6 +177,13 @@ def test_pictures_of_what_was_learned_are_there(tmp_path, world):
     (world / "maml" / "reuse.png").unlink()
 
 
+def test_a_run_on_images_says_how_feature_reuse_is_measured(tmp_path):
+    """Rejects a page that is silent about an analysis that the run could have."""
+    (found,) = command.reused(tmp_path / "a run", Glyphs())
+    assert f"tinymaml reuse &#x27;{tmp_path}/a run&#x27;" in str(found)
+    assert command.reused(tmp_path, Sine(**FEW)) == []
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_was_not_evaluated_says_so(tmp_path, world):
     """Rejects an evaluation of other weights, and a page without a word."""

@@ -1,6 +1,7 @@
 """A user's own experiment in a file: every command takes it like one of ours."""
 
 import json
+import pickle
 import re
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from places import ROOT
 from processes import here, one_error, tree
-from tinymaml import experiments, loading
-from tinymaml.errors import UsageError
+from tinymaml import algorithms, experiments, loading
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import problem
+from tinymaml.experiments.sine import Sine
 from tinymaml.harness import runs, step
 from tinymaml.harness.metrics import read_metrics
 
@@ -22,7 +24,14 @@ TRAIN = (
     *("--checkpoint-every", "2", "--test-tasks", "4", "--test-steps", "2"),
 )
 FILES = (runs.CHECKPOINT, runs.METRICS)
-CACHED = (loading._loaded, experiments._in_file, problem, step.gradient_of, step.training)
+CACHED = (
+    loading._loaded,
+    algorithms._loaded,
+    experiments._in_file,
+    problem,
+    step.gradient_of,
+    step.training,
+)
 
 
 @pytest.fixture
@@ -82,6 +91,26 @@ def test_resumed_and_with_workers_it_has_the_same_bytes(write, tmp_path):
         assert (tmp_path / "w" / file).read_bytes() == whole
 
 
+@pytest.mark.parametrize("algorithm", ["maml", f"{FILE}:EVERY_STEP"])
+def test_a_worker_has_the_same_file_or_says_so(write, monkeypatch, tmp_path, algorithm):
+    """Rejects workers, as of Dask, that train with a file as it was before a change, and
+    "no file" for one that they would find in another folder."""
+    record = (ROOT / "tinymaml" / "examples" / "every_step.py").read_text(encoding="utf-8")
+    both = f"{record}\n{TEMPLATE}"
+    write(text=both)
+    kind = Sine if algorithm != "maml" else experiments.find(FILE).kind
+    config = kind(algorithm=algorithm)
+    sent = pickle.dumps(config)
+    assert pickle.loads(sent) == config
+    write(text=f"{both}\n# changed")
+    with pytest.raises(WorldError, match=r"has another .mine\.py. in memory"):
+        pickle.loads(sent)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(WorldError, match=r"finds no 'mine.py' in .*: give its full path"):
+        pickle.loads(sent)
+
+
 def test_it_learns(write):
     """Rejects an example that does not adapt, or whose training has no effect."""
     here(*TRAIN[:2], "--iterations", "150", "--no-test", "--out", "run")
@@ -98,6 +127,82 @@ def test_a_changed_file_is_reported(write):
     changed = here(*resume, "4")
     notes = [line for line in changed.err.splitlines() if line.startswith("note: ")]
     assert notes == [f"note: the file of {FILE} has changed since the run was begun"]
+
+
+MODEL = 'model = models.Model((models.Block("cup", ARRAYS, {}, temperature),))'
+
+
+def test_a_model_that_changed_under_a_run_is_named_as_such(write, tmp_path):
+    """Rejects "theta has another size" for a file that was edited, and a failed resume
+    after which the run takes the new file for its own."""
+    here(*TRAIN, "--iterations", "2", "--no-test", "--out", "run")
+    before = (tmp_path / "run" / runs.CONFIG).read_bytes()
+    write(
+        ('"rate": (1,)}', '"rate": (1,), "more": (1,)}'),
+        ("in ARRAYS)", "in [*ARRAYS][:3])"),
+        ("zip(ARRAYS", "zip([*ARRAYS][:3]"),
+    )
+    lines = [
+        "'run/checkpoint.npz': theta is float32 (3,), not float32 (4,)",
+        f"the file of {FILE} has changed since the run was begun",
+    ]
+    for command in (["evaluate", "run"], ["train", "--resume", "run", "--iterations", "3"]):
+        told = here(*command)
+        assert told.code == 1
+        assert one_error(told).startswith(f"Error: {'; '.join(lines)}"), told
+    assert (tmp_path / "run" / runs.CONFIG).read_bytes() == before
+
+
+def test_matrices_that_stay_at_0_are_noted(write):
+    """Rejects a net that cannot learn in silence, and a note about arrays that can."""
+    zeros = "{'w0': (1, 6), 'b0': (1, 6), 'w1': (6, 1), 'b1': (1, 1)}"
+    lines = (
+        "    shapes = SHAPES",
+        "    net = lambda p, x: np.tanh(x @ p['w0'] + p['b0']) @ p['w1'] + p['b1']",
+        "    model = models.Model((models.Block('net', shapes, DRAWS, net),))",
+    )
+    net = "\n".join(lines)[4:].replace("SHAPES", zeros)
+    draws = "{x: models.uniform(6) for x in ('w0', 'w1')}"
+    for model, noted in ((net.replace("DRAWS", "{}"), True), (net, False)):
+        write((MODEL, model.replace("DRAWS", draws)))
+        told = here(*TRAIN, "--iterations", "1", "--no-test")
+        assert told.code == 0, told
+        assert (f"note: {FILE}: w0, b0, w1 of the model begin at 0" in told.err) == noted
+    write()
+    assert "begin at 0" not in here(*TRAIN, "--iterations", "1", "--no-test").err
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes", "line"),
+    [
+        ("reptile", (), f"and {FILE} has no option `shots`"),
+        ("t-net", (), "T-net needs its maps T in the model: model = config.method.build("),
+        (
+            "t-net",
+            ((MODEL, f"{MODEL}; model = config.method.build(model, config)"),),
+            "(1,)",
+        ),
+        (
+            "meta-curvature",
+            (),
+            "transforms matrices (rows, columns); room of the model has",
+        ),
+        ("context", (), "models.with_context(model, (10,))"),
+        ("cavia", (), "['z']; it needs model = config.method.build(model, config)"),
+        (
+            "cavia",
+            ((MODEL, f"{MODEL}; model = config.method.build(model, config)"),),
+            'a regression says offers: ClassVar[tuple[str, ...]] = ("regression",)',
+        ),
+    ],
+)
+def test_what_an_algorithm_needs_of_an_experiment_is_said(write, algorithm, changes, line):
+    """Rejects an AttributeError for an option that is missing, T-net without its maps,
+    which is MAML, and "lacks z" without a way to have it."""
+    write(*changes)
+    told = here(*TRAIN, "--algorithm", algorithm, "--iterations", "1")
+    assert told.code == 2
+    assert line in one_error(told)
 
 
 def test_a_run_without_its_file_says_so(write, tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 from folders import HALF, evaluated, folder
 from processes import here, one_error, tree
 from tinymaml import plots
+from tinymaml.cli.main import check_pictures
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
@@ -135,6 +136,16 @@ def test_pictures_of_several_runs_leave_those_of_each(tmp_path, monkeypatch):
     told = here("plot", "runs/a", "runs/b", "--out", "new/pictures")
     assert told.out.split() == [f"new/pictures/{name}" for name in names]
     assert here("plot", "runs/a", "--out", "new").out.split()[0] == "new/curve.png"
+    before = tree(tmp_path)
+    for words in (("runs/b", "--out", "new"), ("runs/a", "runs/b", "--out", "runs/a")):
+        told = here("plot", *words)
+        line = (
+            f"Error: '{words[-1]}/curve.png' is a picture of other runs: name a new folder"
+        )
+        assert (told.code, one_error(told)) == (2, f"{line} with --out")
+    assert tree(tmp_path) == before
+    check_pictures(tmp_path / "new", [tmp_path / "runs/a"])  # the same may be drawn again
+    check_pictures(tmp_path / "runs/a", [tmp_path / "runs/a"])
 
 
 def test_a_folder_of_pictures_that_cannot_be(tmp_path, monkeypatch):

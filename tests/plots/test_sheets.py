@@ -8,6 +8,7 @@ import pytest
 
 from tinymaml.experiments import glyphs, problem
 from tinymaml.experiments.glyphs import Glyphs
+from tinymaml.experiments.own_images import OwnImages
 from tinymaml.harness import evaluation
 from tinymaml.harness.loop import initial_state
 from tinymaml.plots import sheets
@@ -184,6 +185,13 @@ def test_images_have_their_colours(monkeypatch):
     found.query[1, 0, ..., 0] = 0.25
     drawn = shown(found, monkeypatch).images[-1].get_array()
     np.testing.assert_array_equal(drawn, found.query[1, 0])
+
+
+def test_grey_photographs_are_no_drawings(monkeypatch):
+    """Rejects a grey photograph as its own negative."""
+    found = made(2, 1, [Answers("net", 0, np.zeros((2, 1), int))])
+    drawn = shown(found, monkeypatch, OwnImages(side=16, channels=1)).images[-1]
+    assert drawn.get_cmap()(1.0)[:3] == (1, 1, 1)
 
 
 def test_what_does_not_fit_is_left_out_but_counted(monkeypatch):

@@ -145,7 +145,7 @@ class Algorithm(NamedTuple):
     source: str = ""
     figures: tuple[str, ...] = ()
     adapt: Adaptation = _path
-    objective: Callable[[Array, Task, Problem], Array] | None = None
+    objective: Callable[[Array, Any, Problem], Any] | None = None
     implicit: Implicit | None = None
     twin: Gradient | None = None
     first_order: Gradient | None = None
@@ -198,7 +198,8 @@ class Algorithm(NamedTuple):
         """
         asked = self.moved(model, options)
         if unknown := {*asked} - model.shapes.keys():
-            raise UsageError(f"{self.name} moves what the model lacks: {sorted(unknown)}")
+            lack = f"{self.name} moves what the model lacks: {sorted(unknown)}"
+            raise UsageError(f"{lack}{self._needed(options)}")
         moved = [name for name in asked if name not in fixed]
         alpha, head = options.alpha, options.alpha_head
         if head and not {*moved} & {*model.head}:
@@ -209,8 +210,17 @@ class Algorithm(NamedTuple):
             return alpha
         return alpha * params.mask(model.shapes, moved)
 
+    def _needed(self, options: Any) -> str:
+        """Return what an experiment must do for the arrays that this algorithm adds."""
+        if free := self.inputs(options):
+            net = f"models.with_context(model, ({free},))"
+            return f"; the inputs need {free} columns more, from model = {net}"
+        if self.build is not Algorithm._field_defaults["build"]:
+            return "; it needs model = config.method.build(model, config)"
+        return ""
 
-def loss_after(adapt: Adaptation) -> Callable[[Array, Task, Problem], Array]:
+
+def loss_after(adapt: Adaptation) -> Callable[[Array, Any, Problem], Any]:
     """Return the objective of MAML: the query loss after `inner_steps` steps of `adapt`."""
 
     def objective(w: Array, task: Task, problem: Problem) -> Array:

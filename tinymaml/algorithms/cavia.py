@@ -17,6 +17,7 @@ from typing import Any
 from tinymaml import models, params
 from tinymaml.algorithms import learned
 from tinymaml.algorithms.algorithm import Gradient, loss_after
+from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array, Task
 from tinymaml.models import Model
@@ -46,9 +47,16 @@ def is_regression(options: Any) -> bool:
 
 
 def build(model: Model, options: Any) -> Model:
-    """Return the model with a layer that z modulates, for images."""
+    """Return the model with a layer that z modulates, for images.
+
+    Raises UsageError for a model without it.
+    """
     if is_regression(options):
         return model
+    if not hasattr(options, "net") and FILM_AFTER not in {x.name for x in model.blocks}:
+        own = 'offers: ClassVar[tuple[str, ...]] = ("regression",)'
+        lack = f"CAVIA changes the block {FILM_AFTER!r} of a net of images"
+        raise UsageError(f"{lack}, which {options.name} lacks; a regression says {own}")
     return models.with_film(model, FILM_AFTER, options.context)
 
 

@@ -6,6 +6,7 @@ import autograd.numpy as anp
 
 from tinymaml import params
 from tinymaml.algorithms import learned
+from tinymaml.errors import UsageError
 from tinymaml.fewshot import Problem
 from tinymaml.maml import Array
 from tinymaml.ops import matmul, matmul_tn
@@ -19,12 +20,17 @@ AXES = ("kernel", "in", "out", "scale")
 def maps(problem: Problem) -> Shapes:
     """Return the names and shapes of all maps: "w0 in", "w0 out", "b0 scale", ...
 
-    The first array of a block is its weights. Blocks called conv... convolve.
+    The first array of a block is its weights. Blocks called conv... convolve. Raises
+    UsageError for an array that is no matrix.
     """
     spans, moved = params.spans(problem.model.shapes), learned.moved(problem)
     found: dict[str, tuple[int, ...]] = {}
     for block in problem.model.blocks:
-        for i, (name, (rows, f)) in enumerate(block.shapes.items()):
+        for i, (name, shape) in enumerate(block.shapes.items()):
+            if len(shape) != 2:
+                matrices = "Meta-Curvature transforms matrices (rows, columns)"
+                raise UsageError(f"{matrices}; {name} of the model has shape {shape}")
+            rows, f = shape
             axes = {"in": rows, "out": f}
             if block.name.startswith("conv"):
                 axes = {"kernel": KERNEL, "in": rows // KERNEL, "out": f}

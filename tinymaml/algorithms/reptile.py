@@ -87,6 +87,9 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuses(options: Any) -> str:
     """Return why the options do not fit, "" when they fit."""
+    if not hasattr(options, "shots"):
+        lack = f"{options.name} has no option `shots`"
+        return f"Reptile needs the number of support examples of a task, and {lack}"
     if not options.inner_steps:
         return "Reptile learns from inner steps: --inner-steps of 1 or more"
     if options.inner == RMS and options.outer != SGD:

@@ -22,6 +22,7 @@ import numpy as np
 
 from tinymaml.algorithms import learned
 from tinymaml.algorithms.learned import PartOptions
+from tinymaml.errors import UsageError
 from tinymaml.models import Block, Model
 from tinymaml.ops import matmul
 
@@ -38,6 +39,10 @@ def with_map(block: Block) -> Block:
     if not before_t:
         return block
     weight = before_t[0]
+    for name in before_t:
+        if len(block.shapes[name]) != 2:
+            has = f"{name} of the model has shape {block.shapes[name]}"
+            raise UsageError(f"T-net multiplies matrices (rows, columns) by T; {has}")
     t, width = T + weight[1:], block.shapes[weight][-1]
 
     def before(p, x):
@@ -57,7 +62,13 @@ def build(model: Model, options: Any) -> Model:
 
 
 def moved(model: Model, options: Any) -> list[str]:
-    """Return the names of all arrays that `--adapts` names but the Ts."""
+    """Return the names of all arrays that `--adapts` names but the Ts.
+
+    Raises UsageError for a model without T, as of a `setup` that does not call `build`.
+    """
+    if not any(name.startswith(T) for name in model.shapes):
+        built = "model = config.method.build(model, config)"
+        raise UsageError(f"T-net needs its maps T in the model: {built}")
     return [name for name in learned.parts(model, options) if not name.startswith(T)]
 
 

@@ -9,18 +9,22 @@ import click
 import numpy as np
 
 from tinymaml import study, summary
-from tinymaml.cli.options import JSON, LAST, Folder, Value, asked
+from tinymaml.cli.options import JSON, LAST, Folder, Value, asked, note
 from tinymaml.cli.terminal import columns
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.fewshot import drawn
+from tinymaml.harness import checkpoints
 from tinymaml.maml import Array
 from tinymaml.options import STEPS
 from tinymaml.report.layout import laid_out
 
 
 LARGEST = 2**24  # bytes of a file of points
+STEPS_OPTION = asked(
+    "--steps", Value(int, **STEPS), "number of gradient steps  [as the run]"
+)
 OPTIONS = (
-    asked("--steps", Value(int, **STEPS), "number of gradient steps  [as the run]"),
+    STEPS_OPTION,
     asked("--csv as_csv", None, "print CSV"),
     JSON,
 )
@@ -60,7 +64,7 @@ def adapt_command(
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other")
-    trained = study.open_run(run, last)
+    trained = opened_run(run, last)
     sizes = dimensions(trained)
     found = read(points, *sizes)
     if not found.known.any():
@@ -68,6 +72,8 @@ def adapt_command(
     support, steps = found.known, trained.config.test_steps if steps is None else steps
     try:
         fits = [trained.adapt(found.x[support], found.y[support], k) for k in (0, steps)]
+    except UsageError:
+        raise
     except ValueError as error:  # too large, or the steps diverge
         raise WorldError(f"{points!r}: {error}") from error
     before, after = (np.asarray(fit(found.x), float) for fit in fits)
@@ -89,6 +95,16 @@ def adapt_command(
         cells = [["" if np.isnan(x) else f"{x:.4f}" for x in row] for row in rows]
         title = f"{run}: adapted to {support.sum()} of {len(support)} points, {steps} steps"
         click.echo(laid_out([title, [names, *cells]], columns(sys.stdout)))
+
+
+def opened_run(run: str, last: bool, fallback: bool = False) -> study.Run:
+    """Return a run; print on stderr what has changed since it was begun."""
+    found = study.open_run(run, last, fallback)
+    note(checkpoints.locate(run), found.config)
+    if not found.config.uses("alpha"):
+        tuned = "is not tuned here; `tinymaml evaluate` tunes it on validation tasks"
+        click.echo(f"note: the step size {found.config.alpha:g} {tuned}", err=True)
+    return found
 
 
 def dimensions(trained: study.Run) -> tuple[int, int]:

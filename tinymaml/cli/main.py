@@ -6,8 +6,10 @@ resumable.
 """
 
 import errno
+import os
 import sys
 import traceback
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tinymaml.cli.evaluate import evaluate, export
 from tinymaml.cli.list import list_command
 from tinymaml.cli.new import new_command
 from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, Value, asked, note
+from tinymaml.cli.predict import predict_command
 from tinymaml.cli.prepare import prepare_group
 from tinymaml.cli.read import read_command
 from tinymaml.cli.report import report_command
@@ -35,6 +38,7 @@ from tinymaml.speed.machine import advice, cpu, versions
 
 
 LONGEST = 600  # characters of an error
+DRAWN = "runs.txt"  # in a folder of pictures: the runs that they are of
 
 
 def _print_version(context: click.Context, _: Any, asked: bool) -> None:
@@ -65,6 +69,7 @@ for command in (train, chain_command, check_group, evaluate, export, list_comman
 main.add_command(prepare_group)
 main.add_command(new_command)
 main.add_command(adapt_command)
+main.add_command(predict_command)
 main.add_command(reuse_command)
 main.add_command(report_command)
 main.add_command(read_command)
@@ -103,10 +108,31 @@ def plot(run: tuple[str, ...], out: str | None, quiet: bool, **given: Any) -> No
     folders = [*map(Path, run)]
     for path in (path for folder in folders for path in runs.members(folder)):
         note(path, runs.read_config(path))
+    if into:
+        check_pictures(into, folders)
     with progress("pictures", quiet) as show:
         files = plots.draw(folders, **given, into=into, note=partial(show, 0, None))
+    if into and files:
+        runs.write(into / DRAWN, listed(folders))
     for file in files:
         click.echo(file)
+
+
+def check_pictures(into: Path, folders: list[Path]) -> None:
+    """Raise UsageError when a folder has the pictures of other runs than these."""
+    if [into.resolve()] == [*{folder.resolve() for folder in folders}]:
+        return  # the run's own folder
+    with suppress(OSError):
+        if (into / DRAWN).read_bytes() == listed(folders):
+            return
+    if found := sorted([*into.glob("*.png"), *into.glob("*.gif")]):
+        other = f"{str(found[0])!r} is a picture of other runs"
+        raise UsageError(f"{other}: name a new folder with --out")
+
+
+def listed(folders: list[Path]) -> bytes:
+    """Return the content of the list of runs in a folder of pictures."""
+    return b"".join(os.fsencode(folder.resolve()) + b"\n" for folder in folders)
 
 
 def run(args: list[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """`tinymaml report`: one page about runs."""
 
 import io
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -15,6 +16,7 @@ from tinymaml.cli.options import DATA, FALLBACK, QUIET, Folder, asked, opened
 from tinymaml.cli.terminal import Show, progress
 from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
+from tinymaml.experiments.images import Images
 from tinymaml.harness import checkpoints, results, runs
 from tinymaml.report import html, page
 from tinymaml.report.html import Html, element
@@ -22,6 +24,7 @@ from tinymaml.report.page import Checked
 
 
 OUT = asked("--out", click.Path(path_type=Path), "HTML file to write", "report.html")
+REUSE = "reuse.png"  # what `tinymaml reuse` draws in a run's folder
 # What a picture shows, by the name of its file.
 CAPTIONS = {
     "curve": "learning curves",
@@ -63,9 +66,19 @@ def report_command(run: tuple[str, ...], out: Path, quiet: bool, **given: Any) -
         for folder, some in zip(folders, members, strict=True):
             kinds.setdefault(some[0][1].name, []).append(folder)
         pictures = [x for some in kinds.values() for x in drawn(some, given, show)]
-        pictures += [picture(x) for path in paths if (x := path / "reuse.png").exists()]
+        pictures += [x for path, config, _ in found.values() for x in reused(path, config)]
         checks = checked(configs, show)
     click.echo(html.write(out, page.as_html(subjects, pictures, checks)))
+
+
+def reused(path: Path, config: Config) -> list[Html]:
+    """Return the picture of a run's feature reuse, or how to get it for a run on images."""
+    if (path / REUSE).exists():
+        return [picture(path / REUSE)]
+    if not isinstance(config, Images) or path.parent == checkpoints.FOLDER:
+        return []
+    command = element("code", shlex.join(["tinymaml", "reuse", str(path)]))
+    return [element("p", "Feature reuse was not measured; this command does: ", command)]
 
 
 def drawn(folders: Sequence[Path], given: dict[str, Any], show: Show) -> list[Html]:

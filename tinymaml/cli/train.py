@@ -165,11 +165,14 @@ def train_runs(
         slower = f"cannot be replayed: {fault}; it trains with --no-replay, which is slower"
         click.echo(f"note: {own.name(first)} {slower}", err=True)
         changes = {"replay": False}
+    if line := own.unlearned(first):
+        click.echo(f"note: {own.name(first)}: {line}", err=True)
     with engine(shared["workers"]) as pool, plan.held(make, out) as (planned, checks):
         folder = planned.folder
         configs = [(path, one.with_changes(changes)) for path, one in planned.runs]
         for path, config in configs:  # every config.json before the first training
             note_changes(path, config, typed)
+            checkpoints.check_unchanged(path, config)
             runs.begin(path, config)
         every = [
             train_and_report(path, config, pool, check, shared, folder)

@@ -4,6 +4,7 @@ To add one, write its module and name it here. A user's own experiment is a file
 defines CONFIG and `setup`: its name is FILE.py.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
@@ -39,7 +40,6 @@ MODULES = {
     "pointnav": pointnav,
     "locomotion": locomotion,
 }
-FIELDS = {*getattr(Config, "__dataclass_fields__", {})}
 OWN = ".py"  # the end of the name of a user's own experiment
 
 
@@ -105,7 +105,7 @@ def own(
         options = options_of(kind)
     except (TypeError, KeyError, NameError) as error:
         raise WorldError(f"{here}the options of {kind.__name__}: {error}") from error
-    for bare in sorted({*getattr(kind, "__dataclass_fields__", {})} - {*options} - FIELDS):
+    for bare in sorted(_fields(kind) - {*options} - _fields(Config)):
         raise WorldError(f"{here}{bare} has no help: {bare} = option(DEFAULT, HELP)")
     text = kind.__doc__ or ""
     signature = text.startswith(f"{kind.__name__}(")  # of a dataclass without a docstring
@@ -116,11 +116,18 @@ def own(
         "__module__": kind.__module__,
     }
     if file:
-        members["__reduce__"] = lambda self: (_restored, (name, self.values()))
+        members["__reduce__"] = lambda self: (
+            *(_restored, (name, loading.in_memory(name))),
+            self.__getstate__(),
+        )
     named: Any = type(kind.__name__, (kind,), members)
     found = Experiment(named, setup, stand_in or setup, file)
     named.experiment = found
     return found
+
+
+def _fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}  # no class variables
 
 
 @lru_cache
@@ -132,9 +139,13 @@ def _in_file(name: str, module: ModuleType) -> Experiment:
     return own(module.CONFIG, module.setup, getattr(module, "stand_in", None), name)
 
 
-def _restored(name: str, values: dict[str, Any]) -> Config:
-    """Return a configuration of a user's experiment, in a worker process."""
-    return find(name).kind.restored(values)
+def _restored(name: str, digest: str) -> Config:
+    """Return a user's configuration without its options, in a worker process.
+
+    Raises WorldError when the process has not the same file.
+    """
+    loading.check_same(name, digest)
+    return object.__new__(find(name).kind)
 
 
 @lru_cache(maxsize=4)

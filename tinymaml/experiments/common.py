@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from tinymaml import algorithms
+from tinymaml import algorithms, loading
 from tinymaml.algorithms.algorithm import FEW_SHOT, RL, Algorithm
 from tinymaml.errors import UsageError
 from tinymaml.losses import Score
@@ -42,6 +42,7 @@ from tinymaml.published import presets
 LONG: Limits = {"least": 0, "most": 10**8}
 EVERY: Limits = {"least": 1, "most": 10**8}
 
+FILE = ""  # the key, which is no option's, of the hash of an algorithm's file
 MOST_PARAMETERS = 10**7  # far above any use on a CPU
 
 # When an option has an effect after all, for the message that refuses it.
@@ -245,9 +246,13 @@ class Config:
         return getattr(own, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.values()  # a user's algorithm cannot be pickled
+        # A user's algorithm cannot be pickled.
+        file = algorithms.file_of(self.algorithm)
+        return self.values() | ({FILE: loading.in_memory(file)} if file else {})
 
     def __setstate__(self, values: dict[str, Any]) -> None:
+        if digest := values.pop(FILE, ""):
+            loading.check_same(algorithms.file_of(values["algorithm"]), digest)
         record = algorithms.find(values["algorithm"])
         own = {key: values.pop(key) for key in options_of(record.options)}
         self.__dict__.update(values, own=record.options(**own))

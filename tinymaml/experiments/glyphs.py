@@ -24,10 +24,16 @@ class Glyphs(Images):
 
     name: ClassVar[str] = "glyphs"
     title: ClassVar[str] = "Glyphs"
+    ink: ClassVar[bool] = True
 
     iterations: int = redefault(500)
     filters: int = redefault(32)
     checkpoint_every: int = redefault(100)
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        return glyphs.SIDE, glyphs.SIDE, 1
 
 
 CONFIG = Glyphs

@@ -30,6 +30,7 @@ class Images(FewShot):
 
     score: ClassVar[Score] = losses.ACCURACY
     picture: ClassVar[str] = "sheets"
+    ink: ClassVar[bool] = False  # whether black is 1 and white is 0, as in drawings
 
     ways: int = option(
         5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
@@ -99,6 +100,11 @@ class Images(FewShot):
         "let inner steps adapt batch norm's offsets, and scales",
         "maml.py: meta-learned only",
     )
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images; 0 where the data file is needed."""
+        return 0, 0, 0
 
 
 @configuration

@@ -40,6 +40,11 @@ class MiniImageNet(Images):
     )
 
     @property
+    def image(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        return miniimagenet.SIDE, miniimagenet.SIDE, 3
+
+    @property
     def is_original(self) -> bool:
         """Whether the data file holds mini-ImageNet, not other images."""
         return miniimagenet.is_original(self.data)
@@ -53,8 +58,8 @@ def setup(config: MiniImageNet) -> Problem:
 
     Photographs have a top: none is rotated.
     """
-    image, load = (miniimagenet.SIDE,) * 2 + (3,), partial(miniimagenet.load, config.data)
-    return images.from_data(config, image, load, rotate=False)
+    load = partial(miniimagenet.load, config.data)
+    return images.from_data(config, config.image, load, rotate=False)
 
 
 def stand_in(config: MiniImageNet) -> Problem:

@@ -18,6 +18,7 @@ class Omniglot(Grouped):
 
     name: ClassVar[str] = "omniglot"
     title: ClassVar[str] = "Omniglot"
+    ink: ClassVar[bool] = True
 
     iterations: int = redefault(10000, "60,000 in main.py:11")
     data: str = option("", "data file that `tinymaml prepare omniglot` writes", role=PLACE)
@@ -35,15 +36,20 @@ class Omniglot(Grouped):
         role=DATA,
     )
 
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        return SIDE, SIDE, 1
+
 
 CONFIG = Omniglot
 
 
 def setup(config: Omniglot) -> Problem:
     """Return the problem on the prepared file, which is read for the first task."""
-    image, load = (SIDE, SIDE, 1), partial(omniglot.load, config.data, config.split)
+    load = partial(omniglot.load, config.data, config.split)
     groups = partial(omniglot.alphabets, config.data)
-    return images.from_data(config, image, load, config.rotate, groups)
+    return images.from_data(config, config.image, load, config.rotate, groups)
 
 
 def stand_in(config: Omniglot) -> Problem:

@@ -55,6 +55,11 @@ class OwnImages(Grouped):
         most=3,
     )
 
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images; 0 where the data file is needed."""
+        return self.side, self.side, self.channels
+
     def _fill(self, before: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
         """Set every option; what is left open is as in the data file, if it is there."""
         super()._fill(before, given)
@@ -81,11 +86,10 @@ def setup(config: OwnImages) -> Problem:
     """
     if not (config.side and config.channels):
         own_images.size(config.data)  # raises
-    image = config.side, config.side, config.channels
-    check_net(config.net, image)
+    check_net(config.net, config.image)
     load = partial(own_images.load, config.data, config.side, config.channels)
     groups = partial(own_images.groups, config.data)
-    return images.from_data(config, image, load, rotate=False, groups=groups)
+    return images.from_data(config, config.image, load, rotate=False, groups=groups)
 
 
 def check_net(net: str, image: tuple[int, int, int]) -> None:

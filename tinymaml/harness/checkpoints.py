@@ -194,6 +194,17 @@ def resumed(path: Path, config: Config) -> tuple[State | None, Kept | None]:
     return None, None
 
 
+def check_unchanged(path: Path, config: Config) -> None:
+    """Raise WorldError when a user's own file has changed so that no checkpoint fits."""
+    faults: list[str] = []
+    if (
+        runs.changed_files(path, config)
+        and not any(states(path, config, faults))
+        and faults
+    ):
+        raise WorldError(_joined(faults))
+
+
 def load(path: Path, config: Config, last: bool = False, fallback: bool = False) -> Kept:
     """Return a run's best theta when validation chose one, else its last.
 
@@ -305,8 +316,19 @@ def _read(
     """Return the arrays of a file by name: vectors (M,), and others that a caller checks.
 
     Raises WorldError when the file is damaged, of another format or experiment, or does
-    not fit the model.
+    not fit the model. The message says so when a user's own file has changed.
     """
+    try:
+        return _checked(file, config, vectors, others)
+    except WorldError as error:
+        if not (lines := runs.changed_files(file.parent, config)):
+            raise
+        raise type(error)("; ".join([str(error), *lines])) from error
+
+
+def _checked(
+    file: Path, config: Config, vectors: Sequence[str], others: Sequence[str]
+) -> dict[str, Array]:
     count = size(config)
     largest = OVERHEAD + len(vectors) * count * np.dtype(config.dtype).itemsize
     arrays = _arrays(file, largest)

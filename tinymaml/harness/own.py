@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinymaml import algorithms, experiments, loading
+from tinymaml import algorithms, experiments, loading, maml, params
 from tinymaml.algorithms.algorithm import FEW_SHOT, Algorithm
 from tinymaml.check.mixing import mixing
 from tinymaml.errors import UsageError, WorldError
@@ -52,6 +52,42 @@ def replay_fault(config: Config) -> str:
     first, second = (_inputs(config, iteration) for iteration in range(2))
     _called(f"gradient of {name(config)}", lambda: _check_gradient(config, gradient, first))
     return _fault(gradient, first, second) if config.replay else ""
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def unlearned(config: Config) -> str:
+    """Return a line about matrices of an own model that stay at 0; "" without any.
+
+    They begin at 0, and the losses have no slope there: a net whose weights all are 0
+    passes no signal.
+    """
+    if config.setting != FEW_SHOT or not experiments.is_own(config):
+        return ""
+    family, method = problem(config), config.method
+    start = np.tile(method.start(loop.initial_state(config).theta, family), (TASKS, 1))
+    task = family.task(drawn(family, config.seed, "train", 0, range(TASKS)))
+    theta = method.adapt(start, task, family, 0)[0]
+    slopes = [_slope(make(theta), theta) for make in (task.support, task.query)]
+    places = params.spans(family.model.shapes)
+    found = [
+        name
+        for name, shape in family.model.shapes.items()
+        if len(shape) > 1 and not any(x[..., places[name]].any() for x in (theta, *slopes))
+    ]
+    if not found:
+        return ""
+    some = ", ".join(found[:5]) + ", ..." * (len(found) > 5)
+    advice = (
+        f"give them random initial values: Block(..., draws={{{found[0]!r}: ...}}, ...)"
+    )
+    return f"{some} of the model begin at 0, where the losses have no slope; {advice}"
+
+
+def _slope(loss: Callable, theta: Array) -> Array:
+    try:
+        return maml.gradient(loss, theta)
+    except (TypeError, ValueError):  # a loss that does not depend on theta
+        return np.zeros_like(theta)
 
 
 def _called(what: str, trial: Callable[[], None], within: Callable | None = None) -> None:

@@ -325,17 +325,22 @@ def changes(path: Path, config: Config) -> list[str]:
 
     That is a user's own file, and a library that decides the bits of a run.
     """
-    lines, now = [], machine.installed(config.libraries)
-    names = {"experiment": config.name, "algorithm": f"--algorithm {config.algorithm}"}
-    before = _read(path)
-    for what, digest in _hashes(config).items():
-        if before.get(f"{what}_sha256", "") != digest:
-            changed = f"{names[what]} has changed since the run was begun"
-            lines.append(f"the file of {changed}")
+    lines, now = changed_files(path, config), machine.installed(config.libraries)
     for name, version in changed_versions(path, now).items():
         begun = f"the run was begun with {name} {version}, this is {now[name]}"
         lines.append(f"{begun}: the simulations differ")
     return lines
+
+
+def changed_files(path: Path, config: Config) -> list[str]:
+    """Return a line for each of a user's own files that has changed since a run began."""
+    names = {"experiment": config.name, "algorithm": f"--algorithm {config.algorithm}"}
+    before = _read(path)
+    return [
+        f"the file of {names[what]} has changed since the run was begun"
+        for what, digest in _hashes(config).items()
+        if before.get(f"{what}_sha256", "") != digest
+    ]
 
 
 def library_versions(path: Path, config: Config) -> dict[str, str]:

@@ -18,7 +18,7 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
     Raises UsageError when the experiment has no ways, or an array is not of that form.
     """
     if "ways" not in config.options:
-        raise UsageError(f"--ways: a run of {config.name} has no classes")
+        raise UsageError(f"a run of {config.name} has no classes: no option --ways")
     before, method = config.values()["ways"], config.method
     if ways == before:
         return config, w, ""
@@ -26,7 +26,9 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
     (old, model), (new, wider) = (_shapes(one) for one in (config, wanted))
     found = params.unpack(w, old)
     if old.keys() != new.keys():
-        raise UsageError(f"--ways {ways}: {method.name} learns other arrays for other ways")
+        raise UsageError(
+            f"{method.name} learns other arrays for {ways} ways than for {before}"
+        )
     sizes = params.count(model), params.count(wider)
     for name, shape in new.items():
         array = found[name]
@@ -36,12 +38,12 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
         ):  # one for each of theta
             parts = params.unpack(array, model)
             parts = {
-                k: _resized(k, x, array.shape[:-1] + wider[k], before)
+                k: _resized(f"{method.name}'s {k}", x, array.shape[:-1] + wider[k], before)
                 for k, x in parts.items()
             }
             found[name] = params.pack(parts, wider)
         else:
-            found[name] = _resized(name, array, shape, before)
+            found[name] = _resized(f"{method.name}'s {name}", array, shape, before)
     how = f"the head has its first {ways} outputs"
     if ways > before:
         how = f"outputs {before + 1} to {ways} begin as their mean"
@@ -61,7 +63,7 @@ def _resized(name: str, array: Array, shape: tuple[int, ...], before: int) -> Ar
     if not changed:
         return array
     if len(changed) > 1 or array.shape[changed[0]] != before:
-        raise UsageError(f"--ways: {name} {array.shape} is for {before} ways only")
+        raise UsageError(f"{name} of shape {array.shape} is for {before} ways only")
     (axis,) = changed
     kept = np.take(array, range(min(shape[axis], before)), axis)
     mean = array.mean(axis, keepdims=True, dtype=float).astype(array.dtype)

@@ -86,7 +86,7 @@ def sheet(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int
 def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int):
     """Draw the sheet: one column per class, the nets' answers below each query image."""
     found = sheet(groups, judged, task)
-    columns = min(COLUMNS, len(found.support))
+    columns, ink = min(COLUMNS, len(found.support)), getattr(groups[0].config, "ink", True)
     cell = min(LARGEST, WIDTH / columns)
     rows = _rows(found, cell)
     left = 0.2 + figures.CHARACTER * max(len(label) for _, label, _ in rows)
@@ -110,7 +110,7 @@ def draw(groups: Sequence[Group], judged: Sequence[Sequence[Judged]], task: int)
                 text, how = content
                 write(cell * (column + 0.5), y + height / 2, text, ha="center", **how)
             else:
-                _image(axes, content, cell, column, y)
+                _image(axes, content, cell, column, y, ink)
         y += height
     for i, line in enumerate(lines):
         write(sum(axes.get_xlim()) / 2, y + LINE * (i + 0.5), line, ha="center")
@@ -172,9 +172,16 @@ def _left_out(found: Sheet, groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def _image(axes, image: Array, cell: float, column: int, y: float) -> None:
-    """Draw an image (h, w, c) in its column: one of a single channel as ink on paper."""
+def _image(
+    axes, image: Array, cell: float, column: int, y: float, ink: bool = True
+) -> None:
+    """Draw an image (h, w, c) in its column. ink: a 1 of a single channel is black"""
     sides = cell * (column + 0.03), cell * (column + 0.97), y + 0.94 * cell, y
-    how = {"cmap": "gray_r", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    how = {
+        "cmap": "gray_r" if ink else "gray",
+        "vmin": 0,
+        "vmax": 1,
+        "interpolation": "nearest",
+    }
     image = image if image.shape[-1] == 3 else image[..., 0]
     axes.imshow(image, extent=sides, aspect="auto", **how)

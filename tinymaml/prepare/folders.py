@@ -100,8 +100,12 @@ def find(source: Path, pooled: bool = False, advice: str = "") -> Images:
 # ----- Folders -----
 
 
-def _of_folders(folder: Path, remarks: list[str]) -> list[Place]:
-    """Return the images in sub-folders. remarks: gains lines about other files."""
+def below(folder: Path, remarks: list[str]) -> dict[tuple[str, ...], list[Path]]:
+    """Return the images in sub-folders, by the names of the folders down to them.
+
+    Images directly in a folder without others are those of (). remarks: gains lines about
+    files that are left out
+    """
     others: list[Path] = []
     found = dict(sorted(_walked(folder, (), others, [0])))
     inner = {path[:i] for path in found for i in range(len(path))}
@@ -109,15 +113,29 @@ def _of_folders(folder: Path, remarks: list[str]) -> list[Place]:
         where = "/".join(path) or str(folder)
         remarks.append(f"left out {len(found[path])} images beside folders, in {where!r}")
         del found[path]
-    if () in found:
-        one = f"{len(found[()])} images lie in it directly"
-        raise failure(folder, f"{one}; each class needs a sub-folder, or use a csv file")
     if others:
         kinds = sorted({file.suffix.lower() or file.name for file in others})
         some = ", ".join(kinds[:5]) + ", ..." * (len(kinds) > 5)
         remarks.append(f"left out {len(others)} files that are no images ({some})")
-    while len({path[0] for path in found}) == 1 and all(len(path) > 1 for path in found):
-        found = {path[1:]: files for path, files in found.items()}  # a folder around all
+    return found
+
+
+def unwrapped(
+    found: dict[tuple[str, ...], list[Path]],
+) -> dict[tuple[str, ...], list[Path]]:
+    """Return images by folders, as `below` does, without a folder around all."""
+    while len({path[:1] for path in found}) == 1 and all(len(path) > 1 for path in found):
+        found = {path[1:]: files for path, files in found.items()}
+    return found
+
+
+def _of_folders(folder: Path, remarks: list[str]) -> list[Place]:
+    """Return the images in sub-folders. remarks: gains lines about other files."""
+    found = below(folder, remarks)
+    if () in found:
+        one = f"{len(found[()])} images lie in it directly"
+        raise failure(folder, f"{one}; each class needs a sub-folder, or use a csv file")
+    found = unwrapped(found)
     splits = {path[0] for path in found if path[0].lower() in NAMES}
     if len({NAMES[name.lower()] for name in splits}) > 1:
         if beside := sorted({path[0] for path in found} - splits):
@@ -144,7 +162,7 @@ def _walked(
     files, folders = [], []
     with naming(folder), os.scandir(folder) as entries:
         for entry in entries:
-            if (count := _counted(folder, count)) and _is_junk(entry.name):
+            if (count := _counted(folder, count)) and is_junk(entry.name):
                 continue
             if entry.is_dir():
                 folders.append(entry.name)
@@ -167,7 +185,8 @@ def _counted(folder: Path, count: list[int]) -> list[int]:
     return count
 
 
-def _is_junk(name: str) -> bool:
+def is_junk(name: str) -> bool:
+    """Return whether a desktop made this file or folder."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -182,7 +201,7 @@ def _tables(folder: Path, remarks: list[str]) -> list[tuple[Path, list[Row], str
     files = [
         folder / name
         for name in sorted(os.listdir(folder))
-        if name.lower().endswith(CSV) and not _is_junk(name) and (folder / name).is_file()
+        if name.lower().endswith(CSV) and not is_junk(name) and (folder / name).is_file()
     ]
     split = {file: NAMES[x] for file in files if (x := file.stem.lower()) in NAMES}
     if "train" in split.values() and len({*split.values()}) > 1:

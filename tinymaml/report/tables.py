@@ -26,20 +26,26 @@ from tinymaml.summary import NOT_FINITE, lacking, lost
 
 
 def as_text(
-    results: Sequence[Result], steps: Iterable[int], width: int | None = None
+    results: Sequence[Result],
+    steps: Iterable[int],
+    width: int | None = None,
+    published: bool = True,
 ) -> str:
     """Return the table of results of the same runs, with only these numbers of steps.
 
     width: characters in the longest line; None for any number
+    published: add published figures
     """
-    return laid_out(blocks(results, steps), width).rstrip()
+    return laid_out(blocks(results, steps, published), width).rstrip()
 
 
-def blocks(results: Sequence[Result], steps: Iterable[int]) -> list[str | Rows]:
+def blocks(
+    results: Sequence[Result], steps: Iterable[int], published: bool = True
+) -> list[str | Rows]:
     """Return the tables and sentences of `as_text`."""
     found: list[str | Rows] = [_table(results, steps)]
     for result in results:
-        compared, differing = _compared(result)
+        compared, differing = _compared(result) if published else ([], [])
         found += _notes(result)
         found += ["", compared, *differing, ""] if compared else []
     return found

@@ -208,7 +208,8 @@ def _processes(number: int) -> Iterator[Executor]:
     except BrokenProcessPool as error:
         _kill_workers(others)  # one may wait for ever for a lock that the dead one held
         pool.shutdown()
-        raise WorldError("a worker process died (out of memory?)") from error
+        causes = 'out of memory, or a script without `if __name__ == "__main__":`?'
+        raise WorldError(f"a worker process died ({causes})") from error
     except BaseException:
         pool.shutdown()
         raise
