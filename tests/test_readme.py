@@ -177,7 +177,8 @@ def test_every_command_parses(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "every_step.py").write_text(ALGORITHM)
     (tmp_path / "mine.py").write_text(TEMPLATE.read_text(encoding="utf-8"))
-    (tmp_path / "photos").mkdir()
+    for folder in ("photos", "known", "new"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "tinymaml").symlink_to(ROOT / "tinymaml")
     words = shlex.split(command, comments=True)[1:]
     if "--resume" in words:  # it reads the run
