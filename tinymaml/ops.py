@@ -385,7 +385,7 @@ def _first_maximum(a: Array, b: Array, d: Array, e: Array) -> tuple[Array, Array
 
 def _exceeds(b: Array, a: Array, nans: bool) -> Array:
     # A nan exceeds all numbers, so that it is not lost.
-    return (b > a) | (b != b) if nans else b > a
+    return (b > a) | ((b != b) & (a == a)) if nans else b > a
 
 
 @primitive

@@ -7,11 +7,16 @@ from functools import partial
 import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
 from problems import make
 from tinymaml import maml, ops, params
+from tinymaml.algorithms import ROWS
+from tinymaml.errors import UsageError
+from tinymaml.experiments.sine import Sine
+from tinymaml.harness import loop, step
 from tinymaml.speed import buffers
 from tinymaml.speed.buffers import CannotFixError, fixed
 from tinymaml.speed.replay import bits, recorded, taped
@@ -191,3 +196,101 @@ def test_scalars_stay_scalars():
     """Rejects an array of no axes for a loss."""
     replay = in_buffers(partial(lambda x: (anp.sum(x), x.sum(axis=0))), np.ones((2, 2)))
     assert isinstance(replay(np.ones((2, 2)))[0], np.float64)
+
+
+# ----- The layout of values -----
+
+LAYOUTS = {
+    "a slice of what is repeated": (
+        lambda w, x: (ops.matmul(x, anp.reshape(w[..., :16], (T, K, K))),),
+        lambda rng: (np.broadcast_to(rng.standard_normal(17), (T, 17)), draw(rng, T, 1, K)),
+    ),
+    "a transposed array": (
+        lambda x: (anp.sum(anp.tanh(x.T) ** 2),),
+        lambda rng: (draw(rng, 40, 60),),
+    ),
+    "a product of a transposed one": (
+        lambda x: (ops.matmul(anp.swapaxes(x, -1, -2), x),),
+        lambda rng: (draw(rng, 9, 9),),
+    ),
+    "repeated rows": (
+        lambda x: (ops.normalize(ops.repeat_row(x, 9)),),
+        lambda rng: (draw(rng, T, 1, 9),),
+    ),
+    "an input in Fortran's order": (
+        lambda x: (anp.sum(x),),
+        lambda rng: (np.asfortranarray(draw(rng, 70, 50)),),
+    ),
+    "an input from back to front": (
+        lambda x: (anp.sum(x, axis=0),),
+        lambda rng: (draw(rng, 70, 50)[::-1],),
+    ),
+    "an empty input": (
+        lambda x: (x * 2,),
+        lambda rng: (np.broadcast_to(np.ones(3), (0, 3)),),
+    ),
+    "a sum in another type": (
+        lambda x: (anp.sum(x, dtype="float64"), anp.sum(x, 0, np.float64)),
+        lambda rng: (draw(rng, 7, 3).astype("float32"),),
+    ),
+    "NumPy's own sum": (
+        lambda x: (grad(lambda y: anp.sum(anp.max(y, axis=0)))(x),),
+        lambda rng: (draw(rng, 7, 3),),
+    ),
+    "as many as are positive": (
+        lambda x: (anp.sum(x[x > 0]),),
+        lambda rng: (draw(rng, 5),),
+    ),
+}
+
+
+def draw(rng, *shape):
+    """Return random numbers."""
+    return rng.standard_normal(shape)
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_the_layout_of_values_is_kept(kind):
+    """Rejects contiguous copies, with which NumPy sums and multiplies in another order, and
+    results that are spread or cast into a place of another form."""
+    function, drawn = LAYOUTS[kind]
+    call, rng = recorded(function), np.random.default_rng(0)
+    for _ in range(30):
+        inputs = drawn(rng)
+        assert bits(call(*inputs)) == bits(function(*inputs))
+
+
+def test_inputs_in_another_order_have_a_tape_of_their_own():
+    """Rejects a sum in the order of the inputs before."""
+    call, rng = recorded(lambda x: (anp.sum(x),)), np.random.default_rng(0)
+    for order in "CCCFFFCF":
+        x = np.asarray(draw(rng, 70, 50), order=order)
+        assert bits(call(x)) == bits([np.sum(x)])
+
+
+def test_a_recorded_function_inside_another_is_traced():
+    """Rejects a box that is taken for an array."""
+    inner = recorded(lambda x: (anp.sin(x),))
+    for _ in range(3):
+        x = draw(np.random.default_rng(0), 4)
+        assert bits(recorded(lambda x: (inner(x)[0] * 2.0,))(x)) == bits([np.sin(x) * 2.0])
+
+
+@pytest.mark.parametrize(
+    "name", [row.name for row in ROWS if row.inner_loop and not row.needs]
+)
+def test_every_algorithm_replays_at_its_usual_size(name):
+    """Rejects what works with a few hidden units, and is refused with the defaults."""
+    try:
+        config = Sine(algorithm=name)
+    except UsageError:
+        pytest.skip("not for sine")
+    if config.method.iterate:
+        pytest.skip("it has its own iteration")
+    w = loop.initial_state(config).theta
+    for iteration in range(3):
+        found, wanted = (
+            step.chunk_gradient(one, w, iteration, range(config.chunk))
+            for one in (config, config.with_changes({"replay": False}))
+        )
+        assert bits(found) == bits(wanted)

@@ -8,6 +8,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
+from autograd.tracer import getval
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -147,8 +148,8 @@ def test_as_many_sets_are_kept_as_asked(make):
     example = [np.ones(2), np.ones(2)]
     first = example if make is record else []
     replay = make(lambda v, x: (v * noted(x),), *first, moving=1, kept=3)
-    for _ in range(2):  # the first calls of a recorded function run the function itself
-        replay(*example)
+    for start in range(2):  # the first calls of a recorded function run the function itself
+        replay(np.full(2, float(start)), np.ones(2))
     calls.clear()
     sets = [np.full(2, float(start)) for start in range(2, 6)]
     for _ in range(2):
@@ -321,8 +322,6 @@ def test_a_tape_is_of_one_precision():
 
 def test_values_out_of_sight_are_noticed():
     """Rejects a replay of a function that peeks at a value through getval."""
-    from autograd.tracer import getval
-
     call = recorded(lambda x: (x * float(np.sum(getval(x))),))
     call(np.ones(2))
     with pytest.raises(CannotRecordError, match="differs"):
@@ -359,3 +358,21 @@ def test_the_error_survives_the_way_from_a_worker():
     error = CannotRecordError("why")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert str(error).count("--no-replay") == 1
+
+
+def test_the_same_inputs_prove_nothing():
+    """Rejects a value that stays constant, since the second call had the first inputs."""
+    call = recorded(lambda x: (x * getval(x)[0],))
+    for _ in range(2):
+        call(np.array([1.0, 2.0]))
+    with pytest.raises(CannotRecordError):
+        call(np.array([3.0, 2.0]))
+
+
+def test_a_refusal_stays():
+    """Rejects a later call that agrees by chance, and with it all that follow."""
+    call = recorded(lambda x: (x * (1.0 if getval(x)[0] > 0 else 2.0),))
+    call(np.array([1.0, 2.0]))
+    for first in (-1.0, 3.0, -3.0):
+        with pytest.raises(CannotRecordError):
+            call(np.array([first, 2.0]))

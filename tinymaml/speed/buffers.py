@@ -17,15 +17,22 @@ import numpy as np
 from tinymaml import params
 from tinymaml.maml import Array
 from tinymaml.speed import lowering
-from tinymaml.speed.lowering import BY_ENTRY, JOIN, LOWERED, REFUSED, SPACES, VIEWS, Step
+from tinymaml.speed.lowering import (
+    JOIN,
+    LOWERED,
+    PIECES,
+    REFUSED,
+    REPEAT,
+    SPACES,
+    CannotFixError,
+    Step,
+    by_entry,
+    repeated,
+)
 
 
 LARGEST = 2**22  # bytes of all buffers; a larger tape computes longer than it is called
 LINE = 64  # bytes of a line of the caches
-
-
-class CannotFixError(Exception):
-    """The values are too large, or not all of them are arrays."""
 
 
 class Like(NamedTuple):
@@ -33,7 +40,22 @@ class Like(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    strides: tuple[int, ...]
     scalar: bool = False
+
+    @classmethod
+    def of(cls, value: Array | np.generic) -> Like:
+        """Return the form of a value."""
+        scalar = isinstance(value, np.generic)
+        return cls(value.shape, value.dtype, value.strides, scalar)
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value has this form, so that NumPy computes alike with it."""
+        if (self.shape, self.dtype) != (np.shape(value), value.dtype):
+            return False
+        # The step along an axis of one entry says only whether it is repeated.
+        steps = zip(self.shape, self.strides, value.strides, strict=True)
+        return all(a == b or (n == 1 and bool(a) == bool(b)) for n, a, b in steps)
 
 
 def fixed(
@@ -41,12 +63,13 @@ def fixed(
 ) -> Callable[..., tuple[Array, ...]]:
     """Return a tape (of `replay.Call`) as a function that computes in fixed buffers.
 
-    inputs: later ones have the shapes, dtypes and zero strides of these
+    inputs: later ones have the shapes, dtypes and strides of these
     outputs, names: what the tape's function returned, and the names; a constant has none
-    Raises CannotFixError.
+    Raises CannotFixError; so does the function, when a result has another form than at the
+    recording.
     """
-    likes = _likes(tape, inputs)
-    places = _Places(tape, likes, names)
+    likes, views = _likes(tape, inputs)
+    places = _Places(tape, likes, views, names)
     given = [places.give(f"x{i}", array) for i, array in enumerate(inputs)]
     steps = [step for i in range(len(tape)) for step in places.steps(i)]
     ends = [
@@ -69,10 +92,13 @@ def fixed(
     return replay
 
 
-def _likes(tape: Sequence, inputs: Sequence[Array]) -> dict[str, Like]:
-    """Make all calls once; return the form of each value that is an array."""
+def _likes(
+    tape: Sequence, inputs: Sequence[Array]
+) -> tuple[dict[str, Like], dict[str, str]]:
+    """Make all calls once. Return the form of each array, and {view: its source}."""
     values: dict[str, Any] = {f"x{i}": array for i, array in enumerate(inputs)}
-    likes = {name: Like(array.shape, array.dtype) for name, array in values.items()}
+    likes = {name: Like.of(array) for name, array in values.items()}
+    views: dict[str, str] = {}
     made = 0
     for call in tape:
         args = [
@@ -80,16 +106,33 @@ def _likes(tape: Sequence, inputs: Sequence[Array]) -> dict[str, Like]:
             for n, a in enumerate(call.args)
         ]
         value = values[call.name] = call.function(*args, **call.kwargs)
+        if call.function in PIECES:
+            views[call.name] = call.parents[0]
+        elif not isinstance(value, np.ndarray | np.generic) or call.function in REFUSED:
+            raise CannotFixError
+        elif call.function not in LOWERED:
+            for source in call.parents.values():
+                if _overlap(value, values[source]):
+                    views[call.name] = source
         if isinstance(value, np.ndarray | np.generic):
             made += value.nbytes
-            likes[call.name] = Like(value.shape, value.dtype, isinstance(value, np.generic))
-        elif call.function not in VIEWS:
-            raise CannotFixError
-        if call.function in REFUSED:
-            raise CannotFixError
+            likes[call.name] = Like.of(value)
         if made > 16 * LARGEST:  # before all of them are alive at once
             raise CannotFixError
-    return likes
+    return likes, views | _repeated(tape)
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    return all(isinstance(x, np.ndarray) for x in (a, b)) and np.may_share_memory(a, b)
+
+
+def _repeated(tape: Sequence) -> dict[str, str]:
+    """Return {rows: row} of repeated rows that are only added and multiplied by entry."""
+    found = {c.name: c.parents[0] for c in tape if c.function is REPEAT and 0 in c.parents}
+    for call in tape:
+        if not by_entry(call.function):
+            found = {n: row for n, row in found.items() if n not in call.parents.values()}
+    return found
 
 
 class _Places:
@@ -99,16 +142,23 @@ class _Places:
     after the last call that uses its root.
     """
 
-    def __init__(self, tape: Sequence, likes: dict[str, Like], outputs: Sequence) -> None:
-        self.tape, self.likes = tape, likes
+    def __init__(
+        self,
+        tape: Sequence,
+        likes: dict[str, Like],
+        views: dict[str, str],
+        outputs: Sequence,
+    ) -> None:
+        self.tape, self.likes, self.views = tape, likes, views
         self.values: dict[str, Any] = {}  # views of buffers
         self.buffers: dict[str, Array] = {}  # of roots
+        self.memory: dict[str, Array] = {}  # of the same, as bytes
         self.free: dict[int, list[Array]] = {}
         self.bytes = 0
         self.roots: dict[str, str] = {}
         for call in tape:
-            if call.function in VIEWS and (of := VIEWS[call.function][0]) in call.parents:
-                self.roots[call.name] = self.root(call.parents[of])
+            if call.name in views:
+                self.roots[call.name] = self.root(views[call.name])
         self.last = self._last(outputs)
         self.joined = self._joined()
         self.last = self._last(outputs)
@@ -142,12 +192,19 @@ class _Places:
     # ----- Places -----
 
     def give(self, name: str, array: Array) -> tuple[Array, tuple]:
-        """Place an input. Return its buffer, and which part of an array fills it."""
-        sizes = [n for n, step in zip(array.shape, array.strides, strict=True) if step]
-        once = np.empty(sizes, array.dtype)
-        spread = tuple(slice(None) if step else None for step in array.strides)
-        self.values[name] = np.broadcast_to(once[(*spread, ...)], array.shape)
-        return once, tuple(slice(None) if step else 0 for step in array.strides)
+        """Place an input. Return what is filled of it, and with which part of an array.
+
+        It has the strides of the array; an axis of stride 0 is filled once.
+        """
+        if not array.size or min(array.strides, default=0) < 0:
+            raise CannotFixError
+        steps = zip(array.shape, array.strides, strict=True)
+        extent = array.itemsize + sum((n - 1) * step for n, step in steps)
+        memory = np.empty(extent, np.uint8)
+        place = np.ndarray(array.shape, array.dtype, memory.data, 0, array.strides)
+        part = (*(slice(None) if step else slice(1) for step in array.strides), ...)
+        self.values[name] = place
+        return place[part], part
 
     def place(self, i: int, name: str) -> Array:
         """Return the place of a value: in a joined vector, over a dead one, or its own."""
@@ -155,11 +212,12 @@ class _Places:
         if name in self.joined:
             whole, part = self.joined[name]
             return self.part(whole, part)
-        if call.function in BY_ENTRY or isinstance(call.function, np.ufunc):
+        if by_entry(call.function):
             for parent in call.parents.values():
                 root = self.root(parent)
                 same = self.buffers.get(root) is self.values[parent]
-                if same and self.last[root] == i and self.likes[parent][:2] == like[:2]:
+                if same and self.last[root] == i and like.fits(self.values[parent]):
+                    self.memory[name] = self.memory.pop(root)
                     self.buffers[name] = self.buffers.pop(root)
                     return self.buffers[name]
         return self.new(name, like)
@@ -174,7 +232,12 @@ class _Places:
                 raise CannotFixError
             memory = np.empty(size + LINE, np.uint8)
             memory = memory[-memory.ctypes.data % LINE :][:size]
-        self.buffers[root] = memory.view(like.dtype).reshape(like.shape)
+        self.memory[root] = memory
+        order = sorted(range(len(like.shape)), key=lambda axis: -like.strides[axis])
+        array = memory.view(like.dtype).reshape([like.shape[axis] for axis in order])
+        self.buffers[root] = array.transpose(np.argsort(order)) if order else array
+        if not like.fits(self.buffers[root]):
+            raise CannotFixError
         return self.buffers[root]
 
     def part(self, whole: str, name: str) -> Array:
@@ -197,27 +260,33 @@ class _Places:
         for parent in {*call.parents.values()}:
             root = self.root(parent)
             if self.last[root] == i and root in self.buffers:
-                buffer = self.buffers.pop(root)
-                self.free.setdefault(buffer.nbytes, []).append(
-                    buffer.reshape(-1).view(np.uint8)
-                )
+                del self.buffers[root]
+                memory = self.memory.pop(root)
+                self.free.setdefault(len(memory), []).append(memory)
         return found
 
     def _steps(self, i: int, call: Any, args: list) -> list[Step]:
         function = call.function
-        if function in VIEWS:
-            source, view = VIEWS[function]
+        if call.name in self.views:
+            view = repeated if function is REPEAT else function
             value = self.values[call.name] = view(*args, **call.kwargs)
-            both = isinstance(value, np.ndarray) and isinstance(args[source], np.ndarray)
-            if both and not np.shares_memory(value, args[source]):
-                raise CannotFixError  # it is a copy
+            if isinstance(value, np.ndarray) and not (
+                function is REPEAT or self.likes[call.name].fits(value)
+            ):
+                raise CannotFixError
             return []
         if function is JOIN:
             return self._join(call, args)
         out = self.values[call.name] = self.place(i, call.name)
         if isinstance(function, np.ufunc) and not call.kwargs:
             return [(function, (*args, out))]
-        if function in LOWERED and isinstance(args[0], SPACES.get(function, object)):
+        known = set(call.kwargs) <= {"axis", "keepdims"}
+        known = known and not (function is lowering.SUM and len(args) > 1)
+        if (
+            function in LOWERED
+            and known
+            and isinstance(args[0], SPACES.get(function, object))
+        ):
             return LOWERED[function](*args, **call.kwargs, out=out)
         return lowering.as_called(function, args, call.kwargs, out)
 

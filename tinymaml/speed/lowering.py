@@ -1,9 +1,7 @@
 """What the primitives of small nets call in NumPy, with a place for the result.
 
-A step is a function and its arguments. VIEWS make no step: their result is a view of one
-argument. All others write into `out`, with the bits of the primitive itself; the proof is
-the comparison in `replay.recorded`. A primitive that is not here is called as it is, and
-its result copied.
+A step is a function and its arguments. It writes into `out`, with the bits of the primitive
+itself. A primitive that is not here is called as it is, and its result copied.
 """
 
 from collections.abc import Callable
@@ -20,6 +18,10 @@ from tinymaml.maml import Array
 
 
 Step = tuple[Callable, tuple]
+
+
+class CannotFixError(Exception):
+    """Values are too large, or no arrays, or have another form than at the recording."""
 
 
 def product(a: Array, b: Array, out: Array) -> list[Step]:
@@ -74,7 +76,12 @@ def as_called(function: Callable, args: list, kwargs: dict, out: Array) -> list[
     """A call as it was recorded, and a copy of its result."""
 
     def call() -> None:
-        out[...] = function(*args, **kwargs)
+        value = function(*args, **kwargs)
+        if np.shape(value) != out.shape or value.dtype != out.dtype:
+            raise CannotFixError  # they depend on values, as those of x[x > 0] do
+        if value.ndim and value.size > 1 and value.strides != out.strides:
+            raise CannotFixError
+        out[...] = value
 
     return [(call, ())]
 
@@ -95,7 +102,18 @@ LOWERED: dict[Callable, Callable[..., list[Step]]] = {
     VSpace.add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
     VSpace.mut_add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
 }
-# Each entry of their result depends on the same entries of their arguments only.
+SUM = anp.sum.fun
+
+
+def by_entry(function: Callable) -> bool:
+    """Return whether an entry of the result depends on the same entry of the arguments.
+
+    Then the result may be written over an argument that is not used again, and NumPy
+    computes the same bits for repeated rows and for a copy of them.
+    """
+    return isinstance(function, np.ufunc) or function in BY_ENTRY
+
+
 BY_ENTRY = {ops._gate.fun, ops._relu.fun, VSpace.add.fun, VSpace.mut_add.fun}
 
 
@@ -104,13 +122,11 @@ def repeated(row: Array, m: int) -> Array:
     return np.broadcast_to(row, (*row.shape[:-2], m, row.shape[-1]))
 
 
-# function -> (position of the argument that it is a view of, how)
-VIEWS: dict[Callable, tuple[int, Callable]] = {
-    anp.reshape.fun: (0, np.reshape),
-    params._split.fun: (0, params._split.fun),
-    params._read.fun: (0, params._read.fun),
-    ops.repeat_row.fun: (0, repeated),
-}
-JOIN = params._join.fun
+REPEAT = ops.repeat_row.fun
+PIECES = {
+    params._split.fun,
+    params._read.fun,
+}  # views of a vector, by name, and one of them
+JOIN = params._join.fun  # the arrays of a vector, end to end
 REFUSED = {sparse_add.fun}  # it writes into an argument, which may be a view
 SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}

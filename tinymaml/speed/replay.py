@@ -5,8 +5,9 @@ values. A replay makes these calls on new inputs: the same bits without the cost
 
 The recording is autograd's outermost trace, whose nodes keep calls instead of derivatives.
 A Python decision that depends on a value (`if loss > 1`) raises. A value that leaves
-autograd (`float(x)`, a random draw inside the function) would stay constant. So the first
-replay on new inputs is compared with the function itself, bit for bit.
+autograd (`getval(x)`, a random draw inside the function) would stay constant. So replays
+are compared with the function itself, bit for bit, until one has had other inputs than the
+recording. A decision behind `getval` that is the same in both is not noticed.
 """
 
 from collections.abc import Callable, Sequence
@@ -85,10 +86,7 @@ def record(
     tape, outputs, names = taped(function, *inputs)
     given = [f"x{i}" for i in range(len(inputs))]
     if moving is None:
-        try:
-            return fixed(tape, inputs, outputs, names)
-        except CannotFixError:
-            return _compiled(tape, given, outputs, names)
+        return _small_or_large(tape, inputs, outputs, names)
     return _in_two(tape, given, moving, kept, outputs, names)
 
 
@@ -116,21 +114,27 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
     than the function.
     """
     replays: dict[tuple, Function] = {}
-    proved: set[tuple] = set()
+    unproved: dict[tuple, list[tuple]] = {}  # bits of the inputs of the recording
+    refused: set[tuple] = set()
 
     def call(*inputs: Array) -> tuple[Array, ...]:
-        kind = tuple((x.shape, x.dtype.str, *map(bool, x.strides)) for x in inputs)
+        if any(map(isbox, inputs)):  # it is recorded or differentiated itself
+            return function(*inputs)
+        kind = tuple((x.shape, x.dtype.str, x.strides) for x in inputs)
         if kind not in replays:
             replays[kind] = record(function, *inputs, moving=moving, kept=kept)
+            unproved[kind] = bits(inputs)
             return function(*inputs)
         found = replays[kind](*inputs)
-        if kind not in proved:
-            if bits(found) != bits(function(*inputs)):
+        if kind in unproved:
+            if kind in refused or bits(found) != bits(function(*inputs)):
+                refused.add(kind)
                 raise CannotRecordError(
                     "a replay differs from the function: it branches on values, or uses"
                     " values that are not its inputs"
                 )
-            proved.add(kind)
+            if unproved[kind] != bits(inputs):  # the same inputs would prove nothing
+                del unproved[kind]
         return found
 
     return call
@@ -145,6 +149,25 @@ def bits(arrays: Sequence[Array]) -> list[tuple]:
 
 
 # ----- From the tape to a function -----
+
+
+def _small_or_large(
+    tape: list[Call], inputs: Sequence[Array], outputs: Sequence[Any], names: Names
+) -> Function:
+    """Return a small tape in fixed buffers; a large one, or one of changing shapes, not."""
+    anyway = _compiled(tape, [f"x{i}" for i in range(len(inputs))], outputs, names)
+    try:
+        replay = fixed(tape, inputs, outputs, names)
+    except CannotFixError:
+        return anyway
+
+    def either(*arrays: Array) -> tuple[Array, ...]:
+        try:
+            return replay(*arrays)
+        except CannotFixError:
+            return anyway(*arrays)
+
+    return either
 
 
 def _alive(tape: list[Call], outputs: Names) -> list[Call]:
