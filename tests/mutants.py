@@ -2072,7 +2072,7 @@ MUTATIONS = [
         "a tape for every precision",
         "speed/replay.py",
         "(x.shape, x.dtype.str, x.strides)",
-        "(x.shape, x.strides)",
+        "(x.shape,)",
         "speed/test_replay.py",
     ),
     Mutation(
@@ -5607,13 +5607,6 @@ MUTATIONS = [
         "speed/replay.py",
         "(x.shape, x.dtype.str, x.strides)",
         "(x.shape, x.dtype.str)",
-        "speed/test_buffers.py",
-    ),
-    Mutation(
-        "a view in another order than the function's",
-        "speed/buffers.py",
-        "all(a == b or (n == 1 and bool(a) == bool(b)) for n, a, b in steps)",
-        "True",
         "speed/test_buffers.py",
     ),
     Mutation(

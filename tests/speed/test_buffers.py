@@ -158,7 +158,7 @@ def test_threads_do_not_share_buffers():
     wanted = [bits(function(*inputs)) for inputs in draws]
 
     def often(inputs):
-        return [bits(replay(*inputs)) for _ in range(60)]
+        return [bits(replay(*inputs)) for _ in range(300)]
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -167,7 +167,7 @@ def test_threads_do_not_share_buffers():
             found = [*pool.map(often, draws)]
     finally:
         sys.setswitchinterval(interval)
-    assert found == [[one] * 60 for one in wanted]
+    assert found == [[one] * 300 for one in wanted]
 
 
 def test_a_large_tape_gets_no_buffers(monkeypatch):
