@@ -360,15 +360,18 @@ HEADS = (
 ABOUT = """# Time to accuracy
 
 Made by `python tests/bench/time_to_accuracy.py ROW --peer`; not to be edited. Each row
-trains from scratch, in one process unless it says otherwise, until a validation has at
-least the last target, or to its last iteration. Wall and CPU time include the drawing of
-tasks, all validations and checkpoints; interruptions do not count. Validation tasks chose
-the theta and the moment to stop; the test tasks are others, and were used once. The score
-on them has its 95 % interval.
+trains from scratch, in one process unless it says otherwise, until a validation reaches the
+last target, or to its last iteration. Wall and CPU time include the drawing of tasks, all
+validations and checkpoints; interruptions do not count. A session ends with each of them.
+Validation tasks chose the theta and the moment to stop; the test tasks are others, and were
+used once, so their score is often a little worse. It has its 95 % interval.
 
 The last column is an estimate: no PyTorch loop was trained. It is the number of iterations
 times the meta-step of PyTorch ({peer}), measured beside ours after the
-training; the ratio of the two is in brackets. It leaves out all else that a loop does.
+training; the ratio of the two is in brackets. It leaves out all else that a loop does. It
+is empty where --peer was not given, where no target was met, and for algorithms that the
+PyTorch of the benchmarks does not have. The commands below train to the last iteration;
+the program stops at the target.
 """
 
 
@@ -465,7 +468,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("row", nargs="*", help="a row or a group of rows")
     line.add_argument("--runs", type=Path, default=RUNS, help="folder of the run folders")
     line.add_argument("--data", help="prepared Omniglot, for its rows")
-    line.add_argument("--workers", type=int, choices=(1, 2), default=1)
+    line.add_argument("--workers", type=int, choices=(1, 2), default=1, help="processes")
     line.add_argument("--to-end", action="store_true", help="train to the last iteration")
     line.add_argument("--peer", action="store_true", help="estimate a PyTorch loop")
     line.add_argument("--target", type=float, nargs="+", help="other targets")

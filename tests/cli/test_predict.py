@@ -192,7 +192,7 @@ def test_photographs_of_unequal_numbers_and_more_classes_than_trained(folder):
     found = json.loads(told.out)
     assert found["support"] == sizes
     assert found["head"] == (
-        "4-way tasks, trained for 3 ways: outputs 4 to 4 begin as their mean"
+        "4-way tasks, trained for 3 ways: output 4 begins as the mean of the first 3"
     )
     assert found["accuracy"] is None
     files = [
@@ -260,7 +260,7 @@ def test_the_same_image_twice_and_dark_paper_are_noted(run, folder):
     silence."""
     write(folder, evaluation.held_out(run.config, "test", range(1)), NAMES)
     told = here("predict", "run", "--support", "known", "--query", "known")
-    assert "note: 6 of the queries are in the support set too" in told.err.splitlines()
+    assert "note: queries that are in the support set too: 6" in told.err.splitlines()
     assert "seem" not in told.err
     told = here(*ASK)
     assert told.err == ""

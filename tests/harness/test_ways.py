@@ -37,7 +37,8 @@ def test_learned_outputs_are_kept_and_the_mean_is_added(algorithm, net):
     before = arrays(config, w)
     size = len(before.get("alpha", ())) or None
     wider, more, line = resized(config, w, 5)
-    assert line == "5-way tasks, trained for 3 ways: outputs 4 to 5 begin as their mean"
+    how = "outputs 4 to 5 begin as the mean of the first 3"
+    assert line == f"5-way tasks, trained for 3 ways: {how}"
     found = arrays(wider, more)
     fewer, less, line = resized(config, w, 2)
     assert line == "2-way tasks, trained for 3 ways: the head has its first 2 outputs"
@@ -90,7 +91,7 @@ def test_evaluate_takes_other_ways_and_keeps_its_result_to_itself(tmp_path, monk
     run = study.train(Glyphs(**SMALL, iterations=1), folder="run")
     told = here("evaluate", "run", "--ways", "4", "--tasks", "6", "--alone", "none")
     assert told.code == 0, told
-    line = "4-way tasks, trained for 3 ways: outputs 4 to 4 begin as their mean"
+    line = "4-way tasks, trained for 3 ways: output 4 begins as the mean of the first 3"
     assert line in told.out.splitlines()
     assert not (tmp_path / "run" / "evaluation.json").exists()
     scores = run.evaluate(ways=4)

@@ -227,7 +227,7 @@ def judged(
     if len(bad) > BAD_SHOWN:
         click.echo(f"Warning: left out {len(bad) - BAD_SHOWN} more files", err=True)
     if twice:
-        click.echo(f"note: {twice} of the queries are in the support set too", err=True)
+        click.echo(f"note: queries that are in the support set too: {twice}", err=True)
     return each
 
 

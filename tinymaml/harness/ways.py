@@ -46,7 +46,9 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
             found[name] = _resized(f"{method.name}'s {name}", array, shape, before)
     how = f"the head has its first {ways} outputs"
     if ways > before:
-        how = f"outputs {before + 1} to {ways} begin as their mean"
+        new = f"output {ways} begins" if ways == before + 1 else None
+        new = new or f"outputs {before + 1} to {ways} begin"
+        how = f"{new} as the mean of the first {before}"
     remark = f"{ways}-way tasks, trained for {before} ways: {how}"
     return wanted, params.pack(found, new), remark
 

@@ -3,6 +3,11 @@
 The arrays of a small net take longer to be made, cut and freed than to be computed. Here
 every value has its place for good: views are made once, dead values are overwritten, and
 the caches stay warm.
+
+NumPy's bits depend on the layout of what it reads: it sums along the axis that lies closest
+in memory, and multiplies one large matrix where all tasks share it. So every place has the
+strides that the value had at the recording, and inputs of other strides have another tape.
+What changes its form from call to call is not computed here (CannotFixError).
 """
 
 from __future__ import annotations
@@ -117,7 +122,7 @@ def _likes(
         if isinstance(value, np.ndarray | np.generic):
             made += value.nbytes
             likes[call.name] = Like.of(value)
-        if made > 16 * LARGEST:  # before all of them are alive at once
+        if made > 16 * LARGEST:  # values that buffers share; all are alive here
             raise CannotFixError
     return likes, views | _repeated(tape)
 
@@ -161,7 +166,7 @@ class _Places:
                 self.roots[call.name] = self.root(views[call.name])
         self.last = self._last(outputs)
         self.joined = self._joined()
-        self.last = self._last(outputs)
+        self.last = self._last(outputs)  # a joined array lives as long as its vector
 
     def root(self, name: str) -> str:
         return self.roots.get(name, name)
@@ -175,7 +180,11 @@ class _Places:
         return last | {self.root(name): len(self.tape) for name in outputs if name}
 
     def _joined(self) -> dict[str, tuple[str, str]]:
-        """Return {value: (join, array's name)} of what is computed into a joined vector."""
+        """Return {value: (join, array's name)} of what is computed into a joined vector.
+
+        `params._join(shapes, names, *arrays)` puts a net's gradients end to end. An array
+        that nothing else uses is computed in its part of the vector, without a copy.
+        """
         found = {}
         makers = {call.name: call for call in self.tape}
         for i, call in enumerate(self.tape):
@@ -185,7 +194,7 @@ class _Places:
                 maker = makers.get(parent)
                 alone = self.root(parent) == parent and self.last[parent] == i
                 if maker and alone and maker.function in LOWERED and parent not in found:
-                    found[parent] = call.name, call.args[1][n - 2]
+                    found[parent] = call.name, call.args[1][n - 2]  # after shapes, names
                     self.roots[parent] = call.name
         return found
 

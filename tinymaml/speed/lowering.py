@@ -98,7 +98,8 @@ LOWERED: dict[Callable, Callable[..., list[Step]]] = {
     ops._relu.fun: relu,
     ops._gate.fun: lambda x, mask, out: [(np.multiply, (x, mask, out))],
     anp.sum.fun: total,
-    # Of arrays; the first argument is their vector space. What was the sum so far is dead.
+    # Of arrays; the first argument is their vector space. autograd uses a sum that it adds
+    # to in place only through the new sum.
     VSpace.add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
     VSpace.mut_add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
 }

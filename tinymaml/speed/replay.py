@@ -3,6 +3,10 @@
 A meta-gradient of fixed shapes makes the same NumPy calls in the same order for all
 values. A replay makes these calls on new inputs: the same bits without the cost of tracing.
 
+A small tape is replayed in fixed buffers (`buffers`), a large one as generated Python that
+frees its values. Some inputs stay for many calls, as a policy's batches do: what depends on
+them alone is computed once.
+
 The recording is autograd's outermost trace, whose nodes keep calls instead of derivatives.
 A Python decision that depends on a value (`if loss > 1`) raises. A value that leaves
 autograd (`getval(x)`, a random draw inside the function) would stay constant. So replays
