@@ -5626,15 +5626,15 @@ MUTATIONS = [
     Mutation(
         "the same inputs as a proof",
         "speed/replay.py",
-        "            if unproved[kind] != bits(inputs):",
+        "            if not again:",
         "            if True:",
         "speed/test_replay.py",
     ),
     Mutation(
         "a refusal that is forgotten",
         "speed/replay.py",
-        "            if kind in refused or",
-        "            if",
+        "                if kind in refused or bits(found)",
+        "                if bits(found)",
         "speed/test_replay.py",
     ),
     Mutation(

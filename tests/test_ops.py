@@ -197,6 +197,10 @@ def _relu(s, rng):
     return ops.relu, spread(rng, s.rows)
 
 
+def _square(s, rng):
+    return ops.square, spread(rng, s.rows)
+
+
 def _leaky_relu(s, rng):
     return ops.leaky_relu, spread(rng, s.rows)
 
@@ -239,6 +243,7 @@ CASES = [
     _normalize_adjoint,
     _center,
     _relu,
+    _square,
     _leaky_relu,
     _gate,
     _select,

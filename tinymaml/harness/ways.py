@@ -46,9 +46,10 @@ def resized(config: Config, w: Array, ways: int) -> tuple[Config, Array, str]:
             found[name] = _resized(f"{method.name}'s {name}", array, shape, before)
     how = f"the head has its first {ways} outputs"
     if ways > before:
-        new = f"output {ways} begins" if ways == before + 1 else None
-        new = new or f"outputs {before + 1} to {ways} begin"
-        how = f"{new} as the mean of the first {before}"
+        added = f"outputs {before + 1} to {ways} begin"
+        if ways == before + 1:
+            added = f"output {ways} begins"
+        how = f"{added} as the mean of the first {before}"
     remark = f"{ways}-way tasks, trained for {before} ways: {how}"
     return wanted, params.pack(found, new), remark
 

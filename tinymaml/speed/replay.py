@@ -118,7 +118,8 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
     than the function.
     """
     replays: dict[tuple, Function] = {}
-    unproved: dict[tuple, list[tuple]] = {}  # bits of the inputs of the recording
+    recording: dict[tuple, list[Array]] = {}  # its inputs, until others have been compared
+    compared: set[tuple] = set()
     refused: set[tuple] = set()
 
     def call(*inputs: Array) -> tuple[Array, ...]:
@@ -127,18 +128,21 @@ def recorded(function: Function, moving: int | None = None, kept: int = KEPT) ->
         kind = tuple((x.shape, x.dtype.str, x.strides) for x in inputs)
         if kind not in replays:
             replays[kind] = record(function, *inputs, moving=moving, kept=kept)
-            unproved[kind] = bits(inputs)
+            recording[kind] = [x.copy() for x in inputs]
             return function(*inputs)
         found = replays[kind](*inputs)
-        if kind in unproved:
-            if kind in refused or bits(found) != bits(function(*inputs)):
-                refused.add(kind)
-                raise CannotRecordError(
-                    "a replay differs from the function: it branches on values, or uses"
-                    " values that are not its inputs"
-                )
-            if unproved[kind] != bits(inputs):  # the same inputs would prove nothing
-                del unproved[kind]
+        if kind in recording:
+            again = all(map(_same, inputs, recording[kind]))  # proves nothing for others
+            if kind in refused or not (again and kind in compared):
+                if kind in refused or bits(found) != bits(function(*inputs)):
+                    refused.add(kind)
+                    raise CannotRecordError(
+                        "a replay differs from the function: it branches on values, or uses"
+                        " values that are not its inputs"
+                    )
+                compared.add(kind)
+            if not again:
+                del recording[kind]
         return found
 
     return call
