@@ -14,7 +14,7 @@ from tinymaml.experiments.glyphs import Glyphs
 from tinymaml.experiments.sine import Sine
 from tinymaml.fewshot import Episode
 from tinymaml.maml import Task
-from tinymaml.speed import replay
+from tinymaml.speed.tape import taped
 
 
 SEEDS, STEPS = st.integers(0, 2**32 - 1), st.integers(0, 4)
@@ -141,7 +141,7 @@ def test_the_layers_below_are_passed_once(net):
             return features.gradient(w, task(Episode(*arrays)), family, alphas)[:2]
 
         episode = found.task.episode
-        tape, _, _ = replay.taped(gradient, found.w, *episode)
+        tape, _, _ = taped(gradient, found.w, *episode)
         names = Counter(call.function.__name__ for call in tape)
         calls[steps] = [names[x] for x in ("unfold", "_conv", "_normalize", "fold")]
     assert calls[1] == calls[5]

@@ -27,7 +27,7 @@ import works
 from works import WORKS, Work
 
 from tinymaml.speed import replay
-from tinymaml.speed.replay import Call
+from tinymaml.speed.tape import Call, last_uses, taped
 
 
 Array = np.ndarray
@@ -50,13 +50,10 @@ def name(call: Call) -> str:
 def timed(tape: list[Call], inputs: Iterable[Array]) -> Array:
     """Make all calls once; return the microseconds of each."""
     values: dict[str, Any] = {f"x{i}": array for i, array in enumerate(inputs)}
-    last = replay.last_uses(tape)
+    last = last_uses(tape)
     spent = np.empty(len(tape))
     for i, call in enumerate(tape):
-        args = [
-            values[call.parents[n]] if n in call.parents else arg
-            for n, arg in enumerate(call.args)
-        ]
+        args = call.given(values)
         start = time.perf_counter()
         values[call.name] = call.function(*args, **call.kwargs)
         spent[i] = 1e6 * (time.perf_counter() - start)
@@ -77,7 +74,7 @@ def main() -> None:
     print(measure.machine_line(measure.machine(["numpy", "autograd"])))
     work = WORKS[options.work]
     inputs, gradient = inputs_of(work), partial(works.chunk_gradient, work)
-    tape, *_ = replay.taped(gradient, *inputs)
+    tape, *_ = taped(gradient, *inputs)
     each = np.median([timed(tape, inputs) for _ in range(options.rounds)], axis=0)
     whole = measure.interleaved({"": partial(replay.record(gradient, *inputs), *inputs)}, 5)
     calls, spent = Counter(map(name, tape)), Counter()

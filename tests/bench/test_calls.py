@@ -4,9 +4,10 @@ import dataclasses
 
 import calls
 import numpy as np
+from autograd.extend import primitive
 from works import FAMILIES
 
-from tinymaml.speed import replay
+from tinymaml.speed.tape import taped
 
 
 SMALL = dataclasses.replace(FAMILIES["sine"], tasks=2, filters=3, chunk=2)
@@ -19,13 +20,13 @@ def test_every_call_is_made_once_and_timed():
     def function(x, y):
         return (noted(x) * y + noted(y),)
 
-    @replay.tracer.primitive
+    @primitive
     def noted(x):
         made.append(x.copy())
         return np.sin(x)
 
     inputs = np.ones(2), np.zeros(2)
-    tape, *_ = replay.taped(function, *inputs)
+    tape, *_ = taped(function, *inputs)
     made.clear()
     spent = calls.timed(tape, inputs)
     assert len(spent) == len(tape) == 4
@@ -37,5 +38,5 @@ def test_the_inputs_are_those_of_a_chunk():
     """Rejects a profile of another function than the benchmark times."""
     inputs = calls.inputs_of(SMALL)
     assert [len(array) for array in inputs] == [2] * 5
-    tape, *_ = replay.taped(lambda *a: calls.works.chunk_gradient(SMALL, *a), *inputs)
+    tape, *_ = taped(lambda *a: calls.works.chunk_gradient(SMALL, *a), *inputs)
     assert {"affine", "matmul_tn"} <= set(map(calls.name, tape))

@@ -11,6 +11,7 @@ from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
+import programs
 from problems import make
 from tinymaml import maml, ops, params
 from tinymaml.algorithms import ROWS
@@ -18,8 +19,10 @@ from tinymaml.errors import UsageError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, step
 from tinymaml.speed import buffers
-from tinymaml.speed.buffers import CannotFixError, fixed
-from tinymaml.speed.replay import bits, recorded, taped
+from tinymaml.speed.buffers import fixed
+from tinymaml.speed.lowering import CannotFixError
+from tinymaml.speed.replay import bits, recorded
+from tinymaml.speed.tape import taped
 
 
 T, M, K = 3, 4, 4  # tasks, rows, columns
@@ -47,31 +50,17 @@ BINARY = {
     "affine": lambda x, y: ops.affine(x, y, ops.sum_rows(y)),
     "row": lambda x, y: ops.add_row(x, ops.sum_rows(y)),
 }
-STEPS = st.lists(
-    st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 99), st.integers(0, 99)),
-    min_size=1,
-    max_size=10,
-)
+STEPS = programs.steps(UNARY, BINARY, most=10)
 
 
 def program(steps):
-    """Return a function of two arrays (T, M, K): each step uses values made before it."""
+    """Return a function of two arrays (T, M, K), and one of its derivatives."""
 
     def function(a, b):
-        values = [a, b]
-        for name, i, j in steps:
-            x, y = values[i % len(values)], values[j % len(values)]
-            values.append(UNARY[name](x) if name in UNARY else BINARY[name](x, y))
+        values = programs.run(steps, UNARY, BINARY, a, b)
         return values[-1], values[len(values) // 2], anp.sum(values[-1])
 
-    def gradients(a, b):
-        def loss(at):
-            return anp.sum(function(at, b)[0] ** 2) + anp.sum(at**3)
-
-        hvp, gradient = maml.hvp_and_gradient(loss, a)
-        return gradient, hvp(b)
-
-    return function, gradients
+    return function, programs.second_order(function)
 
 
 def in_buffers(function, *inputs):

@@ -12,11 +12,13 @@ from autograd.tracer import getval
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import programs
 from problems import make, problems
 from tinymaml import maml, ops
 from tinymaml.fewshot import Episode, as_task
-from tinymaml.speed.replay import KEPT, CannotRecordError, record, recorded
+from tinymaml.speed.replay import KEPT, record, recorded
 from tinymaml.speed.replay import bits as bits_of
+from tinymaml.speed.tape import CannotRecordError
 
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -49,38 +51,22 @@ BINARY = {
     "nt": ops.matmul_nt,
     "subtract": lambda x, y: 0.5 * x - y,
 }
-STEPS = st.lists(
-    st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 99), st.integers(0, 99)),
-    min_size=1,
-    max_size=8,
-)
+STEPS = programs.steps(UNARY, BINARY, most=8)
 
 
 def program(steps):
-    """Return a function of two square arrays: each step uses values made before it."""
+    """Return a function of two square arrays."""
 
     def function(a, b):
-        values = [a, b]
-        for name, i, j in steps:
-            x, y = values[i % len(values)], values[j % len(values)]
-            values.append(UNARY[name](x) if name in UNARY else BINARY[name](x, y))
+        values = programs.run(steps, UNARY, BINARY, a, b)
         return values[-1], values[len(values) // 2]
 
     return function
 
 
 def derivatives(steps):
-    """Return the value, gradient and a Hessian product of a random program's sum."""
-    function = program(steps)
-
-    def second(a, b):
-        def loss(at):
-            return anp.sum(anp.sin(function(at, b)[0])) + anp.sum(at**3)
-
-        hvp, gradient = maml.hvp_and_gradient(loss, a)
-        return gradient, hvp(b)
-
-    return second
+    """Return the gradient and a Hessian product of a random program's sum."""
+    return programs.second_order(program(steps))
 
 
 @given(STEPS, SEEDS, st.sampled_from(["float32", "float64"]), st.booleans())

@@ -70,12 +70,7 @@ def adapt_command(
     if not found.known.any():
         raise WorldError(f"{points!r}: no line has inputs and targets to adapt to")
     support, steps = found.known, trained.config.test_steps if steps is None else steps
-    try:
-        fits = [trained.adapt(found.x[support], found.y[support], k) for k in (0, steps)]
-    except UsageError:
-        raise
-    except ValueError as error:  # too large, or the steps diverge
-        raise WorldError(f"{points!r}: {error}") from error
+    fits = before_and_after(trained, points, found.x[support], found.y[support], steps)
     before, after = (np.asarray(fit(found.x), float) for fit in fits)
     names = heads(*sizes)
     rows = np.hstack([found.x, found.y, before, after]).tolist()
@@ -105,6 +100,21 @@ def opened_run(run: str, last: bool, fallback: bool = False) -> study.Run:
         tuned = "is not tuned here; `tinymaml evaluate` tunes it on validation tasks"
         click.echo(f"note: the step size {found.config.alpha:g} {tuned}", err=True)
     return found
+
+
+def before_and_after(
+    trained: study.Run, place: str, x: Array, y: Array, steps: int
+) -> list[study.Adapted]:
+    """Return the nets before and after adaptation to examples from a place.
+
+    Raises WorldError that names the place where `study.Run.adapt` raises ValueError.
+    """
+    try:
+        return [trained.adapt(x, y, k) for k in (0, steps)]
+    except UsageError:
+        raise
+    except ValueError as error:  # too large, too few outputs, or the steps diverge
+        raise WorldError(f"{place!r}: {error}") from error
 
 
 def dimensions(trained: study.Run) -> tuple[int, int]:

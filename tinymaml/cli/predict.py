@@ -9,7 +9,7 @@ import numpy as np
 
 from tinymaml import experiments
 from tinymaml.algorithms.algorithm import FEW_SHOT
-from tinymaml.cli.adapt import STEPS_OPTION, opened_run
+from tinymaml.cli.adapt import STEPS_OPTION, before_and_after, opened_run
 from tinymaml.cli.options import FALLBACK, LAST, QUIET, Folder, asked
 from tinymaml.cli.terminal import Show, columns, progress
 from tinymaml.errors import UsageError, WorldError
@@ -18,6 +18,7 @@ from tinymaml.experiments.images import Images
 from tinymaml.harness import runs
 from tinymaml.harness.evaluation import held_out
 from tinymaml.maml import Array
+from tinymaml.ops import log_softmax
 from tinymaml.plots import figures, predictions
 from tinymaml.prepare import tasks
 from tinymaml.prepare.files import DATA_ERRORS, failure
@@ -183,12 +184,7 @@ def adapted(
 ) -> list[Adapted]:
     """Return the nets before and after adaptation to support images x, class by class."""
     y = np.arange(len(known)).repeat([*map(len, known.values())])
-    try:
-        nets = [trained.adapt(x, y, k) for k in (0, steps)]
-    except UsageError:
-        raise
-    except ValueError as error:  # the steps diverge, or the net has fewer outputs
-        raise WorldError(f"{str(folder)!r}: {error}") from error
+    nets = before_and_after(trained, str(folder), x, y, steps)
     if (outputs := nets[0](x[:1]).shape[-1]) != len(known):
         both = f"{outputs} classes, and {str(folder)!r} {len(known)}"
         raise UsageError(
@@ -218,7 +214,9 @@ def judged(
             continue
         twice += image.tobytes() in known
         outputs = [net(kind.inputs([image], net.config.dtype))[0] for net in nets]
-        each.append(Prediction(str(file), label, softmax(np.array(outputs))))
+        with np.errstate(invalid="ignore"):  # nan where an output is not finite
+            probabilities = np.exp(log_softmax(np.array(outputs, float)))
+        each.append(Prediction(str(file), label, probabilities))
         show(done, len(queries), "")
     if not each:
         raise WorldError("; ".join(bad[:3]))
@@ -229,14 +227,6 @@ def judged(
     if twice:
         click.echo(f"note: queries that are in the support set too: {twice}", err=True)
     return each
-
-
-@np.errstate(invalid="ignore")
-def softmax(logits: Array) -> Array:
-    """Return probabilities (..., ways) in float64; nan where a logit is inf or nan."""
-    logits = logits.astype(float)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def write(found: Predictions, places: Mapping[str, str | None]) -> None:

@@ -15,7 +15,8 @@ from tinymaml.experiments.common import Config
 from tinymaml.fewshot import Episode, drawn
 from tinymaml.harness import loop, step
 from tinymaml.maml import Array
-from tinymaml.speed.replay import CannotRecordError, Function, bits, recorded
+from tinymaml.speed.replay import bits, recorded
+from tinymaml.speed.tape import CannotRecordError, Function
 
 
 TASKS = 2

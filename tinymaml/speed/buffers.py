@@ -13,7 +13,7 @@ What changes its form from call to call is not computed here (CannotFixError).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -28,12 +28,12 @@ from tinymaml.speed.lowering import (
     PIECES,
     REFUSED,
     REPEAT,
-    SPACES,
     CannotFixError,
     Step,
     by_entry,
     repeated,
 )
+from tinymaml.speed.tape import Call, Function, Names
 
 
 LARGEST = 2**22  # bytes of all buffers; a larger tape computes longer than it is called
@@ -54,9 +54,9 @@ class Like(NamedTuple):
         scalar = isinstance(value, np.generic)
         return cls(value.shape, value.dtype, value.strides, scalar)
 
-    def fits(self, value: Any) -> bool:
+    def fits(self, value: Array | np.generic) -> bool:
         """Return whether a value has this form, so that NumPy computes alike with it."""
-        if (self.shape, self.dtype) != (np.shape(value), value.dtype):
+        if (self.shape, self.dtype) != (value.shape, value.dtype):
             return False
         # The step along an axis of one entry says only whether it is repeated.
         steps = zip(self.shape, self.strides, value.strides, strict=True)
@@ -64,9 +64,9 @@ class Like(NamedTuple):
 
 
 def fixed(
-    tape: Sequence, inputs: Sequence[Array], outputs: Sequence[Any], names: Sequence
-) -> Callable[..., tuple[Array, ...]]:
-    """Return a tape (of `replay.Call`) as a function that computes in fixed buffers.
+    tape: list[Call], inputs: Sequence[Array], outputs: Sequence[Any], names: Names
+) -> Function:
+    """Return a tape as a function that computes in fixed buffers.
 
     inputs: later ones have the shapes, dtypes and strides of these
     outputs, names: what the tape's function returned, and the names; a constant has none
@@ -98,7 +98,7 @@ def fixed(
 
 
 def _likes(
-    tape: Sequence, inputs: Sequence[Array]
+    tape: list[Call], inputs: Sequence[Array]
 ) -> tuple[dict[str, Like], dict[str, str]]:
     """Make all calls once. Return the form of each array, and {view: its source}."""
     values: dict[str, Any] = {f"x{i}": array for i, array in enumerate(inputs)}
@@ -106,11 +106,7 @@ def _likes(
     views: dict[str, str] = {}
     made = 0
     for call in tape:
-        args = [
-            values[call.parents[n]] if n in call.parents else a
-            for n, a in enumerate(call.args)
-        ]
-        value = values[call.name] = call.function(*args, **call.kwargs)
+        value = values[call.name] = call.function(*call.given(values), **call.kwargs)
         if call.function in PIECES:
             views[call.name] = call.parents[0]
         elif not isinstance(value, np.ndarray | np.generic) or call.function in REFUSED:
@@ -131,7 +127,7 @@ def _overlap(a: Any, b: Any) -> bool:
     return all(isinstance(x, np.ndarray) for x in (a, b)) and np.may_share_memory(a, b)
 
 
-def _repeated(tape: Sequence) -> dict[str, str]:
+def _repeated(tape: list[Call]) -> dict[str, str]:
     """Return {rows: row} of repeated rows that are only added and multiplied by entry."""
     found = {c.name: c.parents[0] for c in tape if c.function is REPEAT and 0 in c.parents}
     for call in tape:
@@ -149,12 +145,13 @@ class _Places:
 
     def __init__(
         self,
-        tape: Sequence,
+        tape: list[Call],
         likes: dict[str, Like],
         views: dict[str, str],
-        outputs: Sequence,
+        outputs: Names,
     ) -> None:
         self.tape, self.likes, self.views = tape, likes, views
+        self.calls = {call.name: call for call in tape}
         self.values: dict[str, Any] = {}  # views of buffers
         self.buffers: dict[str, Array] = {}  # of roots
         self.memory: dict[str, Array] = {}  # of the same, as bytes
@@ -171,7 +168,7 @@ class _Places:
     def root(self, name: str) -> str:
         return self.roots.get(name, name)
 
-    def _last(self, outputs: Sequence) -> dict[str, int]:
+    def _last(self, outputs: Names) -> dict[str, int]:
         last = {
             self.root(parent): i
             for i, call in enumerate(self.tape)
@@ -186,12 +183,11 @@ class _Places:
         that nothing else uses is computed in its part of the vector, without a copy.
         """
         found = {}
-        makers = {call.name: call for call in self.tape}
         for i, call in enumerate(self.tape):
             if call.function is not JOIN:
                 continue
             for n, parent in call.parents.items():
-                maker = makers.get(parent)
+                maker = self.calls.get(parent)
                 alone = self.root(parent) == parent and self.last[parent] == i
                 if maker and alone and maker.function in LOWERED and parent not in found:
                     found[parent] = call.name, call.args[1][n - 2]  # after shapes, names
@@ -253,19 +249,14 @@ class _Places:
         """Return the place of a named array in a joined vector."""
         if whole not in self.buffers:
             self.new(whole, self.likes[whole])
-        call = next(call for call in self.tape if call.name == whole)
-        return params._split.fun(self.buffers[whole], call.args[0])[name]
+        return params._split.fun(self.buffers[whole], self.calls[whole].args[0])[name]
 
     # ----- Steps -----
 
     def steps(self, i: int) -> list[Step]:
         """Return the steps of the call at i, and free what it used last."""
         call = self.tape[i]
-        args = [
-            self.values[call.parents[n]] if n in call.parents else arg
-            for n, arg in enumerate(call.args)
-        ]
-        found = self._steps(i, call, args)
+        found = self._steps(i, call, call.given(self.values))
         for parent in {*call.parents.values()}:
             root = self.root(parent)
             if self.last[root] == i and root in self.buffers:
@@ -274,7 +265,7 @@ class _Places:
                 self.free.setdefault(len(memory), []).append(memory)
         return found
 
-    def _steps(self, i: int, call: Any, args: list) -> list[Step]:
+    def _steps(self, i: int, call: Call, args: list) -> list[Step]:
         function = call.function
         if call.name in self.views:
             view = repeated if function is REPEAT else function
@@ -287,19 +278,22 @@ class _Places:
         if function is JOIN:
             return self._join(call, args)
         out = self.values[call.name] = self.place(i, call.name)
-        if isinstance(function, np.ufunc) and not call.kwargs:
-            return [(function, (*args, out))]
-        known = set(call.kwargs) <= {"axis", "keepdims"}
-        known = known and not (function is lowering.SUM and len(args) > 1)
-        if (
-            function in LOWERED
-            and known
-            and isinstance(args[0], SPACES.get(function, object))
-        ):
-            return LOWERED[function](*args, **call.kwargs, out=out)
-        return lowering.as_called(function, args, call.kwargs, out)
+        found = lowering.steps(function, args, call.kwargs, out)
+        return [self._as_called(call, args, out)] if found is None else found
 
-    def _join(self, call: Any, args: list) -> list[Step]:
+    def _as_called(self, call: Call, args: list, out: Array) -> Step:
+        """Return the step that makes a call as it was recorded, and copies its result."""
+        like = self.likes[call.name]
+
+        def copied() -> None:
+            value = call.function(*args, **call.kwargs)
+            if not like.fits(value):  # its shape depends on values, as that of x[x > 0]
+                raise CannotFixError
+            out[...] = value
+
+        return copied, ()
+
+    def _join(self, call: Call, args: list) -> list[Step]:
         shapes, names, *arrays = args
         given = dict(zip(names, arrays, strict=True))
         steps: list[Step] = []

@@ -1,7 +1,7 @@
 """What the primitives of small nets call in NumPy, with a place for the result.
 
 A step is a function and its arguments. It writes into `out`, with the bits of the primitive
-itself. A primitive that is not here is called as it is, and its result copied.
+itself. A primitive that is not here is called as it is, and its result copied (`buffers`).
 """
 
 from collections.abc import Callable
@@ -31,9 +31,13 @@ def product(a: Array, b: Array, out: Array) -> list[Step]:
     if not is_shared(b):
         return [(np.matmul, (a, b, out))]
     if not (a.flags.c_contiguous and out.flags.c_contiguous):
-        return as_called(ops._product, [a, b], {}, out)
+        return [(_into, (out, ops._product, a, b))]
     rows, flat = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
     return [(np.matmul, (rows, b[(0,) * (b.ndim - 2)], flat))]
+
+
+def _into(out: Array, function: Callable, *args: Any) -> None:
+    out[...] = function(*args)
 
 
 def is_shared(b: Any) -> bool:
@@ -67,23 +71,9 @@ def sum_rows(x: Array, out: Array) -> list[Step]:
     return [(np.matmul, (ops._ones(x.shape[-2], x.dtype), x, out))]
 
 
-def total(x: Array, axis: Any = None, keepdims: bool = False, *, out: Array) -> list[Step]:
+def total(x: Array, *, axis: Any = None, keepdims: bool = False, out: Array) -> list[Step]:
     """The sum over axes."""
     return [(np.add.reduce, (x, axis, None, out, keepdims))]
-
-
-def as_called(function: Callable, args: list, kwargs: dict, out: Array) -> list[Step]:
-    """A call as it was recorded, and a copy of its result."""
-
-    def call() -> None:
-        value = function(*args, **kwargs)
-        if np.shape(value) != out.shape or value.dtype != out.dtype:
-            raise CannotFixError  # they depend on values, as those of x[x > 0] do
-        if value.ndim and value.size > 1 and value.strides != out.strides:
-            raise CannotFixError
-        out[...] = value
-
-    return [(call, ())]
 
 
 # (arguments..., out) -> steps
@@ -103,7 +93,22 @@ LOWERED: dict[Callable, Callable[..., list[Step]]] = {
     VSpace.add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
     VSpace.mut_add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
 }
-SUM = anp.sum.fun
+# What a primitive takes beside these is not lowered: a sum's dtype, say, or the sum of
+# something else than arrays.
+NAMED = {anp.sum.fun: {"axis", "keepdims"}}
+SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}
+
+
+def steps(function: Callable, args: list, kwargs: dict, out: Array) -> list[Step] | None:
+    """Return the steps of a call, None for one that can only be made as it is."""
+    if isinstance(function, np.ufunc):
+        return None if kwargs else [(function, (*args, out))]
+    named = set(kwargs) <= NAMED.get(function, set())
+    alone = function not in NAMED or len(args) == 1
+    of_arrays = isinstance(args[0], SPACES.get(function, object))
+    if function in LOWERED and named and alone and of_arrays:
+        return LOWERED[function](*args, **kwargs, out=out)
+    return None
 
 
 def by_entry(function: Callable) -> bool:
@@ -130,4 +135,3 @@ PIECES = {
 }  # views of a vector, by name, and one of them
 JOIN = params._join.fun  # the arrays of a vector, end to end
 REFUSED = {sparse_add.fun}  # it writes into an argument, which may be a view
-SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}

@@ -7,72 +7,39 @@ A small tape is replayed in fixed buffers (`buffers`), a large one as generated 
 frees its values. Some inputs stay for many calls, as a policy's batches do: what depends on
 them alone is computed once.
 
-The recording is autograd's outermost trace, whose nodes keep calls instead of derivatives.
-A Python decision that depends on a value (`if loss > 1`) raises. A value that leaves
-autograd (`getval(x)`, a random draw inside the function) would stay constant. So replays
-are compared with the function itself, bit for bit, until one has had other inputs than the
-recording. A decision behind `getval` that is the same in both is not noticed.
+A value that leaves autograd (`getval(x)`, a random draw inside the function) would stay
+constant. So replays are compared with the function itself, bit for bit, until one has had
+other inputs than the recording. A decision behind `getval` that is the same in both is not
+noticed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from autograd import tracer
-from autograd.core import VSpace, sparse_add
-from autograd.numpy.numpy_boxes import ArrayBox
-from autograd.tracer import Box, Node, isbox
+from autograd.tracer import isbox
 
-from tinymaml.errors import WorldError
 from tinymaml.maml import Array
-from tinymaml.speed.buffers import CannotFixError, fixed
+from tinymaml.speed.buffers import fixed
+from tinymaml.speed.lowering import CannotFixError
+from tinymaml.speed.tape import (
+    ADDING_IN_PLACE,
+    Call,
+    CannotRecordError,
+    Function,
+    Names,
+    last_uses,
+    taped,
+)
 
-
-Function = Callable[..., tuple[Array, ...]]
-Names = list[str | None]  # of outputs; a constant has none
 
 KEPT = 32  # sets of staying inputs whose values are kept (default)
-ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # autograd's sums of cotangents
-
-
-class CannotRecordError(WorldError):
-    """The function branches on values, or its replay gave other bits."""
-
-    def __str__(self) -> str:
-        return f"cannot replay: {super().__str__()}; train with --no-replay"
-
-
-class Call(NamedTuple):
-    """One NumPy call and the name of its result.
-
-    parents: position of an argument -> name of the recorded value at this position
-    """
-
-    name: str
-    function: Callable
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    parents: dict[int, str]
-
-
-class _Recorded(Node):
-    """The name of a value on a tape; the nodes of one recording share the tape."""
-
-    __slots__ = ("name", "tape")
-
-    def __init__(self, value, function, args, kwargs, argnums, parents) -> None:
-        self.tape = parents[0].tape
-        self.name = f"v{len(self.tape)}"
-        names = {n: parent.name for n, parent in zip(argnums, parents, strict=True)}
-        if function.fun in ADDING_IN_PLACE and 1 not in names and args[1] is not None:
-            raise CannotRecordError("a sum of gradients begins with constants")
-        # Keeping recorded values would keep all of them alive at once.
-        args = tuple(None if n in names else arg for n, arg in enumerate(args))
-        self.tape.append(Call(self.name, function.fun, args, kwargs, names))
-
-    def initialize_root(self, tape: list[Call], name: str) -> None:
-        self.tape, self.name = tape, name
+DIFFERS = (
+    "a replay differs from the function: it branches on values, or uses values that are"
+    " not its inputs"
+)
 
 
 def record(
@@ -89,60 +56,54 @@ def record(
     """
     tape, outputs, names = taped(function, *inputs)
     given = [f"x{i}" for i in range(len(inputs))]
-    if moving is None:
-        return _small_or_large(tape, inputs, outputs, names)
-    return _in_two(tape, given, moving, kept, outputs, names)
+    if moving is not None:
+        return _in_two(tape, given, moving, kept, outputs, names)
+    replay = anyway = _compiled(tape, given, outputs, names)
+    with suppress(CannotFixError):
+        replay = fixed(tape, inputs, outputs, names)
 
+    def either(*arrays: Array) -> tuple[Array, ...]:
+        nonlocal replay
+        try:
+            return replay(*arrays)
+        except CannotFixError:  # a shape depends on values
+            replay = anyway
+            return replay(*arrays)
 
-def taped(function: Function, *inputs: Array) -> tuple[list[Call], tuple[Any, ...], Names]:
-    """Return the calls that a function's outputs depend on, the outputs, and their names.
-
-    Inputs are named x0, x1, ...; a constant output has no name. Raises as `record` does.
-    """
-    tape: list[Call] = []
-    with tracer.trace_stack.new_trace() as trace:
-        boxes = [
-            tracer.new_box(array, trace, _Recorded.new_root(tape, f"x{i}"))
-            for i, array in enumerate(inputs)
-        ]
-        outputs: tuple[Any, ...] = function(*boxes)
-    names = [x._node.name if isbox(x) else None for x in outputs]
-    return _alive(tape, names), outputs, names
+    return either
 
 
 def recorded(function: Function, moving: int | None = None, kept: int = KEPT) -> Function:
-    """Return `function`, recorded at its first call for each set of shapes and dtypes.
+    """Return `function`, recorded at its first call for each form of its inputs.
 
     moving, kept: as in `record`
-    Raises CannotRecordError as `record` does, and when the first replay gives other bits
-    than the function.
+    Raises CannotRecordError as `record` does, and when a replay gives other bits than the
+    function.
     """
     replays: dict[tuple, Function] = {}
-    recording: dict[tuple, list[Array]] = {}  # its inputs, until others have been compared
-    compared: set[tuple] = set()
+    unproved: dict[tuple, list[tuple]] = {}  # bits of the recording's inputs
+    agreeing: set[tuple] = set()  # with these inputs
     refused: set[tuple] = set()
 
     def call(*inputs: Array) -> tuple[Array, ...]:
         if any(map(isbox, inputs)):  # it is recorded or differentiated itself
             return function(*inputs)
         kind = tuple((x.shape, x.dtype.str, x.strides) for x in inputs)
+        if kind in refused:
+            raise CannotRecordError(DIFFERS)
         if kind not in replays:
             replays[kind] = record(function, *inputs, moving=moving, kept=kept)
-            recording[kind] = [x.copy() for x in inputs]
+            unproved[kind] = bits(inputs)
             return function(*inputs)
         found = replays[kind](*inputs)
-        if kind in recording:
-            again = all(map(_same, inputs, recording[kind]))  # proves nothing for others
-            if kind in refused or not (again and kind in compared):
-                if kind in refused or bits(found) != bits(function(*inputs)):
-                    refused.add(kind)
-                    raise CannotRecordError(
-                        "a replay differs from the function: it branches on values, or uses"
-                        " values that are not its inputs"
-                    )
-                compared.add(kind)
-            if not again:
-                del recording[kind]
+        if kind in unproved:
+            again = bits(inputs) == unproved[kind]
+            if not (again and kind in agreeing) and bits(found) != bits(function(*inputs)):
+                refused.add(kind)
+                raise CannotRecordError(DIFFERS)
+            agreeing.add(kind)
+            if not again:  # the same inputs prove nothing about others
+                del unproved[kind]
         return found
 
     return call
@@ -157,41 +118,6 @@ def bits(arrays: Sequence[Array]) -> list[tuple]:
 
 
 # ----- From the tape to a function -----
-
-
-def _small_or_large(
-    tape: list[Call], inputs: Sequence[Array], outputs: Sequence[Any], names: Names
-) -> Function:
-    """Return a small tape in fixed buffers; a large one, or one of changing shapes, not."""
-    anyway = _compiled(tape, [f"x{i}" for i in range(len(inputs))], outputs, names)
-    try:
-        replay = fixed(tape, inputs, outputs, names)
-    except CannotFixError:
-        return anyway
-
-    def either(*arrays: Array) -> tuple[Array, ...]:
-        try:
-            return replay(*arrays)
-        except CannotFixError:
-            return anyway(*arrays)
-
-    return either
-
-
-def _alive(tape: list[Call], outputs: Names) -> list[Call]:
-    """Return the calls that the outputs depend on."""
-    wanted = set(outputs)
-    alive = []
-    for call in reversed(tape):
-        if call.name in wanted:
-            alive.append(call)
-            wanted.update(call.parents.values())
-    return alive[::-1]
-
-
-def last_uses(tape: list[Call]) -> dict[str, int]:
-    """Return {value: index of the last call that uses it}."""
-    return {parent: i for i, call in enumerate(tape) for parent in call.parents.values()}
 
 
 def _compiled(
@@ -290,21 +216,3 @@ def _moved(tape: list[Call], moved: set[str]) -> set[str]:
 def _same(a: Array, b: Array) -> bool:
     """Return whether two arrays have the same bits; a nan equals only itself."""
     return a is b or (np.array_equal(a, b) and np.array_equal(np.signbit(a), np.signbit(b)))
-
-
-# ----- Decisions -----
-
-
-def _refuse_decisions(box: Box) -> bool:
-    inner = box
-    while isbox(inner):
-        if isinstance(inner._node, _Recorded):
-            raise CannotRecordError("a Python branch depends on a value")
-        inner = inner._value
-    return bool(inner)
-
-
-Box.__bool__ = _refuse_decisions
-# The results of comparisons and argmax of scalars; only a recording has them in boxes.
-ArrayBox.register(np.bool_)
-ArrayBox.register(np.intp)
