@@ -633,16 +633,45 @@ MUTATIONS = [
     Mutation(
         "the average over tasks is a sum",
         "harness/step.py",
-        "sum(parts) / config.tasks",
-        "sum(parts)",
+        "total / config.tasks for total",
+        "total for total",
         "harness/test_loop.py experiments/test_experiments.py",
     ),
     Mutation(
-        "chunks summed in reverse",
-        "harness/step.py",
-        "sum(parts) / config.tasks",
-        "sum(reversed(parts)) / config.tasks",
-        "harness/test_loop.py speed/test_workers.py harness/test_golden.py",
+        "a sum that depends on the workers",
+        "speed/sums.py",
+        "self.chunks == after.chunks and self.first % (2 * self.chunks) == 0",
+        "self.chunks == after.chunks",
+        "speed/test_sums.py",
+    ),
+    Mutation(
+        "chunks added one after another",
+        "speed/sums.py",
+        "    branches.append(branch)",
+        "    branches.append(branch)\n    branches[:] = [Branch(0, 0, reduce(_sums, [b.sums"
+        " for b in branches]))]",
+        "speed/test_sums.py",
+    ),
+    Mutation(
+        "the rest of the chunks forgotten",
+        "speed/sums.py",
+        "return reduce(_sums, [branch.sums for branch in branches])",
+        "return branches[0].sums",
+        "speed/test_sums.py",
+    ),
+    Mutation(
+        "rows meet the entries of a row repeated one by one",
+        "ops.py",
+        "return np.tile(row, few) if few > 1 else row",
+        "return np.repeat(row, few, axis=-1) if few > 1 else row",
+        "test_ops.py",
+    ),
+    Mutation(
+        "rows of another layout taken as long runs",
+        "ops.py",
+        "if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):",
+        "if arrays[0].size < MANY:",
+        "test_ops.py",
     ),
     Mutation(
         "an old run's best theta not found",
@@ -1128,8 +1157,8 @@ MUTATIONS = [
     Mutation(
         "a scale of the offset too",
         "models.py",
-        "add_row(rows * p[gamma] if scale else rows, p[beta])",
-        "add_row(rows, p[beta]) * (p[gamma] if scale else 1)",
+        "return anp.reshape(rows, pooled.shape)",
+        "return anp.reshape(rows * (p[gamma] if scale else 1), pooled.shape)",
         "test_models.py",
     ),
     # ----- evaluation -----
@@ -5639,10 +5668,10 @@ MUTATIONS = [
     ),
     Mutation(
         "a share of chunks is lost",
-        "speed/workers.py",
-        "    return [function(chunk) for chunk in chunks]",
-        "    return [function(chunk) for chunk in chunks[:1]]",
-        "speed/test_workers.py",
+        "speed/sums.py",
+        "enumerate(chunks, first)",
+        "enumerate(chunks[:1], first)",
+        "speed/test_sums.py",
     ),
     Mutation(
         "every chunk is sent by itself",

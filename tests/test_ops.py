@@ -959,3 +959,25 @@ def test_rows_are_normalised_alike_in_blocks(monkeypatch, lead):
     monkeypatch.setattr(ops, "ROWS", 2 * 3 * x.itemsize)
     for one, other in zip(whole, (ops.normalize(x), function(x)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+def test_rows_meet_a_row_alike_in_long_runs(monkeypatch, lead, layout):
+    """Rejects entries of another column, and a result that is written to a copy."""
+    x, g = map(layout, np.random.default_rng(0).standard_normal((2, *lead, 12, 3)))
+    row = np.array([[[1.0, 20.0, 300.0]]] if lead else [[1.0, 20.0, 300.0]])
+
+    def found():
+        return (
+            *(ops.add_row.fun(x, row), ops.center.fun(x), ops._normalize.fun(x, x, row)),
+            ops._normalize_adjoint.fun(g, x, row),
+        )
+
+    whole = found()
+    assert np.array_equal(whole[0], x + row)
+    monkeypatch.setattr(ops, "MANY", 1)
+    for run in (6, 12, 100):
+        monkeypatch.setattr(ops, "RUN", run)
+        for one, other in zip(whole, found(), strict=True):
+            assert np.array_equal(one, other)

@@ -39,6 +39,8 @@ Array = np.ndarray
 PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
 PIXELS = 2**19  # bytes of images that are pooled at a time, likewise
 ROWS = 2**18  # bytes of a task's rows that are normalised at a time, likewise
+RUN = 512  # entries, about, that meet a row at a time: as many as make a loop's start cheap
+MANY = 2**17  # entries from which that pays
 ZEROS = 2**14  # that relu compares with at a time
 FEW_CHANNELS = 4  # with which patches are copied column by column
 
@@ -50,14 +52,15 @@ LEAK = 0.01  # PyTorch's default slope of leaky_relu, which the code of MAML++ u
 # ----- Matrix products -----
 
 
-def _product(a: Array, b: Array) -> Array:
+def _product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a b; out is for the product of two matrices."""
     if a.shape[-1] == b.shape[-2] == 1:
-        return a * b  # no sums: broadcasting takes a third of the time
+        return np.multiply(a, b, out=out)  # no sums: a third of a product's time
     if not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2]):
         # One theta for all tasks, before their first step: one large product.
         rows = a.reshape(-1, a.shape[-1]) @ b[(0,) * (b.ndim - 2)]
         return rows.reshape(*a.shape[:-1], b.shape[-1])
-    return np.matmul(a, b)
+    return np.matmul(a, b, out=out)
 
 
 @contracts.primitive("mk kf")
@@ -131,7 +134,35 @@ defjvp(repeat_row, "same")
 @contracts.primitive("mk 1k")
 def add_row(x: Array, row: Array) -> Array:
     """x + row, the same row to each: (..., m, k), (..., 1, k) -> (..., m, k)."""
-    return x + row
+    return _with_row(np.add, x, row)
+
+
+def _with_row(ufunc: np.ufunc, x: Array, row: Array) -> Array:
+    """ufunc(x, row): (..., m, k), (..., 1, k) -> (..., m, k)."""
+    few = _rows_in_a_run(x)
+    return ufunc(_in_runs(x, few), _repeated(row, few)).reshape(x.shape)
+
+
+def _rows_in_a_run(*arrays: Array) -> int:
+    """Return how many rows of arrays (..., m, k) are best taken as one long row.
+
+    NumPy begins a loop for each row; those of few entries take longer to begin than to
+    compute. Short or scattered arrays have one row in a run.
+    """
+    *_, m, k = arrays[0].shape
+    if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):
+        return 1
+    return max(few for few in range(1, max(RUN // k, 1) + 1) if m % few == 0)
+
+
+def _in_runs(x: Array, few: int) -> Array:
+    """A view of (..., m, k) as (..., m / few, few k)."""
+    return x.reshape(*x.shape[:-2], -1, few * x.shape[-1]) if few > 1 else x
+
+
+def _repeated(row: Array, few: int) -> Array:
+    """The row of such runs: (..., 1, k) -> (..., 1, few k)."""
+    return np.tile(row, few) if few > 1 else row
 
 
 defvjp(add_row, lambda _, x, row: lambda g: g, lambda _, x, row: lambda g: sum_rows(g))
@@ -269,7 +300,7 @@ def _conv(images: Array, weights: Array, kernel: int) -> Array:
     dtype = np.result_type(images, weights)
     out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
     for x, w, y in _few(images, weights, out, kernel):
-        y[...] = _product(_patches(x, kernel), w).reshape(y.shape)
+        _product(_patches(x, kernel), w, y.reshape(-1, y.shape[-1]))
     return out
 
 
@@ -442,7 +473,7 @@ def normalize(x: Array, eps: float = EPSILON) -> Array:
 @contracts.primitive("mk")
 def center(x: Array) -> Array:
     """x minus its mean over the rows; its own adjoint."""
-    return x - _row_mean(x)
+    return _with_row(np.subtract, x, _row_mean(x))
 
 
 def _check_eps(centered: Array, eps: float = EPSILON) -> None:
@@ -462,7 +493,7 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 @primitive
 def _normalize(x: Array, centered: Array, r: Array) -> Array:
     # The rule for x below is the total derivative through all three, so r's rule is zero.
-    return centered * r
+    return _with_row(np.multiply, centered, r)
 
 
 @primitive
@@ -472,8 +503,11 @@ def _normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
     dy/dx is symmetric, so this is both the forward and the reverse derivative.
     """
     out, mean_g, mean_gy = np.empty_like(g), _row_mean(g), _mean_product(g, y)
+    few = _rows_in_a_run(g, y, out)
+    mean_g, mean_gy, r = (_repeated(row, few) for row in (mean_g, mean_gy, r))
+    g, y, result = (_in_runs(x, few) for x in (g, y, out))
     for rows in _row_blocks(g):  # in the caches, and in place: memory traffic is the cost
-        part = out[..., rows, :]
+        part = result[..., rows, :]
         np.multiply(y[..., rows, :], mean_gy, out=part)
         np.subtract(g[..., rows, :], part, out=part)
         part -= mean_g

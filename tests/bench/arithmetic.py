@@ -84,10 +84,12 @@ def levers(
     )
     return {
         "a call for every chunk": step(job, chunks * workers, workers, engine, net),
-        "a call for every worker, as it is: theta once, each chunk's sum": step(
+        "a call for every worker: theta once, each chunk's sum": step(
             all_back, workers, workers, engine, net, chunks
         ),
-        "... one sum of all its chunks": step(job, workers, workers, engine, net, chunks),
+        "... as it is: one sum of its chunks": step(
+            job, workers, workers, engine, net, chunks
+        ),
         "... and its gradient in float16": step(
             half_back, workers, workers, engine, net, chunks
         ),

@@ -30,6 +30,7 @@ from network import Cluster, Engine
 from tinymaml.harness import loop, step
 from tinymaml.optim import Moments, State
 from tinymaml.speed import machine, workers
+from tinymaml.speed.sums import Branch
 
 
 PAGE, FIGURES = (Path(__file__).with_name(f"cluster.{kind}") for kind in ("md", "json"))
@@ -84,9 +85,9 @@ def simulated(row: Try, job: Job, engine: Engine) -> dict[str, float]:
     # The bare engine's cost is what pickling and waking cost here: it comes by itself.
     injected = FREE._replace(messages=engine.messages) if row.engine == BARE else engine
     draws = network.uneven(job.seconds, row.spread)
-    answer, net = (np.float32(0), theta), NETWORKS[row.network]
+    answer, net = costs.answer(np.float32(0), theta), NETWORKS[row.network]
     taken = []
-    with Cluster(row.workers, draws, answer, injected, net) as cluster:
+    with Cluster(row.workers, draws, answer, injected, net, of_share) as cluster:
         for _ in range(STEPS + 1):
             start = time.perf_counter(), time.process_time()
             _, gradient = step.average_gradient(config, state, cluster)
@@ -94,6 +95,11 @@ def simulated(row: Try, job: Job, engine: Engine) -> dict[str, float]:
             taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     seconds, cpu = np.median(taken[1:], axis=0)
     return {"seconds": float(seconds), "cpu": float(cpu)}
+
+
+def of_share(answer: list[Branch], share: tuple[int, list]) -> list[Branch]:
+    """Return the answer to a share of one chunk."""
+    return [branch._replace(first=share[0]) for branch in answer]
 
 
 def real_dask(pool: Executor, rounds: int = 7) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from tinymaml.experiments.sine import Sine
 from tinymaml.harness import checkpoints, loop, step
 from tinymaml.optim import Moments, State
 from tinymaml.speed import machine, workers
+from tinymaml.speed.sums import Branch
 
 
 Array = np.ndarray
@@ -82,7 +83,7 @@ def one_chunk(name: str) -> Callable[[], tuple[Any, Array]]:
     config = CONFIGS[name]
     if name == "mini-ImageNet":
         theta, episode = works.parameters(POOLED), works.episodes(POOLED)
-        return lambda: (np.float32(0), works.replayed_chunk(POOLED, theta, episode))
+        return lambda: (np.float32(0), *works.replayed_chunk(POOLED, theta, episode))
     theta = loop.initial_state(config).theta
     return lambda: step.chunk_gradient(config, theta, 0, range(config.chunk))
 
@@ -107,9 +108,14 @@ class Noting(Executor):
         return future
 
 
+def answer(*sums: Any) -> list[Branch]:
+    """Return what a worker answers to a share of the first chunk."""
+    return [Branch(0, 1, sums)]
+
+
 def sent(config: Config, theta: Array) -> int:
     """Return the bytes of the call that a meta-step sends for a chunk."""
-    noting = Noting((np.float32(0), theta))
+    noting = Noting(answer(np.float32(0), theta))
     state = State(10**4, theta, Moments(theta, theta))
     step.average_gradient(config.with_changes({"tasks": config.chunk}), state, noting)
     [size] = noting.bytes
@@ -120,8 +126,8 @@ def measured_job(name: str) -> Job:
     """Time a chunk in a worker process, pickle what is sent, time the root's share."""
     config = CONFIGS[name]
     with workers.engine(2) as pool:
-        seconds, answer = pool.submit(chunk_in_worker, name).result()
-    theta = answer[1]
+        seconds, sums = pool.submit(chunk_in_worker, name).result()
+    theta = sums[1]
     state = State(0, theta, Moments(theta, theta))
     with tempfile.TemporaryDirectory() as folder:
         saved = least(
@@ -132,7 +138,7 @@ def measured_job(name: str) -> Job:
         parameters=theta.size,
         tasks=config.chunk,
         request=sent(config, theta),
-        answer=network.size(answer),
+        answer=network.size(answer(*sums)),
         seconds=seconds,
         add=least(lambda: theta + theta, time.process_time),
         update=updated + saved / config.checkpoint_every,

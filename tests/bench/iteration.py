@@ -29,6 +29,7 @@ from tinymaml.harness import checkpoints, loop
 from tinymaml.harness import step as training
 from tinymaml.harness.metrics import Metrics
 from tinymaml.speed import workers
+from tinymaml.speed.sums import gather_sums
 
 
 ITERATIONS: dict[str, Config] = {
@@ -60,10 +61,15 @@ def bare_step(config: Config) -> Callable[[], Any]:
     ]
     gradients = training.gradient_of(config, True)
 
+    def of_chunk(chunk: tuple) -> tuple:
+        at, part = chunk
+        return gradients(at, *part)
+
     def step(start: np.ndarray = theta) -> Any:
         thetas = (np.broadcast_to(start, (len(p.x_support), *start.shape)) for p in parts)
-        sums = [gradients(at, *part) for at, part in zip(thetas, parts, strict=True)]
-        return sum(gradient for _, gradient in sums) / config.tasks
+        chunks = [*zip(thetas, parts, strict=True)]
+        _, gradient = gather_sums(workers.Here(), of_chunk, (), chunks)
+        return gradient / config.tasks
 
     for start in (theta, theta / 2):  # replays are compared until they have other inputs
         step(start)

@@ -269,9 +269,9 @@ def products(work: Work) -> Counter:
     counted: Counter = Counter()
     product = ops._product
 
-    def note(a: Array, b: Array) -> Array:
+    def note(a: Array, b: Array, *out: Array) -> Array:
         counted[_operand(a), _operand(b)] += 1
-        return product(a, b)
+        return product(a, b, *out)
 
     ops._product = note
     try:

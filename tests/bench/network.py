@@ -127,8 +127,13 @@ class Cluster(Executor):
         answer: Any,
         engine: Engine,
         network: Network,
+        answers: Callable[..., Any] = lambda answer, *_: answer,
     ) -> None:
-        """seconds(): how long the next chunk takes; answer: what each call returns."""
+        """seconds(): how long the next chunk takes; answer: what each call sends back.
+
+        answers(answer, *arguments of a call): what the call returns
+        """
+        self.answers = answers
         self.seconds, self.engine, self.network = seconds, engine, network
         self.answer = pickle.dumps(answer, PROTOCOL)
         self.root, self.out, self.back = _Turns(), _Turns(), _Turns()
@@ -136,9 +141,9 @@ class Cluster(Executor):
 
     def submit(self, function: Callable, /, *args: Any) -> Future:
         """Send a call, which is not made."""
-        return self.threads.submit(self._serve, size((function, args)))
+        return self.threads.submit(self._serve, size((function, args)), *args)
 
-    def _serve(self, request: int) -> Any:
+    def _serve(self, request: int, *args: Any) -> Any:
         call = Call(request, len(self.answer), self.seconds())
         bandwidth = self.network.bandwidth
         handled = self.root.end(time.monotonic(), handling(call, self.engine))
@@ -146,7 +151,7 @@ class Cluster(Executor):
         ready = sent + away(call, self.engine, self.network)
         _sleep_until(ready)
         _sleep_until(self.back.end(ready, call.answer / bandwidth))
-        return pickle.loads(self.answer)
+        return self.answers(pickle.loads(self.answer), *args)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the workers go."""

@@ -20,7 +20,8 @@ import numpy as np
 from tinymaml import fewshot, losses, maml, models
 from tinymaml.fewshot import Episode
 from tinymaml.models import Model
-from tinymaml.speed.workers import gather_shares, spans
+from tinymaml.speed.sums import gather_sums
+from tinymaml.speed.workers import spans
 
 
 Array = np.ndarray
@@ -147,12 +148,12 @@ def chunk_gradient(work: Work, thetas: Array, *episode: Array) -> tuple[Array, A
     return value, gradients.sum(axis=0)
 
 
-def eager_chunk(work: Work, theta: Array, episode: Episode) -> Array:
+def eager_chunk(work: Work, theta: Array, episode: Episode) -> tuple[Array]:
     """Return the summed meta-gradient of a chunk, traced anew."""
-    return chunk_gradient(work, _tiled(theta, episode), *episode)[1]
+    return chunk_gradient(work, _tiled(theta, episode), *episode)[1:]
 
 
-def replayed_chunk(work: Work, theta: Array, episode: Episode) -> Array:
+def replayed_chunk(work: Work, theta: Array, episode: Episode) -> tuple[Array]:
     """Return what `eager_chunk` returns, from recorded calls."""
     replay, inputs = ours_replayed(work), (_tiled(theta, episode), *episode)
     if (
@@ -161,7 +162,7 @@ def replayed_chunk(work: Work, theta: Array, episode: Episode) -> Array:
         replay(*inputs)
         replay(_tiled(theta / 2, episode), *episode)
         PROVED.add(kind)
-    return replay(*inputs)[1]
+    return replay(*inputs)[1:]
 
 
 def _tiled(theta: Array, episode: Episode) -> Array:
@@ -197,7 +198,8 @@ def meta_step(
     theta: Array,
     parts: list[Episode],
     engine: Executor,
-    chunk: Callable[[Work, Array, Episode], Array] = eager_chunk,
+    chunk: Callable[[Work, Array, Episode], tuple[Array]] = eager_chunk,
 ) -> Array:
     """Return the meta-gradient (P,) of a meta-batch, averaged over its tasks."""
-    return sum(gather_shares(engine, chunk, (work, theta), parts)) / work.tasks
+    (total,) = gather_sums(engine, chunk, (work, theta), parts)
+    return total / work.tasks

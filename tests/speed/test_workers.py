@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from types import ModuleType
 
@@ -35,34 +35,6 @@ def test_one_worker_is_this_process():
     with engine(1) as pool:
         assert pool.submit(os.getpid).result() == os.getpid()
         assert [*pool.map(divmod, (7, 9), (2, 5))] == [(3, 1), (1, 4)]
-
-
-class Counting:
-    """An engine of some workers that counts its calls."""
-
-    def __init__(self, number):
-        self.calls, self.number = 0, number
-
-    def map(self, function, chunks):
-        for chunk in chunks:
-            self.calls += 1
-            yield function(chunk)
-
-
-@pytest.mark.parametrize("chunks", [1, 2, 5, 8])
-@pytest.mark.parametrize("number", [1, 2, 3, 8])
-def test_a_worker_gets_its_chunks_in_one_call(number, chunks):
-    """Rejects theta sent with every chunk, a lost chunk, and results in another order."""
-    pool = Counting(number)
-    found = workers.gather_shares(pool, pow, (2,), [*range(chunks)])
-    assert found == [2**i for i in range(chunks)]
-    assert pool.calls <= number
-
-
-def test_an_executor_of_unknown_size_gets_every_chunk():
-    """Rejects a user's own executor that is asked for what only ours can say."""
-    with ThreadPoolExecutor(2) as pool:
-        assert workers.gather_shares(pool, pow, (2,), [*range(5)]) == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize("number", [1, 2])

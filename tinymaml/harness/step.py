@@ -14,7 +14,8 @@ from tinymaml.fewshot import Episode, Problem, drawn
 from tinymaml.maml import Array
 from tinymaml.optim import State, check_dtype, clip, outer_step
 from tinymaml.speed.replay import recorded
-from tinymaml.speed.workers import Engine, gather, gather_shares, spans
+from tinymaml.speed.sums import gather_sums
+from tinymaml.speed.workers import Engine, gather, spans
 
 
 def iterate(config: Config, state: State, engine: Engine) -> tuple[State, dict]:
@@ -50,8 +51,8 @@ def average_gradient(config: Config, state: State, engine: Engine) -> tuple:
     the same bits.
     """
     fixed = config, state.theta, state.iteration
-    sums = gather_shares(engine, chunk_gradient, fixed, spans(config.tasks, config.chunk))
-    means = [sum(parts) / config.tasks for parts in zip(*sums, strict=True)]
+    sums = gather_sums(engine, chunk_gradient, fixed, spans(config.tasks, config.chunk))
+    means = [total / config.tasks for total in sums]
     check_dtype(state.theta, gradient=means[1])
     return tuple(means)
 

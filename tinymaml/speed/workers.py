@@ -142,28 +142,6 @@ def gather(engine: Engine, function: Callable, fixed: tuple, chunks: Iterable) -
     return [*engine.map(partial(function, *fixed), chunks)]
 
 
-def gather_shares(
-    engine: Engine, function: Callable, fixed: tuple, chunks: Sequence
-) -> list:
-    """Return what `gather` does, by one call for each worker where their number is known.
-
-    So `fixed`, which may hold a large theta, is sent once to each worker and not with every
-    chunk. The results come at the end, all together.
-    """
-    number = getattr(engine, "number", None)
-    if number is None:
-        return gather(engine, function, fixed, chunks)
-    shares = [
-        chunks[i.start : i.stop] for i in spans(len(chunks), -(-len(chunks) // number))
-    ]
-    parts = gather(engine, _each, (partial(function, *fixed),), shares)
-    return [result for part in parts for result in part]
-
-
-def _each(function: Callable, chunks: Sequence) -> list:
-    return [function(chunk) for chunk in chunks]
-
-
 @contextmanager
 def engine(workers: int | str) -> Iterator[Engine]:
     """Yield the executor that `workers` names.
