@@ -252,20 +252,20 @@ MUTATIONS = [
     Mutation(
         "relu: -inf * 0",
         "ops.py",
-        "    return np.maximum(x, _zeros(x.shape, x.dtype))",
+        "    return np.maximum(x, kernels.zeros(x.shape, x.dtype))",
         "    return x * mask",
         "test_ops.py",
     ),
     Mutation(
         "relu: a nan becomes 0",
         "ops.py",
-        "    return np.maximum(x, _zeros(x.shape, x.dtype))",
+        "    return np.maximum(x, kernels.zeros(x.shape, x.dtype))",
         "    return np.fmax(x, 0)",
         "test_ops.py",
     ),
     Mutation(
         "conv rounds to the images' precision",
-        "ops.py",
+        "kernels.py",
         "    dtype = np.result_type(images, weights)",
         "    dtype = images.dtype",
         "test_ops.py",
@@ -425,14 +425,14 @@ MUTATIONS = [
     # ----- primitives -----
     Mutation(
         "adjoint of unfold shifted by one pixel",
-        "ops.py",
+        "kernels.py",
         "return padded[..., top : top + h, left : left + w, :]",
         "return padded[..., top : top + h, : w, :]",
         "test_ops.py",
     ),
     Mutation(
         "adjoint of unfold with a border of its own",
-        "ops.py",
+        "kernels.py",
         "padded[..., cols:, :] = 0",
         "padded[..., cols:, :] = 1",
         "test_ops.py",
@@ -446,16 +446,16 @@ MUTATIONS = [
     ),
     Mutation(
         "convolution's last images left out",
-        "ops.py",
+        "kernels.py",
         "for i in range(0, len(x), few):",
         "for i in range(0, len(x) - len(x) % few, few):",
         "test_ops.py",
     ),
     Mutation(
         "gradient by weights of the last images only",
-        "ops.py",
-        "w += _product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))",
-        "w[...] = _product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))",
+        "kernels.py",
+        "w += product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))",
+        "w[...] = product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))",
         "test_ops.py",
     ),
     Mutation(
@@ -467,14 +467,14 @@ MUTATIONS = [
     ),
     Mutation(
         "the odd pixel of padding first",
-        "ops.py",
+        "kernels.py",
         "return outputs, pad // 2, pad - pad // 2",
         "return outputs, pad - pad // 2, pad // 2",
         "test_ops.py",
     ),
     Mutation(
         "batch norm: mean taken as a constant",
-        "ops.py",
+        "kernels.py",
         "        part -= mean_g\n",
         "",
         "test_ops.py",
@@ -496,28 +496,27 @@ MUTATIONS = [
     Mutation(
         "unbiased variance in batch norm",
         "ops.py",
-        "    return 1 / np.sqrt(_mean_product(centered, centered) + eps)",
-        "    m = centered.shape[-2]\n"
-        "    return 1 / np.sqrt(_mean_product(centered, centered) * m / (m - 1) + eps)",
+        "np.sqrt(kernels.mean_product(centered, centered) + eps)",
+        "np.sqrt(kernels.mean(centered**2) * (m := centered.shape[-2]) / (m - 1) + eps)",
         "test_ops.py",
     ),
     Mutation(
         "max-pooling to the last maximum",
-        "ops.py",
+        "kernels.py",
         "    return (b > a) | ((b != b) & (a == a)) if nans else b > a",
         "    return (b >= a) | ((b != b) & (a == a)) if nans else b >= a",
         "test_ops.py",
     ),
     Mutation(
         "max-pooling that loses a nan",
-        "ops.py",
+        "kernels.py",
         "    return (b > a) | ((b != b) & (a == a)) if nans else b > a",
         "    return b > a",
         "test_ops.py",
     ),
     Mutation(
         "max-pooling from the first image only",
-        "ops.py",
+        "kernels.py",
         "chosen += h * w * c * np.arange(i, i + len(whole))[:, None, None, None]",
         "chosen += 0 * np.arange(i, i + len(whole))[:, None, None, None]",
         "test_ops.py",
@@ -661,14 +660,14 @@ MUTATIONS = [
     ),
     Mutation(
         "rows meet the entries of a row repeated one by one",
-        "ops.py",
+        "kernels.py",
         "return np.tile(row, few) if few > 1 else row",
         "return np.repeat(row, few, axis=-1) if few > 1 else row",
         "test_ops.py",
     ),
     Mutation(
         "rows of another layout taken as long runs",
-        "ops.py",
+        "kernels.py",
         "if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):",
         "if arrays[0].size < MANY:",
         "test_ops.py",
@@ -2106,7 +2105,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the first matrix for all tasks",
-        "ops.py",
+        "kernels.py",
         "not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2])",
         "b.ndim > 2 and not b.strides[0]",
         "test_ops.py",
@@ -2374,7 +2373,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an outer product for axes that do not fit",
-        "ops.py",
+        "kernels.py",
         "if a.shape[-1] == b.shape[-2] == 1:",
         "if a.shape[-1] == 1:",
         "test_ops.py",
@@ -5570,28 +5569,28 @@ MUTATIONS = [
     # ----- blocks and buffers -----
     Mutation(
         "images of a later block take indices of the first",
-        "ops.py",
+        "kernels.py",
         "np.arange(i, i + len(whole))[:, None, None, None]",
         "np.arange(len(whole))[:, None, None, None]",
         "test_ops.py",
     ),
     Mutation(
         "kernels of the adjoint are not turned",
-        "ops.py",
+        "kernels.py",
         "kernels[..., ::-1, :, :]",
         "kernels[..., :, :, :]",
         "test_ops.py",
     ),
     Mutation(
         "columns of patches by columns first",
-        "ops.py",
+        "kernels.py",
         "columns[i, j] = padded[:, :, i : i + h, j : j + w]",
         "columns[j, i] = padded[:, :, i : i + h, j : j + w]",
         "test_ops.py",
     ),
     Mutation(
         "a mean of products over the first block of rows",
-        "ops.py",
+        "kernels.py",
         "sum(sums[1:], sums[0])",
         "sums[0]",
         "test_ops.py",
@@ -5675,10 +5674,10 @@ MUTATIONS = [
     ),
     Mutation(
         "every chunk is sent by itself",
-        "speed/workers.py",
+        "speed/sums.py",
         "spans(len(chunks), -(-len(chunks) // number))",
         "spans(len(chunks), 1)",
-        "speed/test_workers.py",
+        "speed/test_sums.py",
     ),
 ]
 

@@ -28,7 +28,7 @@ LAYERS = (
     ("models", "losses", "similarity", "published", "speed"),
     ("chain",),
     (
-        *("maml", "ops", "params", "optim"),
+        *("maml", "ops", "kernels", "params", "optim"),
         *("contracts", "tracing", "options", "errors", "summary", "loading"),
     ),
 )

@@ -14,7 +14,7 @@ from numpy.linalg import norm
 from numpy.random import default_rng
 
 from gradients import check_derivatives, check_keeps_float32, watch
-from tinymaml import ops
+from tinymaml import kernels, ops
 
 
 def close(a, b, tolerance):
@@ -414,12 +414,12 @@ def test_max_pool_of_nothing_is_refused(shape):
 def test_a_few_images_at_a_time_are_all(case, s, seed, few):
     """Rejects images that are left out or counted twice between two parts."""
     f, *arrays = case(s, default_rng(seed))
-    patches = ops.PATCHES
+    patches = kernels.PATCHES
     try:
-        ops.PATCHES = few * 8 * s.kernel**2 * s.c * s.h * s.w
+        kernels.PATCHES = few * 8 * s.kernel**2 * s.c * s.h * s.w
         found = f(*arrays)
     finally:
-        ops.PATCHES = patches
+        kernels.PATCHES = patches
     np.testing.assert_allclose(found, f(*arrays), atol=1e-12)
 
 
@@ -536,7 +536,7 @@ def test_conv_is_the_loop_with_tensorflow_padding(h, w, c, kernel, stride, seed)
 )
 def test_same_padding_counted_by_hand(size, kernel, stride, expected):
     """Rejects the odd pixel of padding put first, as a centred convolution has it."""
-    assert ops.same_padding(size, kernel, stride) == expected
+    assert kernels.same_padding(size, kernel, stride) == expected
 
 
 @given(n=between(1, 3), h=between(2, 7), w=between(2, 7), c=between(1, 3), seed=seeds)
@@ -685,7 +685,7 @@ def test_products_refuse_to_broadcast_leading_axes(product):
         product(np.ones((2, 3, 3)), np.ones((1, 3, 3)))
 
 
-@pytest.mark.parametrize("product", [ops.matmul.fun, ops._product])
+@pytest.mark.parametrize("product", [ops.matmul.fun, kernels.product])
 def test_products_refuse_to_broadcast_inner_axes(product):
     """Rejects an outer product where one of two inner axes is 1."""
     for one, other in (((4, 1), (4, 5)), ((4, 4), (1, 4)), ((1, 1), (3, 1))):
@@ -800,7 +800,7 @@ def test_arrays_only():
 def test_convolutions_have_sizes(sizes):
     """Rejects a stride of 0 and a negative one, which would give outputs of some size."""
     with pytest.raises(ValueError, match="sizes of 1 or more"):
-        ops.same_padding(*sizes)
+        kernels.same_padding(*sizes)
     with pytest.raises(ValueError, match=r"sizes of 1 or more|none of them empty"):
         ops.unfold(np.ones((1, sizes[0], 4, 1)), *sizes[1:])
 
@@ -945,7 +945,7 @@ def test_images_are_pooled_alike_in_blocks(monkeypatch, lead, nans):
     if nans:
         images[..., 3, 1, 1, 1] = np.nan
     whole = ops.max_pool(images)
-    monkeypatch.setattr(ops, "PIXELS", 2 * images[(0,) * len(lead)][0].nbytes)
+    monkeypatch.setattr(kernels, "PIXELS", 2 * images[(0,) * len(lead)][0].nbytes)
     assert np.array_equal(ops.max_pool(images), whole, equal_nan=True)
     assert np.isnan(whole).sum() == nans * np.prod(lead, dtype=int)
 
@@ -956,7 +956,7 @@ def test_rows_are_normalised_alike_in_blocks(monkeypatch, lead):
     x, g = np.random.default_rng(0).standard_normal((2, *lead, 7, 3))
     function = grad(lambda at: anp.sum(g * ops.normalize(at)))
     whole = ops.normalize(x), function(x)
-    monkeypatch.setattr(ops, "ROWS", 2 * 3 * x.itemsize)
+    monkeypatch.setattr(kernels, "ROWS", 2 * 3 * x.itemsize)
     for one, other in zip(whole, (ops.normalize(x), function(x)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
@@ -976,8 +976,8 @@ def test_rows_meet_a_row_alike_in_long_runs(monkeypatch, lead, layout):
 
     whole = found()
     assert np.array_equal(whole[0], x + row)
-    monkeypatch.setattr(ops, "MANY", 1)
+    monkeypatch.setattr(kernels, "MANY", 1)
     for run in (6, 12, 100):
-        monkeypatch.setattr(ops, "RUN", run)
+        monkeypatch.setattr(kernels, "RUN", run)
         for one, other in zip(whole, found(), strict=True):
             assert np.array_equal(one, other)

@@ -2,7 +2,8 @@
 
 autograd's own NumPy is used where it is exact, fast and keeps float32. The operations here
 replace backward passes that turn float32 into float64 (mean, var, max, maximum, where), are
-slow (convolution) or read the data many times (batch normalisation).
+slow (convolution) or read the data many times (batch normalisation). What takes more than
+a line of NumPy to compute is in `kernels`.
 
 Functions without a leading underscore take floating-point arrays. They raise TypeError for
 others, and ValueError for shapes that their first line does not allow (`contracts`).
@@ -19,9 +20,6 @@ Conventions at ties: relu'(0) = 0; max_pool passes the gradient to the first max
 """
 
 import operator
-from collections.abc import Iterator
-from functools import lru_cache
-from math import prod
 from typing import Any
 
 import autograd.numpy as anp
@@ -29,20 +27,12 @@ import numpy as np
 from autograd.core import JVPNode, VJPNode
 from autograd.extend import defjvp, defvjp, primitive
 
-from tinymaml import contracts
+from tinymaml import contracts, kernels
 from tinymaml.contracts import takes
 from tinymaml.tracing import isbox
 
 
 Array = np.ndarray
-
-PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
-PIXELS = 2**19  # bytes of images that are pooled at a time, likewise
-ROWS = 2**18  # bytes of a task's rows that are normalised at a time, likewise
-RUN = 512  # entries, about, that meet a row at a time: as many as make a loop's start cheap
-MANY = 2**17  # entries from which that pays
-ZEROS = 2**14  # that relu compares with at a time
-FEW_CHANNELS = 4  # with which patches are copied column by column
 
 # tf.contrib.layers.batch_norm's default, which the official code uses (utils.py:41).
 EPSILON = 1e-3
@@ -52,33 +42,22 @@ LEAK = 0.01  # PyTorch's default slope of leaky_relu, which the code of MAML++ u
 # ----- Matrix products -----
 
 
-def _product(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a b; out is for the product of two matrices."""
-    if a.shape[-1] == b.shape[-2] == 1:
-        return np.multiply(a, b, out=out)  # no sums: a third of a product's time
-    if not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2]):
-        # One theta for all tasks, before their first step: one large product.
-        rows = a.reshape(-1, a.shape[-1]) @ b[(0,) * (b.ndim - 2)]
-        return rows.reshape(*a.shape[:-1], b.shape[-1])
-    return np.matmul(a, b, out=out)
-
-
 @contracts.primitive("mk kf")
 def matmul(a: Array, b: Array) -> Array:
     """a b: (..., m, k), (..., k, f) -> (..., m, f). The leading axes must be equal."""
-    return _product(a, b)
+    return kernels.product(a, b)
 
 
 @contracts.primitive("mk fk")
 def matmul_nt(a: Array, b: Array) -> Array:
     """a b^T: (..., m, k), (..., f, k) -> (..., m, f)."""
-    return _product(a, b.swapaxes(-1, -2))
+    return kernels.product(a, b.swapaxes(-1, -2))
 
 
 @contracts.primitive("mk mf")
 def matmul_tn(a: Array, b: Array) -> Array:
     """a^T b: (..., m, k), (..., m, f) -> (..., k, f)."""
-    return _product(a.swapaxes(-1, -2), b)
+    return kernels.product(a.swapaxes(-1, -2), b)
 
 
 defvjp(
@@ -103,13 +82,7 @@ for _map in (matmul, matmul_nt, matmul_tn):
 @contracts.primitive("mk")
 def sum_rows(x: Array) -> Array:
     """Sum over the rows: (..., m, k) -> (..., 1, k)."""
-    # As a product, which BLAS does four times as fast as NumPy's sum.
-    return np.matmul(_ones(x.shape[-2], x.dtype), x)
-
-
-@lru_cache
-def _ones(m: int, dtype: np.dtype) -> Array:
-    return np.broadcast_to(np.ones((1, m), dtype), (1, m))  # read-only
+    return kernels.sum_rows(x)
 
 
 def _check_rows(row: Array, m: int) -> None:
@@ -134,35 +107,7 @@ defjvp(repeat_row, "same")
 @contracts.primitive("mk 1k")
 def add_row(x: Array, row: Array) -> Array:
     """x + row, the same row to each: (..., m, k), (..., 1, k) -> (..., m, k)."""
-    return _with_row(np.add, x, row)
-
-
-def _with_row(ufunc: np.ufunc, x: Array, row: Array) -> Array:
-    """ufunc(x, row): (..., m, k), (..., 1, k) -> (..., m, k)."""
-    few = _rows_in_a_run(x)
-    return ufunc(_in_runs(x, few), _repeated(row, few)).reshape(x.shape)
-
-
-def _rows_in_a_run(*arrays: Array) -> int:
-    """Return how many rows of arrays (..., m, k) are best taken as one long row.
-
-    NumPy begins a loop for each row; those of few entries take longer to begin than to
-    compute. Short or scattered arrays have one row in a run.
-    """
-    *_, m, k = arrays[0].shape
-    if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):
-        return 1
-    return max(few for few in range(1, max(RUN // k, 1) + 1) if m % few == 0)
-
-
-def _in_runs(x: Array, few: int) -> Array:
-    """A view of (..., m, k) as (..., m / few, few k)."""
-    return x.reshape(*x.shape[:-2], -1, few * x.shape[-1]) if few > 1 else x
-
-
-def _repeated(row: Array, few: int) -> Array:
-    """The row of such runs: (..., 1, k) -> (..., 1, few k)."""
-    return np.tile(row, few) if few > 1 else row
+    return kernels.with_row(np.add, x, row)
 
 
 defvjp(add_row, lambda _, x, row: lambda g: g, lambda _, x, row: lambda g: sum_rows(g))
@@ -172,7 +117,7 @@ defjvp(add_row, lambda g, _, x, row: g, lambda g, _, x, row: repeat_row(g, x.sha
 @contracts.primitive("mk kf 1f")
 def affine(x: Array, w: Array, b: Array) -> Array:
     """x w + b: (..., m, k), (..., k, f), (..., 1, f) -> (..., m, f)."""
-    y = _product(x, w)
+    y = kernels.product(x, w)
     y += b
     return y
 
@@ -194,46 +139,20 @@ defjvp(
 # ----- Convolution: unfold the image into patches, multiply -----
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
-    """Return (outputs, pad before, pad after) along one axis.
-
-    TensorFlow's SAME: ceil(size / stride) outputs, the odd pixel of padding last.
-    Raises ValueError unless all three are 1 or more.
-    """
-    if min(size, kernel, stride) < 1:
-        wrong = f"size {size}, kernel {kernel}, stride {stride}"
-        raise ValueError(f"a convolution needs sizes of 1 or more, not {wrong}")
-    outputs = -(-size // stride)
-    pad = max((outputs - 1) * stride + kernel - size, 0)
-    return outputs, pad // 2, pad - pad // 2
-
-
 @contracts.primitive("nhwc")
 def unfold(images: Array, kernel: int, stride: int) -> Array:
     """Image patches as rows: (..., n, h, w, c) -> (..., n * h' * w', kernel^2 * c).
 
     SAME padding; rows run over (n, h', w'), columns over (row, column, channel).
     """
-    *lead, n, h, w, c = images.shape
-    rows, top, bottom = same_padding(h, kernel, stride)
-    cols, left, right = same_padding(w, kernel, stride)
-    padded = np.zeros((*lead, n, h + top + bottom, w + left + right, c), images.dtype)
-    padded[..., top : top + h, left : left + w, :] = images
-    *steps, down, along, _ = padded.strides
-    windows = np.lib.stride_tricks.as_strided(
-        padded,
-        (*lead, n, rows, cols, kernel, kernel * c),
-        (*steps, stride * down, stride * along, down, images.itemsize),
-        writeable=False,
-    )
-    return windows.reshape(*lead, n * rows * cols, kernel * kernel * c)
+    return kernels.unfold(images, kernel, stride)
 
 
 def _check_patches(
     patches: Array, kernel: int, stride: int, shape: tuple[int, ...]
 ) -> None:
     *lead, n, h, w, c = shape
-    rows, cols = (same_padding(size, kernel, stride)[0] for size in (h, w))
+    rows, cols = (kernels.same_padding(size, kernel, stride)[0] for size in (h, w))
     wanted = (*lead, n * rows * cols, kernel * kernel * c)
     if patches.shape != wanted:
         raise ValueError(f"images {shape} have patches {wanted}, not {patches.shape}")
@@ -245,27 +164,7 @@ def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Ar
 
     Raises ValueError for patches that images of this shape do not have.
     """
-    *lead, n, h, w, c = shape
-    rows, top, _ = same_padding(h, kernel, stride)
-    cols, left, _ = same_padding(w, kernel, stride)
-    patches = patches.reshape(*lead, n, rows, cols, kernel, kernel * c)
-    # The padded image in tiles of stride x stride: the part of a patch in one tile is added
-    # for all patches at once, since no two of them fill the same tile. The first part is
-    # copied, which is faster than to add it to zeros.
-    more = (kernel - 1) // stride
-    tiles = (rows + more, stride, cols + more, stride * c)
-    padded = (np.empty if kernel >= stride else np.zeros)((*lead, n, *tiles), patches.dtype)
-    padded[..., rows:, :, :, :] = padded[..., cols:, :] = 0
-    for i in range(more + 1):
-        for j in range(more + 1):
-            i_span = slice(i * stride, (i + 1) * stride)
-            j_span = slice(j * stride * c, (j + 1) * stride * c)
-            part = patches[..., i_span, j_span].swapaxes(-2, -3)
-            *_, tall, _, wide = part.shape
-            place = padded[..., i : i + rows, :tall, j : j + cols, :wide]
-            np.add(place, part, out=place) if i or j else np.copyto(place, part)
-    padded = padded.reshape(*lead, n, tiles[0] * stride, tiles[2] * stride, c)
-    return padded[..., top : top + h, left : left + w, :]
+    return kernels.fold(patches, kernel, stride, shape)
 
 
 defvjp(unfold, lambda _, x, kernel, stride: lambda g: fold(g, kernel, stride, x.shape))
@@ -285,7 +184,7 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
     kernel = round((weights.shape[-2] / c) ** 0.5)
     if kernel * kernel * c != weights.shape[-2]:
         raise ValueError(f"{weights.shape[-2]} rows of weights for {c} channels")
-    same_padding(min(h, w), kernel, stride)  # raises for a wrong stride
+    kernels.same_padding(min(h, w), kernel, stride)  # raises for a wrong stride
     if stride == 1:
         # The patches are kernel^2 times as large as the images. To write them all takes
         # longer than to make those of a few images again for each product.
@@ -297,68 +196,19 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
 @primitive
 def _conv(images: Array, weights: Array, kernel: int) -> Array:
     """Cross-correlate with stride 1, a few images at a time."""
-    dtype = np.result_type(images, weights)
-    out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
-    for x, w, y in _few(images, weights, out, kernel):
-        _product(_patches(x, kernel), w, y.reshape(-1, y.shape[-1]))
-    return out
+    return kernels.conv(images, weights, kernel)
 
 
 @primitive
 def _conv_images(g: Array, weights: Array, kernel: int) -> Array:
     """The adjoint of _conv in its images: (..., n, h, w, f) -> (..., n, h, w, c)."""
-    if kernel % 2:
-        return _conv.fun(g, _turned(weights, kernel), kernel)  # faster than to fold
-    dtype = np.result_type(g, weights)
-    out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), dtype)
-    for x, w, y in _few(out, weights, g, kernel):
-        patches = _product(y.reshape(-1, y.shape[-1]), w.T)
-        x[...] = fold.fun(patches, kernel, 1, x.shape)
-    return out
+    return kernels.conv_images(g, weights, kernel)
 
 
 @primitive
 def _conv_weights(images: Array, g: Array, kernel: int) -> Array:
     """The adjoint of _conv in its weights: -> (..., kernel^2 * c, f)."""
-    rows = kernel**2 * images.shape[-1]
-    out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), np.result_type(images, g))
-    for x, w, y in _few(images, out, g, kernel):
-        w += _product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))
-    return out
-
-
-def _turned(weights: Array, kernel: int) -> Array:
-    """Kernels turned by half a turn: (..., kernel^2 * c, f) -> (..., kernel^2 * f, c)."""
-    *lead, rows, f = weights.shape
-    kernels = weights.reshape(*lead, kernel**2, rows // kernel**2, f)
-    return kernels[..., ::-1, :, :].swapaxes(-1, -2).reshape(*lead, kernel**2 * f, -1)
-
-
-def _patches(images: Array, kernel: int) -> Array:
-    """Return unfold(images, kernel, 1) of (n, h, w, c)."""
-    n, h, w, c = images.shape
-    if c > FEW_CHANNELS:
-        return unfold.fun(images, kernel, 1)
-    # A column at a time: a row of a patch is too short to be copied quickly.
-    before = (kernel - 1) // 2
-    padded = np.zeros((c, n, h + kernel - 1, w + kernel - 1), images.dtype)
-    padded[:, :, before : h + before, before : w + before] = np.moveaxis(images, -1, 0)
-    columns = np.empty((kernel, kernel, c, n, h, w), images.dtype)
-    for i in range(kernel):
-        for j in range(kernel):
-            columns[i, j] = padded[:, :, i : i + h, j : j + w]
-    return columns.reshape(-1, n * h * w).T
-
-
-def _few(images: Array, weights: Array, outputs: Array, kernel: int) -> Iterator[tuple]:
-    """Yield views of a few images of a task at a time, their weights and outputs."""
-    size = kernel**2 * images[(0,) * (images.ndim - 3)].nbytes
-    few = max(1, PATCHES // size)
-    images, outputs = (a.reshape(-1, *a.shape[-4:]) for a in (images, outputs))
-    weights = weights.reshape(-1, *weights.shape[-2:])
-    for x, w, y in zip(images, weights, outputs, strict=True):
-        for i in range(0, len(x), few):
-            yield x[i : i + few], w, y[i : i + few]
+    return kernels.conv_weights(images, g, kernel)
 
 
 defvjp(
@@ -386,37 +236,7 @@ for _map in (_conv, _conv_images, _conv_weights):
 @primitive
 def _pool_choice(images: Array) -> Array:
     """Indices (..., h//2, w//2, c) into flat `images`: each 2x2 window's first maximum."""
-    *lead, h, w, c = images.shape
-    images = images.reshape(-1, h, w, c)
-    choice = np.empty((len(images), h // 2, w // 2, c), np.intp)
-    rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
-    corner = (rows * w + columns) * c + np.arange(c)
-    few = max(1, PIXELS // (h * w * c * images.itemsize))
-    for i in range(0, len(images), few):
-        whole, chosen = images[i : i + few, : h // 2 * 2, : w // 2 * 2], choice[i : i + few]
-        below, right = _first_maximum(
-            *(whole[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
-        )
-        np.multiply(below, w * c, out=chosen)
-        chosen += right * np.int32(c)
-        chosen += corner
-        chosen += h * w * c * np.arange(i, i + len(whole))[:, None, None, None]
-    return choice.reshape(*lead, h // 2, w // 2, c)
-
-
-def _first_maximum(a: Array, b: Array, d: Array, e: Array) -> tuple[Array, Array]:
-    """Return whether the first maximum of windows ((a, b), (d, e)) is below, and right."""
-    top, bottom = np.maximum(a, b), np.maximum(d, e)
-    nans = bool(np.isnan(top).any() or np.isnan(bottom).any())
-    below = _exceeds(bottom, top, nans)
-    right = _exceeds(b, a, nans)
-    right ^= below & (right ^ _exceeds(e, d, nans))  # np.where takes far longer
-    return below, right
-
-
-def _exceeds(b: Array, a: Array, nans: bool) -> Array:
-    # A nan exceeds all numbers, so that it is not lost.
-    return (b > a) | ((b != b) & (a == a)) if nans else b > a
+    return kernels.pool_choice(images)
 
 
 @primitive
@@ -473,7 +293,7 @@ def normalize(x: Array, eps: float = EPSILON) -> Array:
 @contracts.primitive("mk")
 def center(x: Array) -> Array:
     """x minus its mean over the rows; its own adjoint."""
-    return _with_row(np.subtract, x, _row_mean(x))
+    return kernels.with_row(np.subtract, x, kernels.mean(x))
 
 
 def _check_eps(centered: Array, eps: float = EPSILON) -> None:
@@ -487,13 +307,13 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 
     Raises ValueError when eps is negative.
     """
-    return 1 / np.sqrt(_mean_product(centered, centered) + eps)
+    return 1 / np.sqrt(kernels.mean_product(centered, centered) + eps)
 
 
 @primitive
 def _normalize(x: Array, centered: Array, r: Array) -> Array:
     # The rule for x below is the total derivative through all three, so r's rule is zero.
-    return _with_row(np.multiply, centered, r)
+    return kernels.with_row(np.multiply, centered, r)
 
 
 @primitive
@@ -502,33 +322,11 @@ def _normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
 
     dy/dx is symmetric, so this is both the forward and the reverse derivative.
     """
-    out, mean_g, mean_gy = np.empty_like(g), _row_mean(g), _mean_product(g, y)
-    few = _rows_in_a_run(g, y, out)
-    mean_g, mean_gy, r = (_repeated(row, few) for row in (mean_g, mean_gy, r))
-    g, y, result = (_in_runs(x, few) for x in (g, y, out))
-    for rows in _row_blocks(g):  # in the caches, and in place: memory traffic is the cost
-        part = result[..., rows, :]
-        np.multiply(y[..., rows, :], mean_gy, out=part)
-        np.subtract(g[..., rows, :], part, out=part)
-        part -= mean_g
-        part *= r
-    return out
+    return kernels.normalize_adjoint(g, y, r)
 
 
 def _row_mean(x: Array) -> Array:
     return sum_rows(x) * (1.0 / x.shape[-2])
-
-
-def _mean_product(a: Array, b: Array) -> Array:
-    """Mean of a b over the rows, without an array as large as they are."""
-    sums = [sum_rows.fun(a[..., i, :] * b[..., i, :]) for i in _row_blocks(a)]
-    return sum(sums[1:], sums[0]) * (1.0 / a.shape[-2])
-
-
-def _row_blocks(x: Array) -> list[slice]:
-    """Slices of the rows of each task, of ROWS bytes."""
-    few = max(1, ROWS // (x.shape[-1] * x.itemsize))
-    return [slice(i, i + few) for i in range(0, x.shape[-2], few)]
 
 
 defvjp(center, lambda _, x: lambda g: center(g))
@@ -593,15 +391,7 @@ def _positive(x: Array) -> Array:
 @primitive
 def _relu(x: Array, mask: Array) -> Array:
     """x * mask, but 0 for x = -inf too, and nan for nan."""
-    return np.maximum(x, _zeros(x.shape, x.dtype))
-
-
-@lru_cache
-def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Zeros of some last axes. With an array, maximum takes a third of its time with 0."""
-    while prod(shape) > ZEROS:
-        shape = shape[1:]
-    return np.broadcast_to(np.zeros(shape, dtype), shape)  # read-only
+    return np.maximum(x, kernels.zeros(x.shape, x.dtype))
 
 
 @primitive

@@ -45,7 +45,7 @@ import peers
 import works
 from works import Contender, Work
 
-from tinymaml import ops
+from tinymaml import kernels
 from tinymaml.fewshot import Episode
 from tinymaml.speed import workers
 from tinymaml.speed.workers import Here
@@ -267,18 +267,18 @@ def _operand(a: Array) -> tuple[tuple[int, ...], bool]:
 def products(work: Work) -> Counter:
     """Return the operands (shape, transposed) of a meta-step's products, counted."""
     counted: Counter = Counter()
-    product = ops._product
+    product = kernels.product
 
     def note(a: Array, b: Array, *out: Array) -> Array:
         counted[_operand(a), _operand(b)] += 1
         return product(a, b, *out)
 
-    ops._product = note
+    kernels.product = note
     try:
         with contenders([OURS]) as [ours]:
             ours.make(work)()
     finally:
-        ops._product = product
+        kernels.product = product
     return counted
 
 

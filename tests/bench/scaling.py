@@ -266,6 +266,11 @@ def page(found: dict[str, Any]) -> str:
             f" imports. Workers: glyphs, {SPLIT.tasks} tasks, width {SPLIT.filters},"
             " drawing included, wall time; one is this process, and memory is that of all"
             " processes with their imports.\n",
+            "The exponent is the slope of log time, or memory, against log size: 1 is"
+            " proportional. *Multiplications* are those of all matrix products of a"
+            " meta-step, *numbers* the entries of the matrices that they read and write."
+            " More filters and a longer side need more of both than their size says, so"
+            " their second rows are against these.\n",
             measure.markdown(GROWN, rows) + "\n",
         ]
     if weighed := found.get("forms"):
@@ -325,7 +330,9 @@ def main() -> None:
     """Measure, print the tables, and write them where that is asked for."""
     names = ("growth", "workers", "forms", "iteration")
     line = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    line.add_argument("--only", nargs="+", choices=names, default=names, metavar="PART")
+    line.add_argument(
+        "--only", nargs="+", choices=names, default=names, help="parts (default: all)"
+    )
     line.add_argument("--rounds", type=int, default=5)
     line.add_argument("--write", action="store_true", help="scaling.json and scaling.md")
     options = line.parse_args()

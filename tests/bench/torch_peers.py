@@ -18,7 +18,8 @@ from torch import Tensor
 from works import Work, episodes, model, parameters
 
 from tinymaml import params
-from tinymaml.ops import EPSILON, same_padding
+from tinymaml.kernels import same_padding
+from tinymaml.ops import EPSILON
 
 
 Parameters = dict[str, Tensor]

@@ -13,7 +13,7 @@ from autograd import numpy as anp
 from autograd.core import VSpace, sparse_add
 from autograd.numpy.numpy_vspaces import ArrayVSpace
 
-from tinymaml import ops, params
+from tinymaml import kernels, ops, params
 from tinymaml.maml import Array
 
 
@@ -25,13 +25,13 @@ class CannotFixError(Exception):
 
 
 def product(a: Array, b: Array, out: Array) -> list[Step]:
-    """a b, as `ops._product`."""
+    """a b, as `kernels.product`."""
     if a.shape[-1] == b.shape[-2] == 1:
         return [(np.multiply, (a, b, out))]
     if not is_shared(b):
         return [(np.matmul, (a, b, out))]
     if not (a.flags.c_contiguous and out.flags.c_contiguous):
-        return [(_into, (out, ops._product, a, b))]
+        return [(_into, (out, kernels.product, a, b))]
     rows, flat = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
     return [(np.matmul, (rows, b[(0,) * (b.ndim - 2)], flat))]
 
@@ -63,12 +63,12 @@ def positive(x: Array, out: Array) -> list[Step]:
 
 def relu(x: Array, _: Array, out: Array) -> list[Step]:
     """x where x > 0, else 0."""
-    return [(partial(np.maximum, out=out), (x, ops._zeros(x.shape, x.dtype)))]
+    return [(partial(np.maximum, out=out), (x, kernels.zeros(x.shape, x.dtype)))]
 
 
 def sum_rows(x: Array, out: Array) -> list[Step]:
     """The sum over the rows."""
-    return [(np.matmul, (ops._ones(x.shape[-2], x.dtype), x, out))]
+    return [(np.matmul, (kernels.ones(x.shape[-2], x.dtype), x, out))]
 
 
 def total(x: Array, *, axis: Any = None, keepdims: bool = False, out: Array) -> list[Step]:

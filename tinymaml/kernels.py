@@ -1,0 +1,280 @@
+"""What the primitives compute, in plain NumPy: by blocks, and other ways to be fast.
+
+Arrays go in and come out; `ops` has their rules and checks their shapes, and its legend
+explains the letters. Sizes below were chosen by measuring; they change no result but the
+last bits of sums.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+
+Array = np.ndarray
+
+PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
+PIXELS = 2**19  # bytes of images that are pooled at a time, likewise
+ROWS = 2**18  # bytes of a task's rows that are normalised at a time, likewise
+RUN = 512  # entries, about, that meet a row at a time: as many as make a loop's start cheap
+MANY = 2**17  # entries from which that pays
+ZEROS = 2**14  # that relu compares with at a time
+FEW_CHANNELS = 4  # with which patches are copied column by column
+
+
+# ----- Products and rows -----
+
+
+def product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a b; out is for the product of two matrices."""
+    if a.shape[-1] == b.shape[-2] == 1:
+        return np.multiply(a, b, out=out)  # no sums: a third of a product's time
+    if not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2]):
+        # One theta for all tasks, before their first step: one large product.
+        rows = a.reshape(-1, a.shape[-1]) @ b[(0,) * (b.ndim - 2)]
+        return rows.reshape(*a.shape[:-1], b.shape[-1])
+    return np.matmul(a, b, out=out)
+
+
+def sum_rows(x: Array) -> Array:
+    """Sum over the rows, (..., m, k) -> (..., 1, k), four times as fast as NumPy's sum."""
+    return np.matmul(ones(x.shape[-2], x.dtype), x)
+
+
+@lru_cache
+def ones(m: int, dtype: np.dtype) -> Array:
+    """A row (1, m) of ones."""
+    return np.broadcast_to(np.ones((1, m), dtype), (1, m))  # read-only
+
+
+def with_row(ufunc: np.ufunc, x: Array, row: Array) -> Array:
+    """ufunc(x, row): (..., m, k), (..., 1, k) -> (..., m, k)."""
+    few = _rows_in_a_run(x)
+    return ufunc(_in_runs(x, few), _repeated(row, few)).reshape(x.shape)
+
+
+def _rows_in_a_run(*arrays: Array) -> int:
+    """Return how many rows of arrays (..., m, k) are best taken as one long row.
+
+    NumPy begins a loop for each row; those of few entries take longer to begin than to
+    compute. Short or scattered arrays have one row in a run.
+    """
+    *_, m, k = arrays[0].shape
+    if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):
+        return 1
+    return max(few for few in range(1, max(RUN // k, 1) + 1) if m % few == 0)
+
+
+def _in_runs(x: Array, few: int) -> Array:
+    """A view of (..., m, k) as (..., m / few, few k)."""
+    return x.reshape(*x.shape[:-2], -1, few * x.shape[-1]) if few > 1 else x
+
+
+def _repeated(row: Array, few: int) -> Array:
+    """The row of such runs: (..., 1, k) -> (..., 1, few k)."""
+    return np.tile(row, few) if few > 1 else row
+
+
+# ----- Convolution: images as patches -----
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
+    """Return (outputs, pad before, pad after) along one axis.
+
+    TensorFlow's SAME: ceil(size / stride) outputs, the odd pixel of padding last.
+    Raises ValueError unless all three are 1 or more.
+    """
+    if min(size, kernel, stride) < 1:
+        wrong = f"size {size}, kernel {kernel}, stride {stride}"
+        raise ValueError(f"a convolution needs sizes of 1 or more, not {wrong}")
+    outputs = -(-size // stride)
+    pad = max((outputs - 1) * stride + kernel - size, 0)
+    return outputs, pad // 2, pad - pad // 2
+
+
+def unfold(images: Array, kernel: int, stride: int) -> Array:
+    """Image patches as rows: (..., n, h, w, c) -> (..., n * h' * w', kernel^2 * c)."""
+    *lead, n, h, w, c = images.shape
+    rows, top, bottom = same_padding(h, kernel, stride)
+    cols, left, right = same_padding(w, kernel, stride)
+    padded = np.zeros((*lead, n, h + top + bottom, w + left + right, c), images.dtype)
+    padded[..., top : top + h, left : left + w, :] = images
+    *steps, down, along, _ = padded.strides
+    windows = np.lib.stride_tricks.as_strided(
+        padded,
+        (*lead, n, rows, cols, kernel, kernel * c),
+        (*steps, stride * down, stride * along, down, images.itemsize),
+        writeable=False,
+    )
+    return windows.reshape(*lead, n * rows * cols, kernel * kernel * c)
+
+
+def fold(patches: Array, kernel: int, stride: int, shape: tuple[int, ...]) -> Array:
+    """Every patch added at its place in images of `shape`."""
+    *lead, n, h, w, c = shape
+    rows, top, _ = same_padding(h, kernel, stride)
+    cols, left, _ = same_padding(w, kernel, stride)
+    patches = patches.reshape(*lead, n, rows, cols, kernel, kernel * c)
+    # The padded image in tiles of stride x stride: the part of a patch in one tile is added
+    # for all patches at once, since no two of them fill the same tile. The first part is
+    # copied, which is faster than to add it to zeros.
+    more = (kernel - 1) // stride
+    tiles = (rows + more, stride, cols + more, stride * c)
+    padded = (np.empty if kernel >= stride else np.zeros)((*lead, n, *tiles), patches.dtype)
+    padded[..., rows:, :, :, :] = padded[..., cols:, :] = 0
+    for i in range(more + 1):
+        for j in range(more + 1):
+            i_span = slice(i * stride, (i + 1) * stride)
+            j_span = slice(j * stride * c, (j + 1) * stride * c)
+            part = patches[..., i_span, j_span].swapaxes(-2, -3)
+            *_, tall, _, wide = part.shape
+            place = padded[..., i : i + rows, :tall, j : j + cols, :wide]
+            np.add(place, part, out=place) if i or j else np.copyto(place, part)
+    padded = padded.reshape(*lead, n, tiles[0] * stride, tiles[2] * stride, c)
+    return padded[..., top : top + h, left : left + w, :]
+
+
+def conv(images: Array, weights: Array, kernel: int) -> Array:
+    """Cross-correlate with stride 1, a few images at a time."""
+    dtype = np.result_type(images, weights)
+    out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
+    for x, w, y in _few(images, weights, out, kernel):
+        product(_patches(x, kernel), w, y.reshape(-1, y.shape[-1]))
+    return out
+
+
+def conv_images(g: Array, weights: Array, kernel: int) -> Array:
+    """The adjoint of conv in its images: (..., n, h, w, f) -> (..., n, h, w, c)."""
+    if kernel % 2:
+        return conv(g, _turned(weights, kernel), kernel)  # faster than to fold
+    dtype = np.result_type(g, weights)
+    out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), dtype)
+    for x, w, y in _few(out, weights, g, kernel):
+        patches = product(y.reshape(-1, y.shape[-1]), w.T)
+        x[...] = fold(patches, kernel, 1, x.shape)
+    return out
+
+
+def conv_weights(images: Array, g: Array, kernel: int) -> Array:
+    """The adjoint of conv in its weights: -> (..., kernel^2 * c, f)."""
+    rows = kernel**2 * images.shape[-1]
+    out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), np.result_type(images, g))
+    for x, w, y in _few(images, out, g, kernel):
+        w += product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))
+    return out
+
+
+def _turned(weights: Array, kernel: int) -> Array:
+    """Kernels turned by half a turn: (..., kernel^2 * c, f) -> (..., kernel^2 * f, c)."""
+    *lead, rows, f = weights.shape
+    kernels = weights.reshape(*lead, kernel**2, rows // kernel**2, f)
+    return kernels[..., ::-1, :, :].swapaxes(-1, -2).reshape(*lead, kernel**2 * f, -1)
+
+
+def _patches(images: Array, kernel: int) -> Array:
+    """Return unfold(images, kernel, 1) of (n, h, w, c)."""
+    n, h, w, c = images.shape
+    if c > FEW_CHANNELS:
+        return unfold(images, kernel, 1)
+    # A column at a time: a row of a patch is too short to be copied quickly.
+    before = (kernel - 1) // 2
+    padded = np.zeros((c, n, h + kernel - 1, w + kernel - 1), images.dtype)
+    padded[:, :, before : h + before, before : w + before] = np.moveaxis(images, -1, 0)
+    columns = np.empty((kernel, kernel, c, n, h, w), images.dtype)
+    for i in range(kernel):
+        for j in range(kernel):
+            columns[i, j] = padded[:, :, i : i + h, j : j + w]
+    return columns.reshape(-1, n * h * w).T
+
+
+def _few(images: Array, weights: Array, outputs: Array, kernel: int) -> Iterator[tuple]:
+    """Yield views of a few images of a task at a time, their weights and outputs."""
+    size = kernel**2 * images[(0,) * (images.ndim - 3)].nbytes
+    few = max(1, PATCHES // size)
+    images, outputs = (a.reshape(-1, *a.shape[-4:]) for a in (images, outputs))
+    weights = weights.reshape(-1, *weights.shape[-2:])
+    for x, w, y in zip(images, weights, outputs, strict=True):
+        for i in range(0, len(x), few):
+            yield x[i : i + few], w, y[i : i + few]
+
+
+# ----- Max pooling -----
+
+
+def pool_choice(images: Array) -> Array:
+    """Indices (..., h//2, w//2, c) into flat `images`: each 2x2 window's first maximum."""
+    *lead, h, w, c = images.shape
+    images = images.reshape(-1, h, w, c)
+    choice = np.empty((len(images), h // 2, w // 2, c), np.intp)
+    rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
+    corner = (rows * w + columns) * c + np.arange(c)
+    few = max(1, PIXELS // (h * w * c * images.itemsize))
+    for i in range(0, len(images), few):
+        whole, chosen = images[i : i + few, : h // 2 * 2, : w // 2 * 2], choice[i : i + few]
+        below, right = _first_maximum(
+            *(whole[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
+        )
+        np.multiply(below, w * c, out=chosen)
+        chosen += right * np.int32(c)
+        chosen += corner
+        chosen += h * w * c * np.arange(i, i + len(whole))[:, None, None, None]
+    return choice.reshape(*lead, h // 2, w // 2, c)
+
+
+def _first_maximum(a: Array, b: Array, d: Array, e: Array) -> tuple[Array, Array]:
+    """Return whether the first maximum of windows ((a, b), (d, e)) is below, and right."""
+    top, bottom = np.maximum(a, b), np.maximum(d, e)
+    nans = bool(np.isnan(top).any() or np.isnan(bottom).any())
+    below = _exceeds(bottom, top, nans)
+    right = _exceeds(b, a, nans)
+    right ^= below & (right ^ _exceeds(e, d, nans))  # np.where takes far longer
+    return below, right
+
+
+def _exceeds(b: Array, a: Array, nans: bool) -> Array:
+    # A nan exceeds all numbers, so that it is not lost.
+    return (b > a) | ((b != b) & (a == a)) if nans else b > a
+
+
+# ----- Batch normalisation and relu -----
+
+
+def normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
+    """r (g - mean g - y mean(g y)), with means over the rows."""
+    out, mean_g, mean_gy = np.empty_like(g), mean(g), mean_product(g, y)
+    few = _rows_in_a_run(g, y, out)
+    mean_g, mean_gy, r = (_repeated(row, few) for row in (mean_g, mean_gy, r))
+    g, y, result = (_in_runs(x, few) for x in (g, y, out))
+    for rows in _row_blocks(g):  # in the caches, and in place: memory traffic is the cost
+        part = result[..., rows, :]
+        np.multiply(y[..., rows, :], mean_gy, out=part)
+        np.subtract(g[..., rows, :], part, out=part)
+        part -= mean_g
+        part *= r
+    return out
+
+
+def mean(x: Array) -> Array:
+    """Mean over the rows."""
+    return sum_rows(x) * (1.0 / x.shape[-2])
+
+
+def mean_product(a: Array, b: Array) -> Array:
+    """Mean of a b over the rows, without an array as large as they are."""
+    sums = [sum_rows(a[..., i, :] * b[..., i, :]) for i in _row_blocks(a)]
+    return sum(sums[1:], sums[0]) * (1.0 / a.shape[-2])
+
+
+def _row_blocks(x: Array) -> list[slice]:
+    """Slices of the rows of each task, of ROWS bytes."""
+    few = max(1, ROWS // (x.shape[-1] * x.itemsize))
+    return [slice(i, i + few) for i in range(0, x.shape[-2], few)]
+
+
+@lru_cache
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Zeros of some last axes. With an array, maximum takes a third of its time with 0."""
+    while prod(shape) > ZEROS:
+        shape = shape[1:]
+    return np.broadcast_to(np.zeros(shape, dtype), shape)  # read-only
