@@ -644,6 +644,20 @@ MUTATIONS = [
         "speed/test_sums.py",
     ),
     Mutation(
+        "a product counts as a computation by entry",
+        "speed/lowering.py",
+        "isinstance(function, np.ufunc) and function.signature is None",
+        "isinstance(function, np.ufunc)",
+        "speed/test_buffers.py",
+    ),
+    Mutation(
+        "the result of a maximum by position",
+        "speed/lowering.py",
+        "BY_NAME = {np.maximum, np.minimum}",
+        "BY_NAME = {np.minimum}",
+        "speed/test_buffers.py",
+    ),
+    Mutation(
         "chunks added one after another",
         "speed/sums.py",
         "    branches.append(branch)",
@@ -2106,8 +2120,8 @@ MUTATIONS = [
     Mutation(
         "the first matrix for all tasks",
         "kernels.py",
-        "not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2])",
-        "b.ndim > 2 and not b.strides[0]",
+        "return b.ndim > 2 and not any(b.strides[:-2])",
+        "return b.ndim > 2 and not b.strides[0]",
         "test_ops.py",
     ),
     Mutation(

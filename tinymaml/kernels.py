@@ -14,12 +14,13 @@ import numpy as np
 
 Array = np.ndarray
 
-PATCHES = 2**20  # bytes of patches at a time: they stay in the caches
-PIXELS = 2**19  # bytes of images that are pooled at a time, likewise
-ROWS = 2**18  # bytes of a task's rows that are normalised at a time, likewise
-RUN = 512  # entries, about, that meet a row at a time: as many as make a loop's start cheap
-MANY = 2**17  # entries from which that pays
-ZEROS = 2**14  # that relu compares with at a time
+# Bytes that are worked on at a time, so that they stay in the caches.
+PATCHES = 2**20  # of patches
+PIXELS = 2**19  # of images to be pooled
+ROWS = 2**18  # of a task's rows to be normalised
+# Entries of an array from which rows are taken together, and of rows taken together.
+MANY, RUN = 2**17, 2**9
+ZEROS = 2**14  # zeros that relu compares with at a time
 FEW_CHANNELS = 4  # with which patches are copied column by column
 
 
@@ -27,14 +28,18 @@ FEW_CHANNELS = 4  # with which patches are copied column by column
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a b; out is for the product of two matrices."""
+    """a b: (..., m, k), (..., k, f) -> (..., m, f)."""
     if a.shape[-1] == b.shape[-2] == 1:
         return np.multiply(a, b, out=out)  # no sums: a third of a product's time
-    if not b.strides[0] and b.ndim > 2 and not any(b.strides[:-2]):
-        # One theta for all tasks, before their first step: one large product.
+    if is_shared(b) and out is None:  # one large product
         rows = a.reshape(-1, a.shape[-1]) @ b[(0,) * (b.ndim - 2)]
         return rows.reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b, out=out)
+
+
+def is_shared(b: Array) -> bool:
+    """Return whether all tasks have one matrix, as before their first step."""
+    return b.ndim > 2 and not any(b.strides[:-2])
 
 
 def sum_rows(x: Array) -> Array:

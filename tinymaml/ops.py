@@ -5,8 +5,9 @@ replace backward passes that turn float32 into float64 (mean, var, max, maximum,
 slow (convolution) or read the data many times (batch normalisation). What takes more than
 a line of NumPy to compute is in `kernels`.
 
-Functions without a leading underscore take floating-point arrays. They raise TypeError for
-others, and ValueError for shapes that their first line does not allow (`contracts`).
+Functions without a leading underscore take floating-point arrays, `one_hot` integers. They
+raise TypeError for others, and ValueError for shapes that their first line does not allow
+(`contracts`).
 
 Legend
     ...      leading axes: tasks side by side

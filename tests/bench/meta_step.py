@@ -376,15 +376,26 @@ def report(result: dict[str, Any]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's options."""
-    line = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    line.add_argument("--peers", action="store_true", help="PyTorch, higher and JAX too")
+    line = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    line.add_argument(
+        "--peers",
+        action="store_true",
+        help="PyTorch, higher and JAX too: pip install torch higher jax",
+    )
     line.add_argument("--memory", action="store_true", help="peaks, each in a child")
     line.add_argument("--work", nargs="+", choices=works.WORKS, default=[*works.WORKS])
-    line.add_argument("--only", nargs="+", metavar="CONTENDER", help="besides tinymaml")
+    line.add_argument(
+        "--only",
+        nargs="+",
+        metavar="CONTENDER",
+        help="these alone, tinymaml first; the names are in the first column of the table",
+    )
     line.add_argument(
         "--threads", type=int, help="PyTorch's; without it, the better of 1 and all"
     )
-    line.add_argument("--rounds", type=int, default=15)
+    line.add_argument("--rounds", type=int, default=15, help="(default: %(default)s)")
     line.add_argument("--json", type=Path, metavar="FILE")
     shape = line.add_argument_group("shape of the meta-step")
     shape.add_argument("--family", choices=works.FAMILIES, help="in place of --work")

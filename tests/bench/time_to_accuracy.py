@@ -1,7 +1,8 @@
 """How long a training takes, from scratch, to a score on validation tasks.
 
     python tests/bench/time_to_accuracy.py ROW ... [--runs FOLDER] [--data FILE]
-        [--workers 1|2] [--to-end] [--peer] [--set NAME=VALUE ...] [--results FILE.md]
+        [--workers 1|2] [--to-end] [--peer] [--target SCORE ...] [--set NAME=VALUE ...]
+        [--results FILE.md]
 
 A row is `sine/maml`, say, or all rows of `sine`; without ROW all names are printed. A row
 trains with the options that a user would give, and is tested once, after it met its last
@@ -9,6 +10,7 @@ target. Interrupted, it goes on from its last checkpoint when the same command i
 again; wall and CPU time count what led to the checkpoints and no interruption.
 
 A finished row replaces its line in FILE.jsonl, and FILE.md is made from all lines anew.
+The page beside this program is FILE.md = tests/bench/time_to_accuracy.md.
 
 --to-end trains on to the last iteration after all targets are met.
 --peer measures a meta-step in PyTorch beside ours, gradients compared first. Iterations
@@ -38,7 +40,7 @@ import measure
 
 from tinymaml import study
 from tinymaml.data import glyphs
-from tinymaml.errors import WorldError
+from tinymaml.errors import UsageError, WorldError
 from tinymaml.experiments.common import Config
 from tinymaml.harness import sessions
 from tinymaml.losses import Score
@@ -82,7 +84,7 @@ GROUPS: dict[str, Row] = {
         "glyphs", (0.97,), COSINE | {"iterations": 1500, "validate_every": 50, "epoch": 50}
     ),
     "omniglot5": Row(
-        "omniglot", (0.95, 0.97, 0.98, 0.987), COSINE | {"tasks": 32, "iterations": 6000}
+        "omniglot", (0.95, 0.97, 0.98, 0.987), COSINE | {"tasks": 32, "iterations": 12_000}
     ),
     "omniglot5x5": Row(
         "omniglot",
@@ -100,7 +102,7 @@ GROUPS: dict[str, Row] = {
         "omniglot",
         (0.95, 0.97, 0.98, 0.989),
         COSINE
-        | {"ways": 20, "shots": 5, "tasks": 8, "iterations": 4000, "chunk": 1}
+        | {"ways": 20, "shots": 5, "tasks": 4, "iterations": 3000, "chunk": 1}
         | {"validation_tasks": 50},
     ),
 }
@@ -359,19 +361,20 @@ HEADS = (
 )
 ABOUT = """# Time to accuracy
 
-Made by `python tests/bench/time_to_accuracy.py ROW --peer`; not to be edited. Each row
-trains from scratch, in one process unless it says otherwise, until a validation reaches the
-last target, or to its last iteration. Wall and CPU time include the drawing of tasks, all
-validations and checkpoints; interruptions do not count. A session ends with each of them.
-Validation tasks chose the theta and the moment to stop; the test tasks are others, and were
-used once, so their score is often a little worse. It has its 95 % interval.
+Made by `python tests/bench/time_to_accuracy.py ROW --peer --results FILE.md`; not to be
+edited. Each row trains from scratch, in one process unless it says otherwise, until a
+validation reaches the last target, or to its last iteration. Wall and CPU time include the
+drawing of tasks, all validations and checkpoints; interruptions do not count. A session
+ends with each of them. Validation tasks chose the theta and the moment to stop; the test
+tasks are others, and were used once, so their score is often a little worse. It has its
+95 % interval.
 
 The last column is an estimate: no PyTorch loop was trained. It is the number of iterations
 times the meta-step of PyTorch ({peer}), measured beside ours after the
 training; the ratio of the two is in brackets. It leaves out all else that a loop does. It
 is empty where --peer was not given, where no target was met, and for algorithms that the
 PyTorch of the benchmarks does not have. The commands below train to the last iteration;
-the program stops at the target.
+the program stops at the target. Those of Omniglot need `--data FILE` too.
 """
 
 
@@ -472,8 +475,16 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--to-end", action="store_true", help="train to the last iteration")
     line.add_argument("--peer", action="store_true", help="estimate a PyTorch loop")
     line.add_argument("--target", type=float, nargs="+", help="other targets")
-    line.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
-    line.add_argument("--results", type=Path, default=PAGE, metavar="FILE.md")
+    line.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="options of the training"
+    )
+    line.add_argument(
+        "--results",
+        type=Path,
+        default=RUNS / "results.md",
+        metavar="FILE.md",
+        help="page of the results (default: %(default)s)",
+    )
     return line
 
 
@@ -482,11 +493,16 @@ def changed(name: str, row: Row, options: argparse.Namespace) -> tuple[str, Row,
 
     Raises UsageError for an unknown option or a value out of range.
     """
-    given = dict(one.split("=", 1) for one in options.set)
+    given = dict(one.partition("=")[::2] for one in options.set)
     targets = tuple(options.target or row.targets)
     data = {"data": options.data} if options.data and row.experiment == "omniglot" else {}
     config = study.options(row.experiment, **row.options, **data)
-    values = {k: config.options[k].values.parsed(x) for k, x in given.items()}
+    try:
+        values = {k: config.options[k].values.parsed(x) for k, x in given.items()}
+    except KeyError as error:
+        raise UsageError(f"--set: {row.experiment} has no option {error}") from error
+    except ValueError as error:
+        raise UsageError(f"--set: {error}") from error
     name = " ".join([name, *options.set, *(f"target={x:g}" for x in options.target or ())])
     return name, row._replace(targets=targets), config.with_changes(values)
 
@@ -504,15 +520,21 @@ def main() -> None:
         names = chosen(options.row)
     except ValueError as error:
         line.error(str(error))
-    for name in names:
-        name, row, config = changed(name, row_of(name), options)
+    try:
+        rows = [changed(name, row_of(name), options) for name in names]
+    except UsageError as error:
+        line.error(str(error))
+    failed = False
+    for name, row, config in rows:
         try:
             keep(measured(name, row, config, options), options.results)
         except WorldError as error:
+            failed = True
             print(f"{name}: {error}", file=sys.stderr)
         except KeyboardInterrupt:
             print(f"{name}: interrupted; the same command goes on", file=sys.stderr)
             raise SystemExit(130) from None
+    raise SystemExit(int(failed))
 
 
 if __name__ == "__main__":

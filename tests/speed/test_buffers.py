@@ -18,7 +18,7 @@ from tinymaml.algorithms import ROWS
 from tinymaml.errors import UsageError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, step
-from tinymaml.speed import buffers
+from tinymaml.speed import buffers, lowering
 from tinymaml.speed.buffers import fixed
 from tinymaml.speed.lowering import CannotFixError
 from tinymaml.speed.replay import bits, recorded
@@ -44,6 +44,8 @@ BINARY = {
     "add": lambda x, y: x + y,
     "subtract": lambda x, y: x - 0.5 * y,
     "multiply": lambda x, y: x * y,
+    "maximum": anp.maximum,
+    "numpy's matmul": anp.matmul,
     "matmul": ops.matmul,
     "nt": ops.matmul_nt,
     "tn": ops.matmul_tn,
@@ -86,6 +88,12 @@ def test_random_programs_keep_their_bits(steps, seed, shared, differentiated):
     found = [replay(*inputs) for inputs in draws]
     for one, inputs in zip(found, draws, strict=True):
         assert bits(one) == bits(function(*inputs))
+
+
+def test_a_product_is_no_computation_by_entry():
+    """Rejects a product written over its factor, and one with a row in place of rows."""
+    assert lowering.by_entry(np.add)
+    assert not lowering.by_entry(np.matmul)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])

@@ -238,8 +238,13 @@ def train_and_report(
         stopped = f"interrupted at iteration {stop.iteration}; resume with:"
         click.echo(f"{stopped} tinymaml train --resume {folder}", err=True)
         raise
-    with progress("evaluation", quiet) as show:
-        result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    try:
+        with progress("evaluation", quiet) as show:
+            result, text = tested(path, config, Watched(pool, show), columns(sys.stdout))
+    except KeyboardInterrupt:
+        stopped = "interrupted in the evaluation, after the training; repeat it with:"
+        click.echo(f"{stopped} tinymaml evaluate {path}", err=True)
+        raise
     click.echo(text)  # a full disk must not hide it
     if result:
         files.append(tables.save(path, result))

@@ -36,7 +36,8 @@ from tinymaml.speed.lowering import (
 from tinymaml.speed.tape import Call, Function, Names
 
 
-LARGEST = 2**22  # bytes of all buffers; a larger tape computes longer than it is called
+# Bytes of all buffers. The calls of a larger tape take longer to compute than to begin.
+LARGEST = 2**22
 LINE = 64  # bytes of a line of the caches
 
 

@@ -28,7 +28,7 @@ def product(a: Array, b: Array, out: Array) -> list[Step]:
     """a b, as `kernels.product`."""
     if a.shape[-1] == b.shape[-2] == 1:
         return [(np.multiply, (a, b, out))]
-    if not is_shared(b):
+    if not kernels.is_shared(b):
         return [(np.matmul, (a, b, out))]
     if not (a.flags.c_contiguous and out.flags.c_contiguous):
         return [(_into, (out, kernels.product, a, b))]
@@ -38,11 +38,6 @@ def product(a: Array, b: Array, out: Array) -> list[Step]:
 
 def _into(out: Array, function: Callable, *args: Any) -> None:
     out[...] = function(*args)
-
-
-def is_shared(b: Any) -> bool:
-    """Return whether all tasks have the same array, as before their first step."""
-    return isinstance(b, np.ndarray) and b.ndim > 2 and not any(b.strides[:-2])
 
 
 def turned(a: Array) -> Array:
@@ -63,7 +58,7 @@ def positive(x: Array, out: Array) -> list[Step]:
 
 def relu(x: Array, _: Array, out: Array) -> list[Step]:
     """x where x > 0, else 0."""
-    return [(partial(np.maximum, out=out), (x, kernels.zeros(x.shape, x.dtype)))]
+    return steps(np.maximum, [x, kernels.zeros(x.shape, x.dtype)], {}, out) or []
 
 
 def sum_rows(x: Array, out: Array) -> list[Step]:
@@ -102,6 +97,8 @@ SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}
 def steps(function: Callable, args: list, kwargs: dict, out: Array) -> list[Step] | None:
     """Return the steps of a call, None for one that can only be made as it is."""
     if isinstance(function, np.ufunc):
+        if function in BY_NAME:
+            return None if kwargs else [(partial(function, out=out), tuple(args))]
         return None if kwargs else [(function, (*args, out))]
     named = set(kwargs) <= NAMED.get(function, set())
     alone = function not in NAMED or len(args) == 1
@@ -117,9 +114,12 @@ def by_entry(function: Callable) -> bool:
     Then the result may be written over an argument that is not used again, and NumPy
     computes the same bits for repeated rows and for a copy of them.
     """
-    return isinstance(function, np.ufunc) or function in BY_ENTRY
+    elementwise = isinstance(function, np.ufunc) and function.signature is None
+    return elementwise or function in BY_ENTRY
 
 
+# NumPy wants their results by name; by position is faster.
+BY_NAME = {np.maximum, np.minimum}
 BY_ENTRY = {ops._gate.fun, ops._relu.fun, VSpace.add.fun, VSpace.mut_add.fun}
 
 

@@ -31,7 +31,10 @@ POLL, PATIENCE = 1, 10  # seconds between looks at a connection, and until it is
 
 
 class Engine(Protocol):
-    """What computes chunks of tasks: an `Executor`, or a class below."""
+    """What computes chunks of tasks: an `Executor`, or a class below.
+
+    One that knows how many workers it has says so as `number`; each gets one call then.
+    """
 
     def map(self, function: partial, chunks: Iterable, /) -> Iterator:
         """Return the results of function(chunk), in the order of the chunks."""
