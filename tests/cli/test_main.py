@@ -126,6 +126,19 @@ def test_signals_can_be_resumed_from(tmp_path, straight, number, code):
     assert kept.startswith((straight / runs.METRICS).read_bytes())
 
 
+def test_an_interrupted_evaluation_says_how_to_repeat_it(monkeypatch, tmp_path):
+    """Rejects silence after Ctrl-C, when the training itself is whole."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinymaml.cli.train.tested", stopped)
+    path = tmp_path / "run"
+    told = here("train", "sine", *SMALL, "--out", path)
+    assert told.code == 130
+    assert f"tinymaml evaluate {path}" in told.err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_to_the_whole_group(tmp_path, straight, number, code):
     """Rejects workers that the terminal's Ctrl-C stops in the middle, or that stay."""
