@@ -658,6 +658,13 @@ MUTATIONS = [
         "speed/test_buffers.py",
     ),
     Mutation(
+        "sums that only some chunks have are left out",
+        "speed/sums.py",
+        "zip(some, others, strict=True)",
+        "zip(some, others, strict=False)",
+        "speed/test_sums.py",
+    ),
+    Mutation(
         "chunks added one after another",
         "speed/sums.py",
         "    branches.append(branch)",

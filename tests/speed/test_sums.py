@@ -64,6 +64,13 @@ def test_a_worker_returns_few_sums():
     assert [b.chunks for b in sums._branches(rounded, (3, range(3, 10)))] == [1, 4, 2]
 
 
+def test_chunks_return_as_many_sums():
+    """Rejects a figure that some chunks have and that is then left out in silence."""
+    some = lambda chunk: (1,) * (2 - chunk // 2)  # noqa: E731
+    with pytest.raises(ValueError, match="shorter"):
+        sums.gather_sums(Counting(2), some, (), range(3))
+
+
 def test_an_executor_of_unknown_size_gets_every_chunk():
     """Rejects a user's own executor that is asked for what only ours can say."""
     with ThreadPoolExecutor(2) as pool:

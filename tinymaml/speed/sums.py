@@ -6,7 +6,6 @@ sums back; the root goes on with these. So the order of summation depends on not
 number of chunks.
 """
 
-import operator
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import NamedTuple
@@ -32,7 +31,8 @@ def gather_sums(
     """Return the sums over all chunks of what function(*fixed, chunk) returns, a tuple.
 
     A worker gets its share of the chunks in one call, where the number of workers is known.
-    So `fixed`, which may hold a large theta, is sent to it once.
+    So `fixed`, which may hold a large theta, is sent to it once. Raises ValueError when two
+    chunks return tuples of different lengths.
     """
     number = getattr(engine, "number", len(chunks))
     shares = [
@@ -65,4 +65,4 @@ def _add(branches: list[Branch], branch: Branch) -> None:
 
 
 def _sums(some: tuple, others: tuple) -> tuple:
-    return tuple(map(operator.add, some, others))
+    return tuple(a + b for a, b in zip(some, others, strict=True))
