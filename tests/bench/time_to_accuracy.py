@@ -84,7 +84,7 @@ GROUPS: dict[str, Row] = {
         "glyphs", (0.97,), COSINE | {"iterations": 1500, "validate_every": 50, "epoch": 50}
     ),
     "omniglot5": Row(
-        "omniglot", (0.95, 0.97, 0.98, 0.987), COSINE | {"tasks": 32, "iterations": 12_000}
+        "omniglot", (0.95, 0.97, 0.98, 0.987), COSINE | {"tasks": 32, "iterations": 6000}
     ),
     "omniglot5x5": Row(
         "omniglot",
@@ -123,7 +123,7 @@ ROWS = {
     "glyphs/meta-curvature": {"algorithm": "meta-curvature"},
     "omniglot5/maml": {},
     "omniglot5/fomaml": {"algorithm": "fomaml"},
-    "omniglot5/meta-sgd": {"algorithm": "meta-sgd"},
+    "omniglot5/meta-sgd": {"algorithm": "meta-sgd", "iterations": 12_000},
     "omniglot5/t-net": {"algorithm": "t-net"},
     "omniglot5/meta-curvature": {"algorithm": "meta-curvature"},
     "omniglot5x5/maml": {},
