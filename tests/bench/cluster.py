@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import time
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +102,7 @@ def of_share(answer: list[Branch], share: tuple[int, list]) -> list[Branch]:
     return [branch._replace(first=share[0]) for branch in answer]
 
 
-def real_dask(pool: Executor, rounds: int = 7) -> dict[str, Any]:
+def real_dask(pool: workers.Dask, rounds: int = 7) -> dict[str, Any]:
     """Time meta-steps on two real Dask workers, and a chunk in both of them at once.
 
     By the clock, in turn: on a busy machine a chunk takes longer than its CPU seconds.
@@ -117,9 +117,10 @@ def real_dask(pool: Executor, rounds: int = 7) -> dict[str, Any]:
         _, gradient = step.average_gradient(config, state, pool)
         state = step.update(config, state, gradient)
         steps.append(time.perf_counter() - start)
-    calls = len(workers.spans(config.tasks, config.chunk))
+    calls = pool.number
+    share = math.ceil(len(workers.spans(config.tasks, config.chunk)) / calls)
     chunk, took = (float(np.median(each[2:])) for each in (chunks, steps))
-    return {"calls": calls, "chunk": chunk, "took": took}
+    return {"calls": calls, "chunks": share, "chunk": chunk, "took": took}
 
 
 def figures() -> dict[str, Any]:
@@ -167,7 +168,7 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
             ],
         ),
         "real": measure.markdown(
-            "calls | a chunk, ms | predicted, ms | took, ms | ratio",
+            "calls | chunks in each | a chunk, ms | predicted, ms | took, ms | ratio",
             [real_row(jobs[CONV], engines[DASK], **found["real"])],
         ),
     }
@@ -271,10 +272,13 @@ def tried_row(
     return [row.job, where, *row[3:], expected, seconds, seconds / expected, cpu]
 
 
-def real_row(job: Job, engine: Engine, calls: int, chunk: float, took: float) -> list[Any]:
-    """Return the line of the real run."""
-    expected = arithmetic.step(job._replace(seconds=chunk), calls, 2, engine, HERE)
-    return [str(calls), *ms(chunk, expected, took), took / expected]
+def real_row(
+    job: Job, engine: Engine, calls: int, chunks: int, chunk: float, took: float
+) -> list[Any]:
+    """Return the line of the real run, of as many workers as calls."""
+    job = job._replace(seconds=chunk)
+    expected = arithmetic.step(job, calls, calls, engine, HERE, chunks)
+    return [str(calls), str(chunks), *ms(chunk, expected, took), took / expected]
 
 
 def filled(page: str, found: dict[str, Any]) -> str:
