@@ -38,6 +38,7 @@ from tinymaml.speed.tape import Call, Function, Names
 
 # Bytes of all buffers. The calls of a larger tape take longer to compute than to begin.
 LARGEST = 2**22
+MADE = 16 * LARGEST  # bytes of all values, which take turns in the buffers
 LINE = 64  # bytes of a line of the caches
 
 
@@ -119,7 +120,7 @@ def _likes(
         if isinstance(value, np.ndarray | np.generic):
             made += value.nbytes
             likes[call.name] = Like.of(value)
-        if made > 16 * LARGEST:  # values that buffers share; all are alive here
+        if made > MADE:
             raise CannotFixError
     return likes, views | _repeated(tape)
 

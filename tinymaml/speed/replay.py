@@ -5,7 +5,7 @@ values. A replay makes these calls on new inputs: the same bits without the cost
 
 A small tape is replayed in fixed buffers (`buffers`), a large one as generated Python that
 frees its values. Some inputs stay for many calls, as a policy's batches do: what depends on
-them alone is computed once.
+them alone is computed once, and such a tape has no buffers.
 
 A value that leaves autograd (`getval(x)`, a random draw inside the function) would stay
 constant. So replays are compared with the function itself, bit for bit, until one has had
