@@ -1177,8 +1177,8 @@ MUTATIONS = [
     Mutation(
         "a scale of the offset too",
         "models.py",
-        "return anp.reshape(rows, pooled.shape)",
-        "return anp.reshape(rows * (p[gamma] if scale else 1), pooled.shape)",
+        "rows = add_row(rows, p[beta])",
+        "rows = add_row(rows, p[beta]) * (p[gamma] if scale else 1)",
         "test_models.py",
     ),
     # ----- evaluation -----

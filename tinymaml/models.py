@@ -210,7 +210,7 @@ def normed(
     then: Map,
     product: Product,
     norm: Norm,
-    pool: Map = same,
+    pool: Map | None = None,
 ) -> Block:
     """then(pool(gamma{i} * batch norm of product(x, w{i})) + beta{i}), a statistic per
     channel.
@@ -227,12 +227,11 @@ def normed(
         lead, images = p[w].shape[:-2], x.ndim > p[w].ndim
         rows = normalize(anp.reshape(x, (*lead, -1, shape[1])) if images else x, eps)
         rows = rows * p[gamma] if scale else rows
-        if not images:
-            return add_row(rows, p[beta])
-        # Pooled first, which gives the same numbers, from fewer sums.
-        pooled = pool(anp.reshape(rows, x.shape))
-        rows = add_row(anp.reshape(pooled, (*lead, -1, shape[1])), p[beta])
-        return anp.reshape(rows, pooled.shape)
+        if pool:  # before the offset, which gives the same numbers from fewer sums
+            x = pool(anp.reshape(rows, x.shape))
+            rows = anp.reshape(x, (*lead, -1, shape[1]))
+        rows = add_row(rows, p[beta])
+        return anp.reshape(rows, x.shape) if images else rows
 
     shapes = {w: shape, **dict.fromkeys(names, (1, shape[1]))}
     draws = {w: draw, gamma: lambda _, shape: np.ones(shape)}
@@ -368,7 +367,7 @@ def conv_net(
         # The paper pools last. For relu and maxima this gives the same numbers faster.
         product, last = conv, FLATTEN
         features *= (image[0] >> layers) * (image[1] >> layers)
-    how = glorot_uniform, activation, product, (eps, scale), pool or same
+    how = glorot_uniform, activation, product, (eps, scale), pool
     shapes = [(9 * (filters if i else image[2]), filters) for i in range(layers)]
     body = [normed(f"conv{i}", i, kf, *how) for i, kf in enumerate(shapes)]
     return Model((*body, last, linear("head", "", (features, ways), head)))

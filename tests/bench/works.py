@@ -156,9 +156,8 @@ def eager_chunk(work: Work, theta: Array, episode: Episode) -> tuple[Array]:
 def replayed_chunk(work: Work, theta: Array, episode: Episode) -> tuple[Array]:
     """Return what `eager_chunk` returns, from recorded calls."""
     replay, inputs = ours_replayed(work), (_tiled(theta, episode), *episode)
-    if (
-        kind := (work, len(inputs[0]))
-    ) not in PROVED:  # by other inputs than the recording's
+    kind = work, len(inputs[0])
+    if kind not in PROVED:  # by other inputs than the recording's
         replay(*inputs)
         replay(_tiled(theta / 2, episode), *episode)
         PROVED.add(kind)

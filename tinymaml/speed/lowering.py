@@ -58,7 +58,7 @@ def positive(x: Array, out: Array) -> list[Step]:
 
 def relu(x: Array, _: Array, out: Array) -> list[Step]:
     """x where x > 0, else 0."""
-    return steps(np.maximum, [x, kernels.zeros(x.shape, x.dtype)], {}, out) or []
+    return [computed(np.maximum, (x, kernels.zeros(x.shape, x.dtype)), out)]
 
 
 def sum_rows(x: Array, out: Array) -> list[Step]:
@@ -94,12 +94,17 @@ NAMED = {anp.sum.fun: {"axis", "keepdims"}}
 SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}
 
 
+def computed(function: np.ufunc, args: tuple, out: Array) -> Step:
+    """The step that computes a function of NumPy into `out`."""
+    if function in BY_NAME:
+        return partial(function, out=out), args
+    return function, (*args, out)
+
+
 def steps(function: Callable, args: list, kwargs: dict, out: Array) -> list[Step] | None:
     """Return the steps of a call, None for one that can only be made as it is."""
     if isinstance(function, np.ufunc):
-        if function in BY_NAME:
-            return None if kwargs else [(partial(function, out=out), tuple(args))]
-        return None if kwargs else [(function, (*args, out))]
+        return None if kwargs else [computed(function, tuple(args), out)]
     named = set(kwargs) <= NAMED.get(function, set())
     alone = function not in NAMED or len(args) == 1
     of_arrays = isinstance(args[0], SPACES.get(function, object))
