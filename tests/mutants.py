@@ -447,8 +447,8 @@ MUTATIONS = [
     Mutation(
         "convolution's last images left out",
         "kernels.py",
-        "for i in range(0, len(x), few):",
-        "for i in range(0, len(x) - len(x) % few, few):",
+        "for i in range(0, len(x), size):",
+        "for i in range(0, len(x) - len(x) % size, size):",
         "test_ops.py",
     ),
     Mutation(
@@ -475,7 +475,7 @@ MUTATIONS = [
     Mutation(
         "batch norm: mean taken as a constant",
         "kernels.py",
-        "        part -= mean_g\n",
+        "        result -= mean_g\n",
         "",
         "test_ops.py",
     ),
@@ -517,8 +517,8 @@ MUTATIONS = [
     Mutation(
         "max-pooling from the first image only",
         "kernels.py",
-        "chosen += h * w * c * np.arange(i, i + len(whole))[:, None, None, None]",
-        "chosen += 0 * np.arange(i, i + len(whole))[:, None, None, None]",
+        "first = h * w * c * np.arange(i, i + len(whole))",
+        "first = 0 * np.arange(i, i + len(whole))",
         "test_ops.py",
     ),
     Mutation(
@@ -682,8 +682,8 @@ MUTATIONS = [
     Mutation(
         "rows meet the entries of a row repeated one by one",
         "kernels.py",
-        "return np.tile(row, few) if few > 1 else row",
-        "return np.repeat(row, few, axis=-1) if few > 1 else row",
+        "return np.tile(row, run) if run > 1 else row",
+        "return np.repeat(row, run, axis=-1) if run > 1 else row",
         "test_ops.py",
     ),
     Mutation(
@@ -2363,6 +2363,20 @@ MUTATIONS = [
         "0.2, 0.5, 1.0)",
         "0.2, 0.4, 1.0)",
         NUMBERS,
+    ),
+    Mutation(
+        "large tasks side by side in an evaluation",
+        "experiments/images.py",
+        "min(super().test_chunk, self.side_by_side // images)",
+        "super().test_chunk",
+        "experiments/test_experiments.py",
+    ),
+    Mutation(
+        "queries of training counted in an evaluation",
+        "experiments/images.py",
+        '_sizes(self, "test")',
+        '_sizes(self, "train")',
+        "experiments/test_experiments.py",
     ),
     Mutation(
         "fewer classes of glyphs",
@@ -5591,8 +5605,8 @@ MUTATIONS = [
     Mutation(
         "images of a later block take indices of the first",
         "kernels.py",
-        "np.arange(i, i + len(whole))[:, None, None, None]",
-        "np.arange(len(whole))[:, None, None, None]",
+        "np.arange(i, i + len(whole))",
+        "np.arange(len(whole))",
         "test_ops.py",
     ),
     Mutation(
@@ -5612,8 +5626,29 @@ MUTATIONS = [
     Mutation(
         "a mean of products over the first block of rows",
         "kernels.py",
-        "sum(sums[1:], sums[0])",
+        "reduce(np.add, sums)",
         "sums[0]",
+        "test_ops.py",
+    ),
+    Mutation(
+        "means of the adjoint over the first block of rows",
+        "kernels.py",
+        "reduce(np.add, each)",
+        "each[0]",
+        "test_ops.py",
+    ),
+    Mutation(
+        "maxima of each window's upper row",
+        "kernels.py",
+        "np.maximum(top, bottom, out=out)",
+        "np.maximum(top, top, out=out)",
+        "test_ops.py",
+    ),
+    Mutation(
+        "max_pool passes the gradient of another image",
+        "ops.py",
+        "return _max_pool(images, found[0], found[1])",
+        "return _max_pool(images, found[0], found[1][::-1])",
         "test_ops.py",
     ),
     Mutation(

@@ -29,7 +29,7 @@ STATED_BY = ("defvjp", "defvjp_argnums")
 SIZES = Sizes(lead=(2,), n=2, h=5, w=4, c=2, m=5, k=3, f=2, kernel=3, stride=2)
 
 PROVED_AS = {
-    **{"_pool_choice": "max_pool", "_positive": "relu", "_leak": "leaky_relu"},
+    **{"_pool": "max_pool", "_positive": "relu", "_leak": "leaky_relu"},
     **{"_conv": "conv_stride_1", "one_hot": "select"},
 }
 # Read off a test's name: which case of the tests proves which primitive.

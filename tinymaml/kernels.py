@@ -5,8 +5,8 @@ explains the letters. Sizes below were chosen by measuring; they change no resul
 last bits of sums.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, reduce
 from math import prod
 
 import numpy as np
@@ -55,30 +55,30 @@ def ones(m: int, dtype: np.dtype) -> Array:
 
 def with_row(ufunc: np.ufunc, x: Array, row: Array) -> Array:
     """ufunc(x, row): (..., m, k), (..., 1, k) -> (..., m, k)."""
-    few = _rows_in_a_run(x)
-    return ufunc(_in_runs(x, few), _repeated(row, few)).reshape(x.shape)
+    run = _rows_in_a_run(x)
+    return ufunc(_in_runs(x, run), _repeated(row, run)).reshape(x.shape)
 
 
 def _rows_in_a_run(*arrays: Array) -> int:
     """Return how many rows of arrays (..., m, k) are best taken as one long row.
 
-    NumPy begins a loop for each row; those of few entries take longer to begin than to
+    NumPy begins a loop for each row; those of 32 entries take longer to begin than to
     compute. Short or scattered arrays have one row in a run.
     """
     *_, m, k = arrays[0].shape
     if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):
         return 1
-    return max(few for few in range(1, max(RUN // k, 1) + 1) if m % few == 0)
+    return max(run for run in range(1, max(RUN // k, 1) + 1) if m % run == 0)
 
 
-def _in_runs(x: Array, few: int) -> Array:
-    """A view of (..., m, k) as (..., m / few, few k)."""
-    return x.reshape(*x.shape[:-2], -1, few * x.shape[-1]) if few > 1 else x
+def _in_runs(x: Array, run: int) -> Array:
+    """A view of (..., m, k) as (..., m / run, run k)."""
+    return x.reshape(*x.shape[:-2], -1, run * x.shape[-1]) if run > 1 else x
 
 
-def _repeated(row: Array, few: int) -> Array:
-    """The row of such runs: (..., 1, k) -> (..., 1, few k)."""
-    return np.tile(row, few) if few > 1 else row
+def _repeated(row: Array, run: int) -> Array:
+    """The row that meets such runs: (..., 1, k) -> (..., 1, run k)."""
+    return np.tile(row, run) if run > 1 else row
 
 
 # ----- Convolution: images as patches -----
@@ -144,7 +144,7 @@ def conv(images: Array, weights: Array, kernel: int) -> Array:
     """Cross-correlate with stride 1, a few images at a time."""
     dtype = np.result_type(images, weights)
     out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
-    for x, w, y in _few(images, weights, out, kernel):
+    for x, w, y in _image_blocks(images, weights, out, kernel):
         product(_patches(x, kernel), w, y.reshape(-1, y.shape[-1]))
     return out
 
@@ -155,7 +155,7 @@ def conv_images(g: Array, weights: Array, kernel: int) -> Array:
         return conv(g, _turned(weights, kernel), kernel)  # faster than to fold
     dtype = np.result_type(g, weights)
     out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), dtype)
-    for x, w, y in _few(out, weights, g, kernel):
+    for x, w, y in _image_blocks(out, weights, g, kernel):
         patches = product(y.reshape(-1, y.shape[-1]), w.T)
         x[...] = fold(patches, kernel, 1, x.shape)
     return out
@@ -165,7 +165,7 @@ def conv_weights(images: Array, g: Array, kernel: int) -> Array:
     """The adjoint of conv in its weights: -> (..., kernel^2 * c, f)."""
     rows = kernel**2 * images.shape[-1]
     out = np.zeros((*images.shape[:-4], rows, g.shape[-1]), np.result_type(images, g))
-    for x, w, y in _few(images, out, g, kernel):
+    for x, w, y in _image_blocks(images, out, g, kernel):
         w += product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))
     return out
 
@@ -193,44 +193,56 @@ def _patches(images: Array, kernel: int) -> Array:
     return columns.reshape(-1, n * h * w).T
 
 
-def _few(images: Array, weights: Array, outputs: Array, kernel: int) -> Iterator[tuple]:
-    """Yield views of a few images of a task at a time, their weights and outputs."""
-    size = kernel**2 * images[(0,) * (images.ndim - 3)].nbytes
-    few = max(1, PATCHES // size)
+def _image_blocks(
+    images: Array, weights: Array, outputs: Array, kernel: int
+) -> Iterator[tuple]:
+    """Yield views of a task's images, PATCHES bytes of patches, its weights and outputs."""
+    size = max(1, PATCHES // (kernel**2 * images[(0,) * (images.ndim - 3)].nbytes))
     images, outputs = (a.reshape(-1, *a.shape[-4:]) for a in (images, outputs))
     weights = weights.reshape(-1, *weights.shape[-2:])
     for x, w, y in zip(images, weights, outputs, strict=True):
-        for i in range(0, len(x), few):
-            yield x[i : i + few], w, y[i : i + few]
+        for i in range(0, len(x), size):
+            yield x[i : i + size], w, y[i : i + size]
 
 
 # ----- Max pooling -----
 
 
-def pool_choice(images: Array) -> Array:
-    """Indices (..., h//2, w//2, c) into flat `images`: each 2x2 window's first maximum."""
+def pool(images: Array) -> tuple[Array, Array]:
+    """The first maximum of each 2x2 window, and its index into flat `images`.
+
+    Both (..., h//2, w//2, c). They come from one reading of the images.
+    """
     *lead, h, w, c = images.shape
     images = images.reshape(-1, h, w, c)
-    choice = np.empty((len(images), h // 2, w // 2, c), np.intp)
+    maxima = np.empty((len(images), h // 2, w // 2, c), images.dtype)
+    choice = np.empty(maxima.shape, np.intp)
     rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
-    corner = (rows * w + columns) * c + np.arange(c)
-    few = max(1, PIXELS // (h * w * c * images.itemsize))
-    for i in range(0, len(images), few):
-        whole, chosen = images[i : i + few, : h // 2 * 2, : w // 2 * 2], choice[i : i + few]
-        below, right = _first_maximum(
-            *(whole[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
-        )
-        np.multiply(below, w * c, out=chosen)
-        chosen += right * np.int32(c)
-        chosen += corner
-        chosen += h * w * c * np.arange(i, i + len(whole))[:, None, None, None]
-    return choice.reshape(*lead, h // 2, w // 2, c)
+    upper_left = ((rows * w + columns) * c + np.arange(c)).astype(np.int32)
+    size = max(1, PIXELS // (h * w * c * images.itemsize))
+    for i in range(0, len(images), size):
+        whole = images[i : i + size, : h // 2 * 2, : w // 2 * 2]
+        below, right = _first_maximum(whole, out=maxima[i : i + size])
+        # Within an image int32 is enough, and takes half the time.
+        place = below.astype(np.int32)
+        place *= w
+        place += right
+        place *= c
+        place += upper_left
+        first = h * w * c * np.arange(i, i + len(whole))
+        np.add(place, first[:, None, None, None], out=choice[i : i + size])
+    pooled = *lead, h // 2, w // 2, c
+    return maxima.reshape(pooled), choice.reshape(pooled)
 
 
-def _first_maximum(a: Array, b: Array, d: Array, e: Array) -> tuple[Array, Array]:
-    """Return whether the first maximum of windows ((a, b), (d, e)) is below, and right."""
+def _first_maximum(images: Array, out: Array) -> tuple[Array, Array]:
+    """Return whether the first maximum of each window ((a, b), (d, e)) is below, and right.
+
+    images: (n, h, w, c), h and w even; out: gets the maxima
+    """
+    a, b, d, e = (images[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
     top, bottom = np.maximum(a, b), np.maximum(d, e)
-    nans = bool(np.isnan(top).any() or np.isnan(bottom).any())
+    nans = bool(np.isnan(np.maximum(top, bottom, out=out)).any())
     below = _exceeds(bottom, top, nans)
     right = _exceeds(b, a, nans)
     right ^= below & (right ^ _exceeds(e, d, nans))  # np.where takes far longer
@@ -245,21 +257,6 @@ def _exceeds(b: Array, a: Array, nans: bool) -> Array:
 # ----- Batch normalisation and relu -----
 
 
-def normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
-    """r (g - mean g - y mean(g y)), with means over the rows."""
-    out, mean_g, mean_gy = np.empty_like(g), mean(g), mean_product(g, y)
-    few = _rows_in_a_run(g, y, out)
-    mean_g, mean_gy, r = (_repeated(row, few) for row in (mean_g, mean_gy, r))
-    g, y, result = (_in_runs(x, few) for x in (g, y, out))
-    for rows in _row_blocks(g):  # in the caches, and in place: memory traffic is the cost
-        part = result[..., rows, :]
-        np.multiply(y[..., rows, :], mean_gy, out=part)
-        np.subtract(g[..., rows, :], part, out=part)
-        part -= mean_g
-        part *= r
-    return out
-
-
 def mean(x: Array) -> Array:
     """Mean over the rows."""
     return sum_rows(x) * (1.0 / x.shape[-2])
@@ -267,14 +264,45 @@ def mean(x: Array) -> Array:
 
 def mean_product(a: Array, b: Array) -> Array:
     """Mean of a b over the rows, without an array as large as they are."""
-    sums = [sum_rows(a[..., i, :] * b[..., i, :]) for i in _row_blocks(a)]
-    return sum(sums[1:], sums[0]) * (1.0 / a.shape[-2])
+    sums = [sum_rows(_as_rows(x * y, a)) for x, y in _row_blocks((a, b))]
+    return reduce(np.add, sums) * (1.0 / a.shape[-2])
 
 
-def _row_blocks(x: Array) -> list[slice]:
-    """Slices of the rows of each task, of ROWS bytes."""
-    few = max(1, ROWS // (x.shape[-1] * x.itemsize))
-    return [slice(i, i + few) for i in range(0, x.shape[-2], few)]
+def normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
+    """r (g - mean g - y mean(g y)), with means over the rows."""
+    sums = [
+        (sum_rows(_as_rows(g_rows, g)), sum_rows(_as_rows(g_rows * y_rows, g)))
+        for g_rows, y_rows in _row_blocks((g, y))
+    ]
+    means = [reduce(np.add, each) * (1.0 / g.shape[-2]) for each in zip(*sums, strict=True)]
+    out = np.empty_like(g)
+    blocks = _row_blocks((g, y, out), (*means, r))
+    for g_rows, y_rows, result, mean_g, mean_gy, r_row in blocks:
+        np.multiply(y_rows, mean_gy, out=result)
+        np.subtract(g_rows, result, out=result)
+        result -= mean_g
+        result *= r_row
+    return out
+
+
+def _row_blocks(arrays: Sequence[Array], rows: Sequence[Array] = ()) -> Iterator[tuple]:
+    """Yield ROWS bytes of each task's rows at a time, so that they stay in the caches.
+
+    arrays: (..., m, k), of which it yields views; rows: (..., 1, k), which go with each of
+    these. Both come in long runs.
+    """
+    run = _rows_in_a_run(*arrays)
+    arrays = [_in_runs(x, run) for x in arrays]
+    rows = [_repeated(row, run) for row in rows]
+    *_, m, k = arrays[0].shape
+    size = max(1, ROWS // (k * arrays[0].itemsize))
+    for i in range(0, m, size):
+        yield *(x[..., i : i + size, :] for x in arrays), *rows
+
+
+def _as_rows(block: Array, x: Array) -> Array:
+    """A block of x (..., m, k), which comes in long runs, as rows again."""
+    return block.reshape(*x.shape[:-2], -1, x.shape[-1])
 
 
 @lru_cache

@@ -235,9 +235,15 @@ for _map in (_conv, _conv_images, _conv_weights):
 
 
 @primitive
-def _pool_choice(images: Array) -> Array:
-    """Indices (..., h//2, w//2, c) into flat `images`: each 2x2 window's first maximum."""
-    return kernels.pool_choice(images)
+def _pool(images: Array) -> tuple[Array, Array]:
+    """The first maximum of each 2x2 window, and its index into flat `images`."""
+    return kernels.pool(images)
+
+
+@primitive
+def _max_pool(images: Array, maxima: Array, choice: Array) -> Array:
+    # The value of _pool_take(images, choice), which _pool has found in the same reading.
+    return maxima
 
 
 @primitive
@@ -254,6 +260,16 @@ def _pool_put(pooled: Array, choice: Array, shape: tuple[int, ...]) -> Array:
     return images
 
 
+defvjp(
+    _max_pool,
+    lambda _, x, maxima, choice: lambda g: _pool_put(g, choice, x.shape),
+    argnums=(0,),
+)
+defjvp(
+    _max_pool,
+    lambda g, _, x, maxima, choice: _pool_take(g, choice),
+    argnums=(0,),
+)
 defvjp(
     _pool_take,
     lambda _, x, choice: lambda g: _pool_put(g, choice, x.shape),
@@ -273,7 +289,8 @@ def max_pool(images: Array) -> Array:
     """
     if min(images.shape[-3:-1]) < 2:
         raise ValueError(f"max_pool needs 2x2 pixels or more, not {images.shape}")
-    return _pool_take(images, _pool_choice(_value(images)))
+    found = _pool(_value(images))
+    return _max_pool(images, found[0], found[1])
 
 
 # ----- Batch normalisation with the statistics of the batch -----

@@ -90,8 +90,8 @@ def fixed(
 
     def replay(*arrays: Array) -> tuple[Array, ...]:
         with lock:  # the buffers are one computation's
-            for (once, part), array in zip(given, arrays, strict=True):
-                once[...] = array[part]
+            for (once, distinct), array in zip(given, arrays, strict=True):
+                once[...] = array[distinct]
             for function, args in steps:
                 function(*args)
             return tuple(value[()] if scalar else copy(value) for value, scalar in ends)
@@ -199,7 +199,7 @@ class _Places:
     # ----- Places -----
 
     def give(self, name: str, array: Array) -> tuple[Array, tuple]:
-        """Place an input. Return what is filled of it, and with which part of an array.
+        """Place an input. Return what is filled of it, and the indices that fill it.
 
         It has the strides of the array; an axis of stride 0 is filled once.
         """
@@ -209,9 +209,9 @@ class _Places:
         extent = array.itemsize + sum((n - 1) * step for n, step in steps)
         memory = np.empty(extent, np.uint8)
         place = np.ndarray(array.shape, array.dtype, memory.data, 0, array.strides)
-        part = (*(slice(None) if step else slice(1) for step in array.strides), ...)
+        distinct = (*(slice(None) if step else slice(1) for step in array.strides), ...)
         self.values[name] = place
-        return place[part], part
+        return place[distinct], distinct
 
     def place(self, i: int, name: str) -> Array:
         """Return the place of a value: in a joined vector, over a dead one, or its own."""

@@ -40,8 +40,8 @@ def gather_sums(
         for i in spans(len(chunks), -(-len(chunks) // number))
     ]
     branches: list[Branch] = []
-    for part in engine.map(partial(_branches, partial(function, *fixed)), shares):
-        for branch in part:
+    for found in engine.map(partial(_branches, partial(function, *fixed)), shares):
+        for branch in found:
             _add(branches, branch)
     return reduce(_sums, [branch.sums for branch in branches])
 
