@@ -604,6 +604,22 @@ def test_queries_at_test_may_be_another_number(test_queries, expected):
         check_size(config.with_changes({"test_queries": 19}))
 
 
+@pytest.mark.parametrize(
+    ("config", "tasks"),
+    [
+        (Glyphs(), 20),
+        (Omniglot(data="x", ways=20), 10),
+        (Omniglot(data="x", ways=20, shots=5), 2),
+        (Omniglot(data="x", ways=20, shots=5, queries=5, test_queries=50), 1),
+        (MiniImageNet(data="x"), 1),
+        (Sine(), 100),
+    ],
+)
+def test_large_tasks_are_evaluated_a_few_side_by_side(config, tasks):
+    """Rejects 20 tasks of 200 images at once, which took 3 GB, and no task at a time."""
+    assert config.test_chunk == tasks
+
+
 def test_sine_has_as_many_queries_as_shots():
     """Rejects ten points to be judged on whatever the shots are."""
     for shots, queries, expected in ((20, 0, 20), (5, 0, 5), (5, 3, 3)):

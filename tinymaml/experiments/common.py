@@ -74,8 +74,6 @@ class Config:
     setting: ClassVar[str] = FEW_SHOT
     offers: ClassVar[tuple[str, ...]] = ()  # names that Algorithm.needs may have
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
-    # Tasks side by side in an evaluation, with no effect on the result.
-    test_chunk: ClassVar[int] = 20
     # Inner-loop learning rates to choose from where alpha is tuned. The paper does not say
     # which it tried. The oracle on sine needs the smallest of these.
     step_sizes: ClassVar[tuple[float, ...]] = tuple(
@@ -307,6 +305,11 @@ class Config:
     def rows(self) -> list[int]:
         """The numbers of steps that the table after training shows, the last included."""
         return sorted({*self.shown_steps, self.test_steps})
+
+    @property
+    def test_chunk(self) -> int:
+        """Tasks side by side in an evaluation, with no effect on the scores."""
+        return 20
 
     @property
     def anchors(self) -> dict[str, float]:

@@ -31,6 +31,7 @@ class Images(FewShot):
     score: ClassVar[Score] = losses.ACCURACY
     picture: ClassVar[str] = "sheets"
     ink: ClassVar[bool] = False  # whether black is 1 and white is 0, as in drawings
+    side_by_side: ClassVar[int] = 400  # images in an evaluation; more fill the memory
 
     ways: int = option(
         5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
@@ -105,6 +106,13 @@ class Images(FewShot):
     def image(self) -> tuple[int, int, int]:
         """Height, width and channels of the images; 0 where the data file is needed."""
         return 0, 0, 0
+
+    @property
+    def test_chunk(self) -> int:
+        """Tasks side by side in an evaluation, `side_by_side` images or one task."""
+        ways, shots, queries = _sizes(self, "test")
+        images = ways * (shots + queries)
+        return max(1, min(super().test_chunk, self.side_by_side // images))
 
 
 @configuration
