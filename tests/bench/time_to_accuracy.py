@@ -107,6 +107,7 @@ GROUPS: dict[str, Row] = {
     ),
 }
 HEAD = {"algorithm": "anil", "rates": "tensor"}
+POOLED_MAPS = {"algorithm": "meta-curvature", "net": "pooled", "iterations": 5000}
 ROWS = {
     "sine/maml": {},
     "sine/meta-sgd": {"algorithm": "meta-sgd"},
@@ -129,11 +130,13 @@ ROWS = {
     "omniglot5x5/maml": {},
     "omniglot5x5/meta-sgd": {"algorithm": "meta-sgd"},
     "omniglot5x5/anil": HEAD | {"net": "pooled"},
+    "omniglot5x5/meta-curvature": POOLED_MAPS | {"chunk": 1},
     "omniglot20/maml": {"alpha": 0.1, "inner_steps": 5},
     "omniglot20/meta-sgd": {"algorithm": "meta-sgd"},
     "omniglot20/meta-curvature": {"algorithm": "meta-curvature"},
     "omniglot20/anil": HEAD | {"net": "pooled"},
     "omniglot20/anil-strided": HEAD | {"alpha": 4.0},
+    "omniglot20x5/meta-curvature": POOLED_MAPS,
     "omniglot20x5/anil": HEAD | {"net": "pooled"},
     "omniglot20x5/anil-strided": HEAD | {"alpha": 4.0},
 }
