@@ -452,6 +452,13 @@ MUTATIONS = [
         "test_ops.py",
     ),
     Mutation(
+        "rows of a convolution after the last whole piece left out",
+        "kernels.py",
+        "    np.matmul(a[whole:], b, out=out[whole:])\n",
+        "",
+        "test_ops.py",
+    ),
+    Mutation(
         "gradient by weights of the last images only",
         "kernels.py",
         "w += product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))",

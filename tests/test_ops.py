@@ -423,6 +423,18 @@ def test_a_few_images_at_a_time_are_all(case, s, seed, few):
     np.testing.assert_allclose(found, f(*arrays), atol=1e-12)
 
 
+@pytest.mark.parametrize("piece", [1, 2**7, 2**8, 2**20])
+def test_a_product_in_pieces_is_the_product(monkeypatch, piece):
+    """Rejects rows after the last whole piece that are left out or computed twice."""
+    images, weights = map(default_rng(0).standard_normal, [(2, 3, 5, 4, 2), (2, 18, 3)])
+    whole = ops.conv(images, weights)
+    monkeypatch.setattr(kernels, "PIECE", piece)
+    np.testing.assert_allclose(ops.conv(images, weights), whole, rtol=1e-12, atol=1e-12)
+    kernels_of = weights.reshape(2, 3, 3, 2, 3)
+    loop = [plain_conv(x, w, 1) for x, w in zip(images, kernels_of, strict=True)]
+    np.testing.assert_allclose(whole, loop, rtol=1e-12, atol=1e-12)
+
+
 @given(s=sizes, seed=seeds)
 def test_pool_put_is_the_adjoint_of_pool_take(s, seed):
     """Rejects a put that writes to another pixel of the window than take reads."""

@@ -21,6 +21,9 @@ ROWS = 2**18  # of a task's rows to be normalised
 # Entries of an array from which rows are taken together, and of rows taken together.
 MANY, RUN = 2**17, 2**9
 ZEROS = 2**14  # zeros that relu compares with at a time
+# Multiplications up to which OpenBLAS multiplies without packing, where it has AVX-512
+# (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c).
+PIECE = 10**6
 FEW_CHANNELS = 4  # with which patches are copied column by column
 
 
@@ -35,6 +38,16 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
         rows = a.reshape(-1, a.shape[-1]) @ b[(0,) * (b.ndim - 2)]
         return rows.reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b, out=out)
+
+
+def _product_in_pieces(a: Array, b: Array, out: Array) -> None:
+    """a b of many rows, by PIECE multiplications: (m, k), (k, f) -> out (m, f)."""
+    (m, k), f = a.shape, b.shape[1]
+    size = max(1, PIECE // (k * f))
+    whole = m // size * size
+    pieces = out[:whole].reshape(-1, size, f)
+    np.matmul(a[:whole].reshape(-1, size, k), b, out=pieces)
+    np.matmul(a[whole:], b, out=out[whole:])
 
 
 def is_shared(b: Array) -> bool:
@@ -145,7 +158,7 @@ def conv(images: Array, weights: Array, kernel: int) -> Array:
     dtype = np.result_type(images, weights)
     out = np.empty((*images.shape[:-1], weights.shape[-1]), dtype)
     for x, w, y in _image_blocks(images, weights, out, kernel):
-        product(_patches(x, kernel), w, y.reshape(-1, y.shape[-1]))
+        _product_in_pieces(_patches(x, kernel), w, y.reshape(-1, y.shape[-1]))
     return out
 
 
