@@ -459,6 +459,13 @@ MUTATIONS = [
         "test_ops.py",
     ),
     Mutation(
+        "pieces of a convolution all by the first rows",
+        "kernels.py",
+        "np.matmul(a[:whole].reshape(-1, size, k), b, out=pieces)",
+        "np.matmul(a[:size], b, out=pieces)",
+        "test_ops.py",
+    ),
+    Mutation(
         "gradient by weights of the last images only",
         "kernels.py",
         "w += product(_patches(x, kernel).T, y.reshape(-1, y.shape[-1]))",
@@ -524,8 +531,8 @@ MUTATIONS = [
     Mutation(
         "max-pooling from the first image only",
         "kernels.py",
-        "first = h * w * c * np.arange(i, i + len(whole))",
-        "first = 0 * np.arange(i, i + len(whole))",
+        "start = h * w * c * np.arange(i, i + len(even))",
+        "start = 0 * np.arange(i, i + len(even))",
         "test_ops.py",
     ),
     Mutation(
@@ -660,8 +667,8 @@ MUTATIONS = [
     Mutation(
         "the result of a maximum by position",
         "speed/lowering.py",
-        "BY_NAME = {np.maximum, np.minimum}",
-        "BY_NAME = {np.minimum}",
+        "OUT_BY_KEYWORD = {np.maximum, np.minimum}",
+        "OUT_BY_KEYWORD = {np.minimum}",
         "speed/test_buffers.py",
     ),
     Mutation(
@@ -696,8 +703,8 @@ MUTATIONS = [
     Mutation(
         "rows of another layout taken as long runs",
         "kernels.py",
-        "if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):",
-        "if arrays[0].size < MANY:",
+        "if arrays[0].size < LARGE or not all(x.flags.c_contiguous for x in arrays):",
+        "if arrays[0].size < LARGE:",
         "test_ops.py",
     ),
     Mutation(
@@ -5612,8 +5619,8 @@ MUTATIONS = [
     Mutation(
         "images of a later block take indices of the first",
         "kernels.py",
-        "np.arange(i, i + len(whole))",
-        "np.arange(len(whole))",
+        "np.arange(i, i + len(even))",
+        "np.arange(len(even))",
         "test_ops.py",
     ),
     Mutation(
@@ -5654,8 +5661,8 @@ MUTATIONS = [
     Mutation(
         "max_pool passes the gradient of another image",
         "ops.py",
-        "return _max_pool(images, found[0], found[1])",
-        "return _max_pool(images, found[0], found[1][::-1])",
+        "return _max_pool(images, maxima, choice)",
+        "return _max_pool(images, maxima, choice[::-1])",
         "test_ops.py",
     ),
     Mutation(
@@ -5703,7 +5710,7 @@ MUTATIONS = [
     Mutation(
         "a result of another shape is spread over its old place",
         "speed/buffers.py",
-        "            if not like.fits(value):  #",
+        "            if not form.fits(value):  #",
         "            if False:  #",
         "speed/test_buffers.py",
     ),

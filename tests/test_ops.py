@@ -414,12 +414,12 @@ def test_max_pool_of_nothing_is_refused(shape):
 def test_a_few_images_at_a_time_are_all(case, s, seed, few):
     """Rejects images that are left out or counted twice between two parts."""
     f, *arrays = case(s, default_rng(seed))
-    patches = kernels.PATCHES
+    patches = kernels.PATCH_BYTES
     try:
-        kernels.PATCHES = few * 8 * s.kernel**2 * s.c * s.h * s.w
+        kernels.PATCH_BYTES = few * 8 * s.kernel**2 * s.c * s.h * s.w
         found = f(*arrays)
     finally:
-        kernels.PATCHES = patches
+        kernels.PATCH_BYTES = patches
     np.testing.assert_allclose(found, f(*arrays), atol=1e-12)
 
 
@@ -429,6 +429,7 @@ def test_a_product_in_pieces_is_the_product(monkeypatch, piece):
     images, weights = map(default_rng(0).standard_normal, [(2, 3, 5, 4, 2), (2, 18, 3)])
     whole = ops.conv(images, weights)
     monkeypatch.setattr(kernels, "PIECE", piece)
+    monkeypatch.setattr(kernels, "PIECE_ROWS", 1)
     np.testing.assert_allclose(ops.conv(images, weights), whole, rtol=1e-12, atol=1e-12)
     kernels_of = weights.reshape(2, 3, 3, 2, 3)
     loop = [plain_conv(x, w, 1) for x, w in zip(images, kernels_of, strict=True)]
@@ -957,7 +958,7 @@ def test_images_are_pooled_alike_in_blocks(monkeypatch, lead, nans):
     if nans:
         images[..., 3, 1, 1, 1] = np.nan
     whole = ops.max_pool(images)
-    monkeypatch.setattr(kernels, "PIXELS", 2 * images[(0,) * len(lead)][0].nbytes)
+    monkeypatch.setattr(kernels, "IMAGE_BYTES", 2 * images[(0,) * len(lead)][0].nbytes)
     maxima, choice = ops._pool(images)
     assert np.array_equal(maxima, whole, equal_nan=True)
     assert np.array_equal(images.reshape(-1)[choice], whole, equal_nan=True)
@@ -970,7 +971,7 @@ def test_rows_are_normalised_alike_in_blocks(monkeypatch, lead):
     x, g = np.random.default_rng(0).standard_normal((2, *lead, 7, 3))
     function = grad(lambda at: anp.sum(g * ops.normalize(at)))
     whole = ops.normalize(x), function(x)
-    monkeypatch.setattr(kernels, "ROWS", 2 * 3 * x.itemsize)
+    monkeypatch.setattr(kernels, "ROW_BYTES", 2 * 3 * x.itemsize)
     for one, other in zip(whole, (ops.normalize(x), function(x)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
@@ -990,8 +991,8 @@ def test_rows_meet_a_row_alike_in_long_runs(monkeypatch, lead, layout):
 
     whole = found()
     assert np.array_equal(whole[0], x + row)
-    monkeypatch.setattr(kernels, "MANY", 1)
+    monkeypatch.setattr(kernels, "LARGE", 1)
     for run in (6, 12, 100):
-        monkeypatch.setattr(kernels, "RUN", run)
+        monkeypatch.setattr(kernels, "RUN_ENTRIES", run)
         for one, other in zip(whole, found(), strict=True):
             assert np.array_equal(one, other)

@@ -1,8 +1,8 @@
-"""What the primitives compute, in plain NumPy: by blocks, and other ways to be fast.
+"""What the primitives compute, in plain NumPy, arranged to be fast.
 
-Arrays go in and come out; `ops` has their rules and checks their shapes, and its legend
-explains the letters. Sizes below were chosen by measuring; they change no result but the
-last bits of sums.
+Arrays go in and come out. `ops` has the primitives' derivatives and checks shapes; its
+legend explains the letters. The sizes below were chosen by measuring. They change no result
+but the last bits of sums.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,17 @@ import numpy as np
 Array = np.ndarray
 
 # Bytes that are worked on at a time, so that they stay in the caches.
-PATCHES = 2**20  # of patches
-PIXELS = 2**19  # of images to be pooled
-ROWS = 2**18  # of a task's rows to be normalised
-# Entries of an array from which rows are taken together, and of rows taken together.
-MANY, RUN = 2**17, 2**9
+PATCH_BYTES = 2**20
+IMAGE_BYTES = 2**19  # of images to be pooled
+ROW_BYTES = 2**18  # of a task's rows to be normalised
+# In arrays of LARGE entries or more, rows are joined to runs of at most RUN_ENTRIES.
+LARGE, RUN_ENTRIES = 2**17, 2**9
 ZEROS = 2**14  # zeros that relu compares with at a time
 # Multiplications up to which OpenBLAS multiplies without packing, where it has AVX-512
-# (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c).
-PIECE = 10**6
-FEW_CHANNELS = 4  # with which patches are copied column by column
+# (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c). Pieces of fewer rows are slower than
+# one product: there with 17 rows, and without AVX-512 with 27.
+PIECE, PIECE_ROWS = 10**6, 64
+FEW_CHANNELS = 4  # up to which patches are copied column by column
 
 
 # ----- Products and rows -----
@@ -41,17 +42,18 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
 
 
 def _product_in_pieces(a: Array, b: Array, out: Array) -> None:
-    """a b of many rows, by PIECE multiplications: (m, k), (k, f) -> out (m, f)."""
+    """a b by pieces of a's many rows, if that is faster: (m, k), (k, f) -> out (m, f)."""
     (m, k), f = a.shape, b.shape[1]
-    size = max(1, PIECE // (k * f))
-    whole = m // size * size
-    pieces = out[:whole].reshape(-1, size, f)
-    np.matmul(a[:whole].reshape(-1, size, k), b, out=pieces)
+    size = PIECE // max(k * f, 1)
+    whole = m // size * size if size >= PIECE_ROWS else 0  # rows in whole pieces
+    if whole:
+        pieces = out[:whole].reshape(-1, size, f)
+        np.matmul(a[:whole].reshape(-1, size, k), b, out=pieces)
     np.matmul(a[whole:], b, out=out[whole:])
 
 
 def is_shared(b: Array) -> bool:
-    """Return whether all tasks have one matrix, as before their first step."""
+    """Return whether b is one matrix for all tasks, as before their first step."""
     return b.ndim > 2 and not any(b.strides[:-2])
 
 
@@ -69,19 +71,19 @@ def ones(m: int, dtype: np.dtype) -> Array:
 def with_row(ufunc: np.ufunc, x: Array, row: Array) -> Array:
     """ufunc(x, row): (..., m, k), (..., 1, k) -> (..., m, k)."""
     run = _rows_in_a_run(x)
-    return ufunc(_in_runs(x, run), _repeated(row, run)).reshape(x.shape)
+    return ufunc(_in_runs(x, run), _tiled(row, run)).reshape(x.shape)
 
 
 def _rows_in_a_run(*arrays: Array) -> int:
     """Return how many rows of arrays (..., m, k) are best taken as one long row.
 
     NumPy begins a loop for each row; those of 32 entries take longer to begin than to
-    compute. Short or scattered arrays have one row in a run.
+    compute. Small or non-contiguous arrays have one row in a run.
     """
     *_, m, k = arrays[0].shape
-    if arrays[0].size < MANY or not all(x.flags.c_contiguous for x in arrays):
+    if arrays[0].size < LARGE or not all(x.flags.c_contiguous for x in arrays):
         return 1
-    return max(run for run in range(1, max(RUN // k, 1) + 1) if m % run == 0)
+    return max(run for run in range(1, max(RUN_ENTRIES // k, 1) + 1) if m % run == 0)
 
 
 def _in_runs(x: Array, run: int) -> Array:
@@ -89,7 +91,7 @@ def _in_runs(x: Array, run: int) -> Array:
     return x.reshape(*x.shape[:-2], -1, run * x.shape[-1]) if run > 1 else x
 
 
-def _repeated(row: Array, run: int) -> Array:
+def _tiled(row: Array, run: int) -> Array:
     """The row that meets such runs: (..., 1, k) -> (..., 1, run k)."""
     return np.tile(row, run) if run > 1 else row
 
@@ -101,7 +103,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
     """Return (outputs, pad before, pad after) along one axis.
 
     TensorFlow's SAME: ceil(size / stride) outputs, the odd pixel of padding last.
-    Raises ValueError unless all three are 1 or more.
+    Raises ValueError unless size, kernel and stride are 1 or more.
     """
     if min(size, kernel, stride) < 1:
         wrong = f"size {size}, kernel {kernel}, stride {stride}"
@@ -165,7 +167,8 @@ def conv(images: Array, weights: Array, kernel: int) -> Array:
 def conv_images(g: Array, weights: Array, kernel: int) -> Array:
     """The adjoint of conv in its images: (..., n, h, w, f) -> (..., n, h, w, c)."""
     if kernel % 2:
-        return conv(g, _turned(weights, kernel), kernel)  # faster than to fold
+        # Both sides are padded alike, so this is a correlation too. It is faster than fold.
+        return conv(g, _turned(weights, kernel), kernel)
     dtype = np.result_type(g, weights)
     out = np.empty((*g.shape[:-1], weights.shape[-2] // kernel**2), dtype)
     for x, w, y in _image_blocks(out, weights, g, kernel):
@@ -184,7 +187,10 @@ def conv_weights(images: Array, g: Array, kernel: int) -> Array:
 
 
 def _turned(weights: Array, kernel: int) -> Array:
-    """Kernels turned by half a turn: (..., kernel^2 * c, f) -> (..., kernel^2 * f, c)."""
+    """Kernels turned by half a turn, channels in and out exchanged.
+
+    (..., kernel^2 * c, f) -> (..., kernel^2 * f, c)
+    """
     *lead, rows, f = weights.shape
     kernels = weights.reshape(*lead, kernel**2, rows // kernel**2, f)
     return kernels[..., ::-1, :, :].swapaxes(-1, -2).reshape(*lead, kernel**2 * f, -1)
@@ -209,8 +215,11 @@ def _patches(images: Array, kernel: int) -> Array:
 def _image_blocks(
     images: Array, weights: Array, outputs: Array, kernel: int
 ) -> Iterator[tuple]:
-    """Yield views of a task's images, PATCHES bytes of patches, its weights and outputs."""
-    size = max(1, PATCHES // (kernel**2 * images[(0,) * (images.ndim - 3)].nbytes))
+    """Yield views: some images of a task, its weights, and the outputs of these images.
+
+    The patches of the images take PATCH_BYTES. The caller writes into one of the three.
+    """
+    size = max(1, PATCH_BYTES // (kernel**2 * images[(0,) * (images.ndim - 3)].nbytes))
     images, outputs = (a.reshape(-1, *a.shape[-4:]) for a in (images, outputs))
     weights = weights.reshape(-1, *weights.shape[-2:])
     for x, w, y in zip(images, weights, outputs, strict=True):
@@ -224,7 +233,7 @@ def _image_blocks(
 def pool(images: Array) -> tuple[Array, Array]:
     """The first maximum of each 2x2 window, and its index into flat `images`.
 
-    Both (..., h//2, w//2, c). They come from one reading of the images.
+    Both (..., h//2, w//2, c). The images are read from memory once, some at a time.
     """
     *lead, h, w, c = images.shape
     images = images.reshape(-1, h, w, c)
@@ -232,20 +241,20 @@ def pool(images: Array) -> tuple[Array, Array]:
     choice = np.empty(maxima.shape, np.intp)
     rows, columns = 2 * np.arange(h // 2)[:, None, None], 2 * np.arange(w // 2)[:, None]
     upper_left = ((rows * w + columns) * c + np.arange(c)).astype(np.int32)
-    size = max(1, PIXELS // (h * w * c * images.itemsize))
+    size = max(1, IMAGE_BYTES // (h * w * c * images.itemsize))
     for i in range(0, len(images), size):
-        whole = images[i : i + size, : h // 2 * 2, : w // 2 * 2]
-        below, right = _first_maximum(whole, out=maxima[i : i + size])
+        even = images[i : i + size, : h // 2 * 2, : w // 2 * 2]
+        below, right = _first_maximum(even, out=maxima[i : i + size])
         # Within an image int32 is enough, and takes half the time.
         place = below.astype(np.int32)
         place *= w
         place += right
         place *= c
         place += upper_left
-        first = h * w * c * np.arange(i, i + len(whole))
-        np.add(place, first[:, None, None, None], out=choice[i : i + size])
-    pooled = *lead, h // 2, w // 2, c
-    return maxima.reshape(pooled), choice.reshape(pooled)
+        start = h * w * c * np.arange(i, i + len(even))
+        np.add(place, start[:, None, None, None], out=choice[i : i + size])
+    shape = *lead, h // 2, w // 2, c
+    return maxima.reshape(shape), choice.reshape(shape)
 
 
 def _first_maximum(images: Array, out: Array) -> tuple[Array, Array]:
@@ -258,12 +267,13 @@ def _first_maximum(images: Array, out: Array) -> tuple[Array, Array]:
     nans = bool(np.isnan(np.maximum(top, bottom, out=out)).any())
     below = _exceeds(bottom, top, nans)
     right = _exceeds(b, a, nans)
-    right ^= below & (right ^ _exceeds(e, d, nans))  # np.where takes far longer
+    # right = (e > d where below, else b > a); np.where takes far longer.
+    right ^= below & (right ^ _exceeds(e, d, nans))
     return below, right
 
 
 def _exceeds(b: Array, a: Array, nans: bool) -> Array:
-    # A nan exceeds all numbers, so that it is not lost.
+    # A nan exceeds all numbers, so that it is not lost. nans: whether there may be any.
     return (b > a) | ((b != b) & (a == a)) if nans else b > a
 
 
@@ -276,7 +286,7 @@ def mean(x: Array) -> Array:
 
 
 def mean_product(a: Array, b: Array) -> Array:
-    """Mean of a b over the rows, without an array as large as they are."""
+    """Mean of a b over the rows, without making a b whole."""
     sums = [sum_rows(_as_rows(x * y, a)) for x, y in _row_blocks((a, b))]
     return reduce(np.add, sums) * (1.0 / a.shape[-2])
 
@@ -299,16 +309,16 @@ def normalize_adjoint(g: Array, y: Array, r: Array) -> Array:
 
 
 def _row_blocks(arrays: Sequence[Array], rows: Sequence[Array] = ()) -> Iterator[tuple]:
-    """Yield ROWS bytes of each task's rows at a time, so that they stay in the caches.
+    """Yield ROW_BYTES of each task's rows at a time, so that they stay in the caches.
 
     arrays: (..., m, k), of which it yields views; rows: (..., 1, k), which go with each of
     these. Both come in long runs.
     """
     run = _rows_in_a_run(*arrays)
     arrays = [_in_runs(x, run) for x in arrays]
-    rows = [_repeated(row, run) for row in rows]
+    rows = [_tiled(row, run) for row in rows]
     *_, m, k = arrays[0].shape
-    size = max(1, ROWS // (k * arrays[0].itemsize))
+    size = max(1, ROW_BYTES // (k * arrays[0].itemsize))
     for i in range(0, m, size):
         yield *(x[..., i : i + size, :] for x in arrays), *rows
 
@@ -320,7 +330,10 @@ def _as_rows(block: Array, x: Array) -> Array:
 
 @lru_cache
 def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Zeros of some last axes. With an array, maximum takes a third of its time with 0."""
+    """At most ZEROS zeros, of some last axes of the shape, for maximum.
+
+    With an array of them it takes a third of the time that it takes with the number 0.
+    """
     while prod(shape) > ZEROS:
         shape = shape[1:]
     return np.broadcast_to(np.zeros(shape, dtype), shape)  # read-only

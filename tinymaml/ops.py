@@ -13,6 +13,8 @@ Legend
     ...      leading axes: tasks side by side
     n        images          h, w, c  height, width, channels
     m        rows            k, f     columns (features) in and out
+    r        rows of weights, kernel^2 * c; in batch normalisation 1 / deviation
+    kernel   its side        g, u, t  cotangents and tangents
 A linear map's derivative is itself and its vector-Jacobian product is its adjoint, so
 each set of maps below (matmul and its two transposes, unfold and fold, _conv and its two
 adjoints, center with itself) is closed under differentiation, to any order.
@@ -187,8 +189,8 @@ def conv(images: Array, weights: Array, stride: int = 1) -> Array:
         raise ValueError(f"{weights.shape[-2]} rows of weights for {c} channels")
     kernels.same_padding(min(h, w), kernel, stride)  # raises for a wrong stride
     if stride == 1:
-        # The patches are kernel^2 times as large as the images. To write them all takes
-        # longer than to make those of a few images again for each product.
+        # The patches are kernel^2 times as large as the images. Writing them all takes
+        # longer than making those of a few images anew for each product.
         return _conv(images, weights, kernel)
     out = (*lead, n, -(-h // stride), -(-w // stride), weights.shape[-1])
     return anp.reshape(matmul(unfold(images, kernel, stride), weights), out)
@@ -242,7 +244,7 @@ def _pool(images: Array) -> tuple[Array, Array]:
 
 @primitive
 def _max_pool(images: Array, maxima: Array, choice: Array) -> Array:
-    # The value of _pool_take(images, choice), which _pool has found in the same reading.
+    """_pool_take(images, choice), which _pool computed already: the maxima."""
     return maxima
 
 
@@ -289,8 +291,8 @@ def max_pool(images: Array) -> Array:
     """
     if min(images.shape[-3:-1]) < 2:
         raise ValueError(f"max_pool needs 2x2 pixels or more, not {images.shape}")
-    found = _pool(_value(images))
-    return _max_pool(images, found[0], found[1])
+    maxima, choice = _pool(_value(images))
+    return _max_pool(images, maxima, choice)
 
 
 # ----- Batch normalisation with the statistics of the batch -----
@@ -303,8 +305,10 @@ def normalize(x: Array, eps: float = EPSILON) -> Array:
     One primitive, since a plain expression's second derivative has dozens of reductions.
     Raises ValueError when eps is negative.
     """
+    # The rule of _normalize in x is the whole derivative, through the mean and r too. So
+    # these are constants in the innermost derivative. Derivatives of the rule see r, which
+    # it uses, and not centered, which it does not use.
     centered = center(_below(x))
-    # Its rule does not use centered. As a variable, centered would get zeros to add.
     return _normalize(x, _value(centered), inverse_std(centered, eps))
 
 
@@ -330,7 +334,7 @@ def inverse_std(centered: Array, eps: float = EPSILON) -> Array:
 
 @primitive
 def _normalize(x: Array, centered: Array, r: Array) -> Array:
-    # The rule for x below is the total derivative through all three, so r's rule is zero.
+    """centered * r. Its rule in x is the whole derivative, so its rule in r is zero."""
     return kernels.with_row(np.multiply, centered, r)
 
 
@@ -408,7 +412,7 @@ def _positive(x: Array) -> Array:
 
 @primitive
 def _relu(x: Array, mask: Array) -> Array:
-    """x * mask, but 0 for x = -inf too, and nan for nan."""
+    """x * mask, but 0 for x = -inf too, and nan for nan. The mask is for the rules."""
     return np.maximum(x, kernels.zeros(x.shape, x.dtype))
 
 
@@ -491,7 +495,7 @@ defjvp(select, "same", argnums=(0,))
 
 
 def _below(x: Any) -> Array:
-    """x as the next trace out sees it: what is constant in the innermost derivative."""
+    """x without its innermost derivative, in which it is a constant."""
     return x._value if _is_differentiated(x) else x
 
 

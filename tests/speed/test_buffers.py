@@ -19,8 +19,8 @@ from tinymaml.errors import UsageError
 from tinymaml.experiments.sine import Sine
 from tinymaml.harness import loop, step
 from tinymaml.speed import buffers, lowering
-from tinymaml.speed.buffers import fixed
-from tinymaml.speed.lowering import CannotFixError
+from tinymaml.speed.buffers import buffered
+from tinymaml.speed.lowering import NoBuffersError
 from tinymaml.speed.replay import bits, recorded
 from tinymaml.speed.tape import taped
 
@@ -68,7 +68,7 @@ def program(steps):
 def in_buffers(function, *inputs):
     """Return the function in fixed buffers."""
     tape, outputs, names = taped(function, *inputs)
-    return fixed(tape, inputs, outputs, names)
+    return buffered(tape, inputs, outputs, names)
 
 
 @given(STEPS, st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
@@ -83,7 +83,7 @@ def test_random_programs_keep_their_bits(steps, seed, shared, differentiated):
         draws = [(np.broadcast_to(a[0], a.shape), b) for a, b in draws]
     try:
         replay = in_buffers(function, *draws[0])
-    except CannotFixError:
+    except NoBuffersError:
         return
     found = [replay(*inputs) for inputs in draws]
     for one, inputs in zip(found, draws, strict=True):
@@ -170,8 +170,8 @@ def test_threads_do_not_share_buffers():
 def test_a_large_tape_gets_no_buffers(monkeypatch):
     """Rejects buffers that hold as much memory as a large net's whole step, for good."""
     function, inputs = program([("matmul", 0, 1)])[0], np.ones((2, T, M, K))
-    monkeypatch.setattr(buffers, "LARGEST", 64)
-    with pytest.raises(CannotFixError):
+    monkeypatch.setattr(buffers, "MAX_BUFFER_BYTES", 64)
+    with pytest.raises(NoBuffersError):
         in_buffers(function, *inputs)
     replay = recorded(function)
     assert bits(replay(*inputs)) == bits(replay(*inputs)) == bits(function(*inputs))

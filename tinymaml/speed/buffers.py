@@ -7,7 +7,7 @@ the caches stay warm.
 NumPy's bits depend on the layout of what it reads: it sums along the axis that lies closest
 in memory, and multiplies one large matrix where all tasks share it. So every place has the
 strides that the value had at the recording, and inputs of other strides have another tape.
-What changes its form from call to call is not computed here (CannotFixError).
+What changes its form from call to call is not computed here (NoBuffersError).
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from tinymaml.speed.lowering import (
     PIECES,
     REFUSED,
     REPEAT,
-    CannotFixError,
+    NoBuffersError,
     Step,
+    broadcast_row,
     by_entry,
-    repeated,
 )
 from tinymaml.speed.tape import Call, Function, Names
 
 
 # Bytes of all buffers. The calls of a larger tape take longer to compute than to begin.
-LARGEST = 2**22
-MADE = 16 * LARGEST  # bytes of all values, which take turns in the buffers
+MAX_BUFFER_BYTES = 2**22
+MAX_VALUE_BYTES = 16 * MAX_BUFFER_BYTES  # of all values, which take turns in the buffers
 LINE = 64  # bytes of a line of the caches
 
 
-class Like(NamedTuple):
+class Form(NamedTuple):
     """The form of a value. A scalar of NumPy has a place as an array has."""
 
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class Like(NamedTuple):
     scalar: bool = False
 
     @classmethod
-    def of(cls, value: Array | np.generic) -> Like:
+    def of(cls, value: Array | np.generic) -> Form:
         """Return the form of a value."""
         scalar = isinstance(value, np.generic)
         return cls(value.shape, value.dtype, value.strides, scalar)
@@ -60,29 +60,29 @@ class Like(NamedTuple):
         """Return whether a value has this form, so that NumPy computes alike with it."""
         if (self.shape, self.dtype) != (value.shape, value.dtype):
             return False
-        # The step along an axis of one entry says only whether it is repeated.
-        steps = zip(self.shape, self.strides, value.strides, strict=True)
-        return all(a == b or (n == 1 and bool(a) == bool(b)) for n, a, b in steps)
+        # The stride along an axis of one entry says only whether it is repeated.
+        axes = zip(self.shape, self.strides, value.strides, strict=True)
+        return all(a == b or (n == 1 and bool(a) == bool(b)) for n, a, b in axes)
 
 
-def fixed(
+def buffered(
     tape: list[Call], inputs: Sequence[Array], outputs: Sequence[Any], names: Names
 ) -> Function:
     """Return a tape as a function that computes in fixed buffers.
 
     inputs: later ones have the shapes, dtypes and strides of these
     outputs, names: what the tape's function returned, and the names; a constant has none
-    Raises CannotFixError; so does the function, when a result has another form than at the
+    Raises NoBuffersError; so does the function, when a result has another form than at the
     recording.
     """
-    likes, views = _likes(tape, inputs)
-    places = _Places(tape, likes, views, names)
+    forms, views = _forms(tape, inputs)
+    places = _Places(tape, forms, views, names)
     given = [places.give(f"x{i}", array) for i, array in enumerate(inputs)]
     steps = [step for i in range(len(tape)) for step in places.steps(i)]
     ends = [
         (
             output if name is None else places.values[name],
-            name in likes and likes[name].scalar,
+            name in forms and forms[name].scalar,
         )
         for name, output in zip(names, outputs, strict=True)
     ]
@@ -99,12 +99,15 @@ def fixed(
     return replay
 
 
-def _likes(
+def _forms(
     tape: list[Call], inputs: Sequence[Array]
-) -> tuple[dict[str, Like], dict[str, str]]:
-    """Make all calls once. Return the form of each array, and {view: its source}."""
+) -> tuple[dict[str, Form], dict[str, str]]:
+    """Make all calls once. Return the form of each array, and {view: its source}.
+
+    Raises NoBuffersError when they cannot all have buffers.
+    """
     values: dict[str, Any] = {f"x{i}": array for i, array in enumerate(inputs)}
-    likes = {name: Like.of(array) for name, array in values.items()}
+    forms = {name: Form.of(array) for name, array in values.items()}
     views: dict[str, str] = {}
     made = 0
     for call in tape:
@@ -112,24 +115,24 @@ def _likes(
         if call.function in PIECES:
             views[call.name] = call.parents[0]
         elif not isinstance(value, np.ndarray | np.generic) or call.function in REFUSED:
-            raise CannotFixError
+            raise NoBuffersError
         elif call.function not in LOWERED:
             for source in call.parents.values():
                 if _overlap(value, values[source]):
                     views[call.name] = source
         if isinstance(value, np.ndarray | np.generic):
             made += value.nbytes
-            likes[call.name] = Like.of(value)
-        if made > MADE:
-            raise CannotFixError
-    return likes, views | _repeated(tape)
+            forms[call.name] = Form.of(value)
+        if made > MAX_VALUE_BYTES:
+            raise NoBuffersError
+    return forms, views | _repeated_rows(tape)
 
 
 def _overlap(a: Any, b: Any) -> bool:
     return all(isinstance(x, np.ndarray) for x in (a, b)) and np.may_share_memory(a, b)
 
 
-def _repeated(tape: list[Call]) -> dict[str, str]:
+def _repeated_rows(tape: list[Call]) -> dict[str, str]:
     """Return {rows: row} of repeated rows that are only added and multiplied by entry."""
     found = {c.name: c.parents[0] for c in tape if c.function is REPEAT and 0 in c.parents}
     for call in tape:
@@ -148,11 +151,11 @@ class _Places:
     def __init__(
         self,
         tape: list[Call],
-        likes: dict[str, Like],
+        forms: dict[str, Form],
         views: dict[str, str],
         outputs: Names,
     ) -> None:
-        self.tape, self.likes, self.views = tape, likes, views
+        self.tape, self.forms, self.views = tape, forms, views
         self.calls = {call.name: call for call in tape}
         self.values: dict[str, Any] = {}  # views of buffers
         self.buffers: dict[str, Array] = {}  # of roots
@@ -199,14 +202,14 @@ class _Places:
     # ----- Places -----
 
     def give(self, name: str, array: Array) -> tuple[Array, tuple]:
-        """Place an input. Return what is filled of it, and the indices that fill it.
+        """Place an input. Return the part to copy into, and the index of an input to copy.
 
         It has the strides of the array; an axis of stride 0 is filled once.
         """
         if not array.size or min(array.strides, default=0) < 0:
-            raise CannotFixError
-        steps = zip(array.shape, array.strides, strict=True)
-        extent = array.itemsize + sum((n - 1) * step for n, step in steps)
+            raise NoBuffersError
+        axes = zip(array.shape, array.strides, strict=True)
+        extent = array.itemsize + sum((n - 1) * stride for n, stride in axes)
         memory = np.empty(extent, np.uint8)
         place = np.ndarray(array.shape, array.dtype, memory.data, 0, array.strides)
         distinct = (*(slice(None) if step else slice(1) for step in array.strides), ...)
@@ -215,7 +218,7 @@ class _Places:
 
     def place(self, i: int, name: str) -> Array:
         """Return the place of a value: in a joined vector, over a dead one, or its own."""
-        call, like = self.tape[i], self.likes[name]
+        call, form = self.tape[i], self.forms[name]
         if name in self.joined:
             whole, part = self.joined[name]
             return self.part(whole, part)
@@ -223,34 +226,35 @@ class _Places:
             for parent in call.parents.values():
                 root = self.root(parent)
                 same = self.buffers.get(root) is self.values[parent]
-                if same and self.last[root] == i and like.fits(self.values[parent]):
+                if same and self.last[root] == i and form.fits(self.values[parent]):
                     self.memory[name] = self.memory.pop(root)
                     self.buffers[name] = self.buffers.pop(root)
                     return self.buffers[name]
-        return self.new(name, like)
+        return self.new(name, form)
 
-    def new(self, root: str, like: Like) -> Array:
-        size = like.dtype.itemsize * int(np.prod(like.shape))
+    def new(self, root: str, form: Form) -> Array:
+        """Return a buffer of its own. Raises NoBuffersError when they take too much."""
+        size = form.dtype.itemsize * int(np.prod(form.shape))
         if self.free.get(size):
             memory = self.free[size].pop()  # the last that was used is still in the caches
         else:
             self.bytes += size
-            if self.bytes > LARGEST:
-                raise CannotFixError
+            if self.bytes > MAX_BUFFER_BYTES:
+                raise NoBuffersError
             memory = np.empty(size + LINE, np.uint8)
             memory = memory[-memory.ctypes.data % LINE :][:size]
         self.memory[root] = memory
-        order = sorted(range(len(like.shape)), key=lambda axis: -like.strides[axis])
-        array = memory.view(like.dtype).reshape([like.shape[axis] for axis in order])
+        order = sorted(range(len(form.shape)), key=lambda axis: -form.strides[axis])
+        array = memory.view(form.dtype).reshape([form.shape[axis] for axis in order])
         self.buffers[root] = array.transpose(np.argsort(order)) if order else array
-        if not like.fits(self.buffers[root]):
-            raise CannotFixError
+        if not form.fits(self.buffers[root]):
+            raise NoBuffersError
         return self.buffers[root]
 
     def part(self, whole: str, name: str) -> Array:
         """Return the place of a named array in a joined vector."""
         if whole not in self.buffers:
-            self.new(whole, self.likes[whole])
+            self.new(whole, self.forms[whole])
         return params._split.fun(self.buffers[whole], self.calls[whole].args[0])[name]
 
     # ----- Steps -----
@@ -270,12 +274,12 @@ class _Places:
     def _steps(self, i: int, call: Call, args: list) -> list[Step]:
         function = call.function
         if call.name in self.views:
-            view = repeated if function is REPEAT else function
+            view = broadcast_row if function is REPEAT else function
             value = self.values[call.name] = view(*args, **call.kwargs)
             if isinstance(value, np.ndarray) and not (
-                function is REPEAT or self.likes[call.name].fits(value)
+                function is REPEAT or self.forms[call.name].fits(value)
             ):
-                raise CannotFixError
+                raise NoBuffersError
             return []
         if function is JOIN:
             return self._join(call, args)
@@ -285,12 +289,12 @@ class _Places:
 
     def _as_called(self, call: Call, args: list, out: Array) -> Step:
         """Return the step that makes a call as it was recorded, and copies its result."""
-        like = self.likes[call.name]
+        form = self.forms[call.name]
 
         def copied() -> None:
             value = call.function(*args, **call.kwargs)
-            if not like.fits(value):  # its shape depends on values, as that of x[x > 0]
-                raise CannotFixError
+            if not form.fits(value):  # its shape depends on values, as that of x[x > 0]
+                raise NoBuffersError
             out[...] = value
 
         return copied, ()

@@ -1,4 +1,4 @@
-"""What the primitives of small nets call in NumPy, with a place for the result.
+"""The primitives of small nets as NumPy calls that write into a given array.
 
 A step is a function and its arguments. It writes into `out`, with the bits of the primitive
 itself. A primitive that is not here is called as it is, and its result copied (`buffers`).
@@ -20,7 +20,7 @@ from tinymaml.maml import Array
 Step = tuple[Callable, tuple]
 
 
-class CannotFixError(Exception):
+class NoBuffersError(Exception):
     """Values are too large, or no arrays, or have another form than at the recording."""
 
 
@@ -40,7 +40,7 @@ def _into(out: Array, function: Callable, *args: Any) -> None:
     out[...] = function(*args)
 
 
-def turned(a: Array) -> Array:
+def transposed(a: Array) -> Array:
     """Return a with its last two axes exchanged."""
     return a.swapaxes(-1, -2)
 
@@ -74,8 +74,8 @@ def total(x: Array, *, axis: Any = None, keepdims: bool = False, out: Array) -> 
 # (arguments..., out) -> steps
 LOWERED: dict[Callable, Callable[..., list[Step]]] = {
     ops.matmul.fun: product,
-    ops.matmul_nt.fun: lambda a, b, out: product(a, turned(b), out),
-    ops.matmul_tn.fun: lambda a, b, out: product(turned(a), b, out),
+    ops.matmul_nt.fun: lambda a, b, out: product(a, transposed(b), out),
+    ops.matmul_tn.fun: lambda a, b, out: product(transposed(a), b, out),
     ops.affine.fun: affine,
     ops.add_row.fun: lambda x, row, out: [(np.add, (x, row, out))],
     ops.sum_rows.fun: sum_rows,
@@ -83,20 +83,28 @@ LOWERED: dict[Callable, Callable[..., list[Step]]] = {
     ops._relu.fun: relu,
     ops._gate.fun: lambda x, mask, out: [(np.multiply, (x, mask, out))],
     anp.sum.fun: total,
-    # Of arrays; the first argument is their vector space. autograd uses a sum that it adds
-    # to in place only through the new sum.
+    # Of arrays; the first argument is their vector space. autograd never reads the old sum
+    # again, so mut_add may write to another array.
     VSpace.add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
     VSpace.mut_add.fun: lambda _, a, b, out: [(np.add, (a, b, out))],
 }
-# What a primitive takes beside these is not lowered: a sum's dtype, say, or the sum of
-# something else than arrays.
-NAMED = {anp.sum.fun: {"axis", "keepdims"}}
+# Other keywords than these are not lowered, such as a sum's dtype, nor are other vector
+# spaces than arrays.
+KEYWORDS = {anp.sum.fun: {"axis", "keepdims"}}
 SPACES = {VSpace.add.fun: ArrayVSpace, VSpace.mut_add.fun: ArrayVSpace}
+# NumPy wants their results by keyword; by position is faster.
+OUT_BY_KEYWORD = {np.maximum, np.minimum}
+BY_ENTRY = {ops._gate.fun, ops._relu.fun, VSpace.add.fun, VSpace.mut_add.fun}
+# Calls that `buffers` places itself.
+REPEAT = ops.repeat_row.fun
+PIECES = {params._split.fun, params._read.fun}  # they cut a vector into views, and take one
+JOIN = params._join.fun  # the arrays of a vector, end to end
+REFUSED = {sparse_add.fun}  # it writes into an argument, which may be a view
 
 
 def computed(function: np.ufunc, args: tuple, out: Array) -> Step:
     """The step that computes a function of NumPy into `out`."""
-    if function in BY_NAME:
+    if function in OUT_BY_KEYWORD:
         return partial(function, out=out), args
     return function, (*args, out)
 
@@ -105,8 +113,8 @@ def steps(function: Callable, args: list, kwargs: dict, out: Array) -> list[Step
     """Return the steps of a call, None for one that can only be made as it is."""
     if isinstance(function, np.ufunc):
         return None if kwargs else [computed(function, tuple(args), out)]
-    named = set(kwargs) <= NAMED.get(function, set())
-    alone = function not in NAMED or len(args) == 1
+    named = set(kwargs) <= KEYWORDS.get(function, set())
+    alone = function not in KEYWORDS or len(args) == 1
     of_arrays = isinstance(args[0], SPACES.get(function, object))
     if function in LOWERED and named and alone and of_arrays:
         return LOWERED[function](*args, **kwargs, out=out)
@@ -123,20 +131,6 @@ def by_entry(function: Callable) -> bool:
     return elementwise or function in BY_ENTRY
 
 
-# NumPy wants their results by name; by position is faster.
-BY_NAME = {np.maximum, np.minimum}
-BY_ENTRY = {ops._gate.fun, ops._relu.fun, VSpace.add.fun, VSpace.mut_add.fun}
-
-
-def repeated(row: Array, m: int) -> Array:
+def broadcast_row(row: Array, m: int) -> Array:
     """One row as m rows."""
     return np.broadcast_to(row, (*row.shape[:-2], m, row.shape[-1]))
-
-
-REPEAT = ops.repeat_row.fun
-PIECES = {
-    params._split.fun,
-    params._read.fun,
-}  # views of a vector, by name, and one of them
-JOIN = params._join.fun  # the arrays of a vector, end to end
-REFUSED = {sparse_add.fun}  # it writes into an argument, which may be a view

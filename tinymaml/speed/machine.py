@@ -94,7 +94,7 @@ def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
 
 
 def installed(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those of some modules that can be imported."""
+    """Return the versions of those modules that can be imported."""
     found = {}
     for name in libraries:
         with suppress(ImportError):

@@ -9,8 +9,8 @@ them alone is computed once, and such a tape has no buffers.
 
 A value that leaves autograd (`getval(x)`, a random draw inside the function) would stay
 constant. So replays are compared with the function itself, bit for bit, until one has had
-other inputs than the recording. A decision behind `getval` that is the same in both is not
-noticed.
+other inputs than the recording. A decision behind `getval` that is the same with both
+inputs is not noticed.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ import numpy as np
 from autograd.tracer import isbox
 
 from tinymaml.maml import Array
-from tinymaml.speed.buffers import fixed
-from tinymaml.speed.lowering import CannotFixError
+from tinymaml.speed.buffers import buffered
+from tinymaml.speed.lowering import NoBuffersError
 from tinymaml.speed.tape import (
     ADDING_IN_PLACE,
     Call,
@@ -58,16 +58,16 @@ def record(
     given = [f"x{i}" for i in range(len(inputs))]
     if moving is not None:
         return _in_two(tape, given, moving, kept, outputs, names)
-    replay = anyway = _compiled(tape, given, outputs, names)
-    with suppress(CannotFixError):
-        replay = fixed(tape, inputs, outputs, names)
+    replay = compiled = _compiled(tape, given, outputs, names)
+    with suppress(NoBuffersError):
+        replay = buffered(tape, inputs, outputs, names)
 
     def either(*arrays: Array) -> tuple[Array, ...]:
         nonlocal replay
         try:
             return replay(*arrays)
-        except CannotFixError:  # a shape depends on values
-            replay = anyway
+        except NoBuffersError:  # a shape depends on values
+            replay = compiled
             return replay(*arrays)
 
     return either

@@ -2,8 +2,8 @@
 
 Chunks are the leaves of a binary tree: neighbours are added, then neighbouring pairs, and
 so on. A worker adds up the branches that lie within its share of the chunks and sends few
-sums back; the root goes on with these. So the order of summation depends on nothing but the
-number of chunks.
+sums back; the calling process adds these in the same way. So the order of summation depends
+on nothing but the number of chunks.
 """
 
 from collections.abc import Callable, Sequence

@@ -24,7 +24,7 @@ ADDING_IN_PLACE = (VSpace.mut_add.fun, sparse_add.fun)  # autograd's sums of cot
 
 
 class CannotRecordError(WorldError):
-    """The function branches on values, or its replay gave other bits."""
+    """The function branches on values or adds to a constant, or replays differ."""
 
     def __str__(self) -> str:
         return f"cannot replay: {super().__str__()}; train with --no-replay"
@@ -59,6 +59,7 @@ class _Recorded(Node):
         self.tape = parents[0].tape
         self.name = f"v{len(self.tape)}"
         names = {n: parent.name for n, parent in zip(argnums, parents, strict=True)}
+        # A replay would add to the same constant every time.
         if function.fun in ADDING_IN_PLACE and 1 not in names and args[1] is not None:
             raise CannotRecordError("a sum of gradients begins with constants")
         # Keeping recorded values would keep all of them alive at once.

@@ -1,4 +1,4 @@
-"""Engines that compute chunks of tasks: this process, or an Executor of processes.
+"""Engines that compute chunks of tasks: this process, processes, Dask or MPI.
 
 Threads are not offered: Python's global lock leaves them no gain.
 """
@@ -41,7 +41,7 @@ class Engine(Protocol):
 
 
 class Here:
-    """Runs every call immediately, in this process."""
+    """Runs every call in this process."""
 
     def submit(self, function: Callable, /, *args, **kwargs) -> Future:
         future: Future = Future()
