@@ -106,17 +106,19 @@ def test_an_interruption_takes_no_time(config, tmp_path, clocks):
 
 
 def test_a_stopped_process_takes_no_time(config, tmp_path, clocks):
-    """Rejects the time between Ctrl-Z and `fg`; and a handler that stays."""
+    """Rejects the time between Ctrl-Z and `fg`; that of the iteration before it left out,
+    so that there is less wall than CPU time; and a handler that stays."""
     before = signal.getsignal(signal.SIGCONT)
 
     def stop(moment):
         if moment.iteration == 6:
             clocks[0].now += 10_000
+            clocks[1].now += 50
             os.kill(os.getpid(), signal.SIGCONT)
 
     moments = tta.trained(config, tmp_path / "run", (), each=stop)
     assert len(moments) == 6
-    assert moments[-1].wall < 100
+    assert 50 < moments[-1].cpu <= moments[-1].wall < 100
     assert signal.getsignal(signal.SIGCONT) is before
 
 
@@ -131,6 +133,26 @@ def test_a_torn_line_of_times_is_left_out(tmp_path):
 
 
 # ----- Rows and page -----
+
+
+def test_a_finished_row_keeps_its_times(config, tmp_path, capsys):
+    """Rejects times of one process under the name of two, and a repetition that trains
+    nothing and does not say so."""
+    row = tta.Row("sine", (AT_ONCE,), {})
+
+    def measured(*more):
+        options = tta.parser().parse_args(["--runs", str(tmp_path), *more])
+        return tta.measured("sine/maml", row, config, options), capsys.readouterr().out
+
+    first, told = measured()
+    assert "trained before" not in told
+    again, told = measured()
+    assert "trained before" in told
+    assert again["end"] == first["end"]
+    assert again["machine"]["blas"] == first["machine"]["blas"]
+    two, told = measured("--workers", "2")
+    assert "trained before" not in told
+    assert two["end"] != first["end"]
 
 
 def test_every_row_has_valid_options():
