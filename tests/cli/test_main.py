@@ -456,10 +456,12 @@ def test_every_command_has_help_with_an_example(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_help_of_training_has_every_default(name):
-    """Rejects an option that hides its default, or one that is not explained."""
+    """Rejects an option that hides its default, or one that is not explained; and an
+    example that fails for want of data."""
     told = here("train", name, "--help")
     assert told.code == 0
-    assert f"Example: tinymaml train {name} --seed 1" in told.out
+    data = f" --data {name}.npz" if "--data" in told.out else ""
+    assert f"Example: tinymaml train {name}{data} --seed 1\n" in told.out
     text = " ".join(told.out.split())
     for option in ("--workers", "--out", "--resume", "--config", "--quiet"):
         assert option in text

@@ -67,13 +67,14 @@ class TrainGroup(options.Experiments):
 
 def train_command(kind: type[Config], record: Algorithm) -> click.Command:
     """Return the command that trains one experiment with an algorithm."""
-    defaults, own = record.defaults({}), []
-    for name, option in kind.options_for(record).items():
+    defaults, own, names = record.defaults({}), [], kind.options_for(record)
+    for name, option in names.items():
         usual = defaults.get(name, option.default)
         own.append(options.option_of(kind, option._replace(default=usual)))
         own[-1].hidden = name in record.ignores or (name == "tune" and record.inner_loop)
     about = (kind.__doc__ or "").partition("\n")[0]
-    example = f"Example: tinymaml train {kind.name} --seed 1"
+    data = f" --data {kind.name}.npz" if "data" in names else ""
+    example = f"Example: tinymaml train {kind.name}{data} --seed 1"
     return options.Command(
         kind,
         record,
