@@ -4,17 +4,19 @@
         [--threads N] [--only CONTENDER ...] [--json FILE]
     python tests/bench/meta_step.py --family pooled --tasks 2 --steps 5 [...]
 
-Named works are sine-1, sine-5, conv-1, conv-1-first and conv-5 (family and K); options
-of shape change all of them, or define one with --family. All contenders get the same
-numbers, and nothing is timed before their gradients agree:
+Named works are sine-1, sine-5, conv-1, conv-1-first and conv-5 (family and K). Options of
+shape change all of them, or define one with --family: conv is Omniglot's net, pooled is
+mini-ImageNet's. All contenders get the same numbers, and nothing is timed before their
+gradients agree:
 
 - in float64, to TOLERANCE. This is the proof;
 - in float32, which is what is timed, to CLOSE, on this meta-batch or else on one of a
   few single tasks. Where a relu's input is as good as zero, or two pixels of a pool are
   as good as equal, rounding decides, and one such gate can move the gradient of an image
   net by per cents: the table has the distance on this meta-batch, tinymaml's own too.
-  With many images every task has such gates. Where tinymaml itself is close on none, the
-  gradients must be as close as its float64 gradient stays under roundings of its inputs.
+  With many images every task has such gates. Where even tinymaml is close on none, a
+  gradient may differ by as much as tinymaml's float64 gradient moves when its inputs are
+  rounded.
 
 Every round runs every contender; the figures are medians over rounds. Exits 1 when a
 gradient differs.
@@ -390,20 +392,21 @@ def parser() -> argparse.ArgumentParser:
         "--only",
         nargs="+",
         metavar="CONTENDER",
-        help="these alone, tinymaml first; the names are in the first column of the table",
+        help="these and tinymaml alone, by their names in the first column of the table, as"
+        ' "tinymaml replayed, 2 processes" "PyTorch loop"',
     )
     line.add_argument(
         "--threads", type=int, help="PyTorch's; without it, the better of 1 and all"
     )
     line.add_argument("--rounds", type=int, default=15, help="(default: %(default)s)")
-    line.add_argument("--json", type=Path, metavar="FILE")
+    line.add_argument("--json", type=Path, metavar="FILE", help="figures of every round")
     shape = line.add_argument_group("shape of the meta-step")
     shape.add_argument("--family", choices=works.FAMILIES, help="in place of --work")
     for name in ("tasks", "ways", "shots", "queries", "filters", "steps", "chunk"):
         shape.add_argument(f"--{name}", type=int)
     shape.add_argument("--image", type=int, nargs=3, metavar=("H", "W", "C"))
-    shape.add_argument("--order", choices=works.ORDERS)
-    shape.add_argument("--alpha", type=float)
+    shape.add_argument("--order", choices=works.ORDERS, help="of the meta-gradient")
+    shape.add_argument("--alpha", type=float, help="inner-loop learning rate")
     return line
 
 

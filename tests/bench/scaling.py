@@ -6,16 +6,15 @@
   image side; and in worker processes. The slope of log time against log size is the
   exponent: 1 is proportional. The work of a convolution is quadratic in filters and in the
   side, so these have exponents by arithmetic too: time against the multiplications, memory
-  against the numbers that the products read and write. The last doubling has the least
-  weight of what does not grow. Chunks have fewer tasks where these have more pixels, as
-  caches want it;
+  against the numbers that the products read and write. Fixed costs weigh least in the last
+  doubling. Chunks have fewer tasks where these have more pixels, as caches want it;
 - forms: the peak memory of the ways to differentiate K steps of 20-way tasks;
 - iteration: a training iteration against its bare meta-step, and the share of each part.
 
 Every round does all sizes; times are medians over rounds, of CPU time where there is one
-process. Memory is the peak of a fresh
-process, above its peak after the imports. With --write the figures go to scaling.json, and
-scaling.md is made from them; parts that are left out stay as they were.
+process. Memory is the peak of a fresh process, above its peak after the imports. With
+--write the figures go to scaling.json, and scaling.md is made from them; parts that are
+left out stay as they were.
 """
 
 from __future__ import annotations
@@ -262,8 +261,8 @@ def page(found: dict[str, Any]) -> str:
         ]
         text += [
             f"## Growth\n\n{measure.machine_line(parts[0]['machine'])}\n",
-            f"{BASE.title}, chunks of as many pixels; CPU time, and memory above the"
-            f" imports. Workers: glyphs, {SPLIT.tasks} tasks, width {SPLIT.filters},"
+            f"{BASE.title}, chunks with equal numbers of pixels; CPU time, and memory above"
+            f" the imports. Workers: glyphs, {SPLIT.tasks} tasks, width {SPLIT.filters},"
             " drawing included, wall time; one is this process, and memory is that of all"
             " processes with their imports.\n",
             "The exponent is the slope of log time, or memory, against log size: 1 is"
