@@ -2386,10 +2386,17 @@ MUTATIONS = [
         "experiments/test_experiments.py",
     ),
     Mutation(
-        "queries of training counted in an evaluation",
+        "queries of training not counted in an evaluation of its split",
         "experiments/images.py",
-        '_sizes(self, "test")',
-        '_sizes(self, "train")',
+        'for split in ("train", "test"))',
+        'for split in ("test",))',
+        "experiments/test_experiments.py",
+    ),
+    Mutation(
+        "queries of training alone counted in an evaluation",
+        "experiments/images.py",
+        'for split in ("train", "test"))',
+        'for split in ("train",))',
         "experiments/test_experiments.py",
     ),
     Mutation(

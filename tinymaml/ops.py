@@ -244,7 +244,10 @@ def _pool(images: Array) -> tuple[Array, Array]:
 
 @primitive
 def _max_pool(images: Array, maxima: Array, choice: Array) -> Array:
-    """_pool_take(images, choice), which _pool computed already: the maxima."""
+    """_pool_take(images, choice), which _pool computed already: the maxima.
+
+    Of 0.0 and -0.0 in one window either may be the maximum.
+    """
     return maxima
 
 

@@ -612,6 +612,7 @@ def test_queries_at_test_may_be_another_number(test_queries, expected):
         (Omniglot(data="x", ways=20, shots=5), 2),
         (Omniglot(data="x", ways=20, shots=5, queries=5, test_queries=50), 1),
         (MiniImageNet(data="x"), 1),
+        (MiniImageNet(data="x", test_queries=-1), 1),  # `evaluate --split train` has 15
         (Sine(), 100),
     ],
 )

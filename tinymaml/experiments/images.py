@@ -110,8 +110,10 @@ class Images(FewShot):
     @property
     def test_chunk(self) -> int:
         """Tasks side by side in an evaluation, `side_by_side` images or one task."""
-        ways, shots, queries = _sizes(self, "test")
-        images = ways * (shots + queries)
+        images = max(
+            ways * (shots + queries)
+            for ways, shots, queries in (_sizes(self, split) for split in ("train", "test"))
+        )
         return max(1, min(super().test_chunk, self.side_by_side // images))
 
 
