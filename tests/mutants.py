@@ -454,15 +454,15 @@ MUTATIONS = [
     Mutation(
         "rows of a convolution after the last whole piece left out",
         "kernels.py",
-        "    np.matmul(a[whole:], b, out=out[whole:])\n",
+        "    product(a[whole:], b, out[whole:])\n",
         "",
         "test_ops.py",
     ),
     Mutation(
         "pieces of a convolution all by the first rows",
         "kernels.py",
-        "np.matmul(a[:whole].reshape(-1, size, k), b, out=pieces)",
-        "np.matmul(a[:size], b, out=pieces)",
+        "product(a[:whole].reshape(-1, size, k), b, ",
+        "product(a[:size], b, ",
         "test_ops.py",
     ),
     Mutation(

@@ -47,9 +47,8 @@ def _product_in_pieces(a: Array, b: Array, out: Array) -> None:
     size = PIECE // max(k * f, 1)
     whole = m // size * size if size >= PIECE_ROWS else 0  # rows in whole pieces
     if whole:
-        pieces = out[:whole].reshape(-1, size, f)
-        np.matmul(a[:whole].reshape(-1, size, k), b, out=pieces)
-    np.matmul(a[whole:], b, out=out[whole:])
+        product(a[:whole].reshape(-1, size, k), b, out[:whole].reshape(-1, size, f))
+    product(a[whole:], b, out[whole:])
 
 
 def is_shared(b: Array) -> bool:
