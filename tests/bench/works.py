@@ -126,7 +126,8 @@ def episodes(work: Work) -> Episode:
     if work.family == "sine":
         x = rng.uniform(-5, 5, (work.tasks, support + query, 1)).astype(work.dtype)
         y = np.sin(x)
-        return Episode(x[:, :support], y[:, :support], x[:, support:], y[:, support:])
+        parts = x[:, :support], y[:, :support], x[:, support:], y[:, support:]
+        return Episode(*map(np.ascontiguousarray, parts))  # as `data.sine` makes them
 
     def images(n: int) -> Array:
         return rng.random((work.tasks, n, *work.image)).astype(work.dtype)
