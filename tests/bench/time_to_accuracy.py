@@ -398,8 +398,8 @@ moment of a target by up to a third.
 The last column is an estimate: no PyTorch loop was trained. It is the number of iterations
 times the meta-step of PyTorch ({peer}), measured beside ours after the
 training; the ratio of the two is in brackets, and says more than the time. The estimate
-leaves out all else that a loop does. It is empty where --peer was not given, where no target
-was met, and for algorithms that the PyTorch of the benchmarks does not have.
+leaves out all else that a loop does. It is empty where --peer was not given, where no
+target was met, and for algorithms that the PyTorch of the benchmarks does not have.
 
 omniglot20x5 has 20 ways and 5 shots; without x5 there is one shot. The commands below train
 to the last iteration, which takes longer than the times above: the program stops at the
