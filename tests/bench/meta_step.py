@@ -399,7 +399,7 @@ def parser() -> argparse.ArgumentParser:
         "--threads", type=int, help="PyTorch's; without it, the better of 1 and all"
     )
     line.add_argument("--rounds", type=int, default=15, help="(default: %(default)s)")
-    line.add_argument("--json", type=Path, metavar="FILE", help="figures of every round")
+    line.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     shape = line.add_argument_group("shape of the meta-step")
     shape.add_argument("--family", choices=works.FAMILIES, help="in place of --work")
     for name in ("tasks", "ways", "shots", "queries", "filters", "steps", "chunk"):

@@ -144,14 +144,14 @@ def test_a_finished_row_keeps_its_times(config, tmp_path, capsys):
         options = tta.parser().parse_args(["--runs", str(tmp_path), *more])
         return tta.measured("sine/maml", row, config, options), capsys.readouterr().out
 
-    first, told = measured()
-    assert "trained before" not in told
-    again, told = measured()
-    assert "trained before" in told
+    first, printed = measured()
+    assert "trained before" not in printed
+    again, printed = measured()
+    assert "trained before" in printed
     assert again["end"] == first["end"]
     assert again["machine"]["blas"] == first["machine"]["blas"]
-    two, told = measured("--workers", "2")
-    assert "trained before" not in told
+    two, printed = measured("--workers", "2")
+    assert "trained before" not in printed
     assert two["end"] != first["end"]
 
 

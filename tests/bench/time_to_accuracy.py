@@ -356,13 +356,13 @@ def measured(
     moments = trained(config, folder, targets, options.workers, each)
     if moments[-1].iteration == before:
         say(f"trained before, in {str(folder)!r}; another --runs trains it again")
-    at = met(config.score, moments, row.targets)
+    at, held = met(config.score, moments, row.targets), sessions.read(folder)
     found |= {
         "targets": dict(zip(map(str, row.targets), at, strict=True)),
         "curve": [m for m in moments if m.validation is not None],
         "end": moments[-1],
-        "machine": machine_of(sessions.read(folder)[-1]),
-        "sessions": len(sessions.read(folder)),
+        "machine": machine_of(held[-1]),
+        "sessions": len(held),
         "test": tested(config, folder, options.workers),
         "peer": peer(config, options.workers) if options.peer else None,
     }
@@ -508,10 +508,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--to-end", action="store_true", help="train to the last iteration")
     line.add_argument("--peer", action="store_true", help="estimate a PyTorch loop")
     line.add_argument(
-        "--target",
-        type=float,
-        nargs="+",
-        help="other targets, accuracies as 0.97",
+        "--target", type=float, nargs="+", help="other targets, accuracies as 0.97"
     )
     line.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="options of the training"

@@ -296,9 +296,9 @@ def test_the_kept_theta_for_twenty_ways_is_as_good_as_it_is_said_to_be(omniglot_
     """Rejects learned step sizes that are lost, or in the wrong order: it is no better
     than a guess after two steps. 96.1 % on 600 tasks, 4.5 % standard deviation of a task.
     """
-    asked = ("--data", omniglot_npz, "--tasks", "10", "--alone", "none", "--quiet")
+    asked = ("--data", omniglot_npz, "--tasks", "20", "--alone", "none", "--quiet")
     found = as_json("kept:omniglot-20w1s", *asked)
     assert len(found["mean"]) == 6
-    assert found["mean"][5] == pytest.approx(0.961, abs=0.045)
+    assert found["mean"][5] == pytest.approx(0.961, abs=0.03)
     assert found["mean"][2] < 0.4
     assert found["iterations"] == [5000]
