@@ -2381,8 +2381,8 @@ MUTATIONS = [
     Mutation(
         "large tasks side by side in an evaluation",
         "experiments/images.py",
-        "min(super().test_chunk, self.side_by_side // images)",
-        "super().test_chunk",
+        "min(self.most_tasks, self.most_images // images)",
+        "self.most_tasks",
         "experiments/test_experiments.py",
     ),
     Mutation(

@@ -74,6 +74,7 @@ class Config:
     setting: ClassVar[str] = FEW_SHOT
     offers: ClassVar[tuple[str, ...]] = ()  # names that Algorithm.needs may have
     shown_steps: ClassVar[tuple[int, ...]] = tuple(range(11))
+    most_tasks: ClassVar[int] = 20  # side by side in an evaluation
     # Inner-loop learning rates to choose from where alpha is tuned. The paper does not say
     # which it tried. The oracle on sine needs the smallest of these.
     step_sizes: ClassVar[tuple[float, ...]] = tuple(
@@ -309,7 +310,7 @@ class Config:
     @property
     def test_chunk(self) -> int:
         """Tasks side by side in an evaluation, with no effect on the scores."""
-        return 20
+        return self.most_tasks
 
     @property
     def anchors(self) -> dict[str, float]:

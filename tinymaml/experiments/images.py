@@ -31,7 +31,7 @@ class Images(FewShot):
     score: ClassVar[Score] = losses.ACCURACY
     picture: ClassVar[str] = "sheets"
     ink: ClassVar[bool] = False  # whether black is 1 and white is 0, as in drawings
-    side_by_side: ClassVar[int] = 400  # images in an evaluation; more fill the memory
+    most_images: ClassVar[int] = 400  # side by side in an evaluation; more fill the memory
 
     ways: int = option(
         5, "classes of a task", "main.py:11: 5 or 20", role=TASK, least=2, most=MOST
@@ -109,12 +109,12 @@ class Images(FewShot):
 
     @property
     def test_chunk(self) -> int:
-        """Tasks side by side in an evaluation, `side_by_side` images or one task."""
+        """Tasks side by side in an evaluation: at most `most_images`, or else one task."""
         images = max(
             ways * (shots + queries)
             for ways, shots, queries in (_sizes(self, split) for split in ("train", "test"))
         )
-        return max(1, min(super().test_chunk, self.side_by_side // images))
+        return max(1, min(self.most_tasks, self.most_images // images))
 
 
 @configuration

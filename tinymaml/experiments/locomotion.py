@@ -25,6 +25,7 @@ class Locomotion(Acting):
     picture: ClassVar[str] = "gaits"
     libraries: ClassVar[tuple[str, ...]] = ("mujoco",)
     step_sizes: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    most_tasks: ClassVar[int] = 10
 
     iterations: int = redefault(300, "the paper has up to 500, its checkpoint 100")
     task: str = option(
@@ -65,11 +66,6 @@ class Locomotion(Acting):
     chunk: int = redefault(5)
     test_steps: int = redefault(3, "test_maml_cheetah_direc.py")
     test_trajectories: int = redefault(20, "test_maml_cheetah_direc.py: 4000 time steps")
-
-    @property
-    def test_chunk(self) -> int:
-        """Tasks side by side in an evaluation, with no effect on the scores."""
-        return 10
 
     @property
     def anchors(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ class MiniImageNet(Images):
 
     name: ClassVar[str] = "miniimagenet"
     title: ClassVar[str] = "mini-ImageNet"
-    side_by_side: ClassVar[int] = 80  # they have 84 x 84 pixels
+    most_images: ClassVar[int] = 80  # they have 84 x 84 pixels
 
     iterations: int = redefault(10000, "60,000 in main.py:17")
     tasks: int = redefault(4, "main.py:17, :20")

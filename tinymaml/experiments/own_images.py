@@ -29,7 +29,7 @@ class OwnImages(Grouped):
 
     name: ClassVar[str] = "images"
     title: ClassVar[str] = "Images"
-    side_by_side: ClassVar[int] = 80  # they have 84 x 84 pixels
+    most_images: ClassVar[int] = 80  # they have 84 x 84 pixels
 
     iterations: int = redefault(2000)
     filters: int = redefault(32)

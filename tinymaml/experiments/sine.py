@@ -25,6 +25,7 @@ class Sine(FewShot):
     picture: ClassVar[str] = "fits"
     offers: ClassVar[tuple[str, ...]] = ("regression", "task parameters")
     shown_steps: ClassVar[tuple[int, ...]] = (0, 1, 2, 5, 10)
+    most_tasks: ClassVar[int] = 100  # a task is small: many side by side are quicker
 
     iterations: int = redefault(12000, "70,000 in main.py:4")
     inner_steps: int = redefault(
@@ -67,11 +68,6 @@ class Sine(FewShot):
         choices=tuple(WEIGHTS),
     )
     chunk: int = redefault(25)
-
-    @property
-    def test_chunk(self) -> int:
-        """Tasks side by side in an evaluation. They are small: many are quicker."""
-        return 100
 
 
 CONFIG = Sine
